@@ -1,0 +1,57 @@
+# `make demo`: install, run the embedded default, say where the report is. `make test`: the tests.
+VENV ?= .venv
+PYTHON ?= python3
+CORES ?= all
+BIN = $(VENV)/bin
+RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# CAMELYON-17's labels: `stages.csv` of the challenge, or ours beside the project.
+LABELS ?= ../shared/data/labels/camelyon17_stage_labels.csv
+
+.PHONY: demo test test-all lint format schema camelyon17-small clean
+
+demo: $(VENV)/.installed
+	$(RUN) snakemake --cores $(CORES) --quiet rules
+	@echo "The report: $(CURDIR)/results/demo/report/index.html"
+
+test: $(VENV)/.installed-dev
+	$(RUN) pytest -m "not slow"
+
+test-all: $(VENV)/.installed-dev
+	$(RUN) pytest
+
+lint: $(VENV)/.installed-dev
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) snakefmt --check Snakefile workflow
+	$(RUN) snakemake --lint
+
+format: $(VENV)/.installed-dev
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+	$(RUN) snakefmt Snakefile workflow
+
+schema: $(VENV)/.installed
+	$(RUN) wsi-ncmi schema --out workflow/schemas
+
+# The configuration of CAMELYON-17 on 100 synthetic slides under its names, with its real labels.
+camelyon17-small: $(VENV)/.installed
+	@test -f "$(LABELS)" || { echo "no label file $(LABELS): make $@ LABELS=stages.csv"; exit 1; }
+	$(RUN) wsi-ncmi camelyon17 demo --labels "$(LABELS)" --slides 100 \
+		--out results/camelyon17-small/slides --threads 2
+	$(RUN) snakemake --cores $(CORES) --quiet rules \
+		--configfile config/camelyon17.yaml config/camelyon17-small.yaml
+	@echo "The report: $(CURDIR)/results/camelyon17-small/report/index.html"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf results .snakemake

@@ -1,0 +1,224 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from wsi_ncmi.bags import cache as cache_module
+from wsi_ncmi.bags.cache import BagCache, bags_digest, iter_blocks, read_index, write_cache
+from wsi_ncmi.errors import BagError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Memory:
+    """A source in memory; `missing` are slides without a bag and why."""
+
+    bags: Arrays
+    missing: dict[str, str] = field(default_factory=dict)
+    copies: int = 0
+    dim: int = 4
+    dtype: Any = field(default_factory=lambda: np.dtype(np.float16))
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def entries(self) -> list[tuple[str, int, str, str]]:
+        found = [(s, len(b), self.digests.get(s, f"d-{s}"), "") for s, b in self.bags.items()]
+        return [*found, *((s, 0, "", reason) for s, reason in self.missing.items())]
+
+    def read(self, slide_id: str) -> tuple[Any, Any, Any]:
+        bag = self.bags[slide_id]
+        coords = np.full((len(bag), 2), int(bag[0, 0]), np.int32)
+        return (
+            bag,
+            coords,
+            np.stack([bag + 100 * (i + 1) for i in range(self.copies)] or [bag])[: self.copies],
+        )
+
+
+def bag(rows: int, value: float) -> NDArray[np.float16]:
+    return np.full((rows, 4), value, np.float16) + np.arange(4, dtype=np.float16) / 4
+
+
+@pytest.fixture
+def source() -> Memory:
+    bags = {"s2": bag(3, 2), "s10": bag(1, 10), "007": bag(5, 7)}
+    return Memory(bags, {"s3": "no_tissue: nothing\tbut glass"})
+
+
+def test_pack_and_read(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path)
+    cache = BagCache(tmp_path)
+    for slide_id, expected in source.bags.items():
+        assert np.array_equal(cache.read([slide_id]), expected)
+        rows = cache.rows(slide_id)
+        assert np.array_equal(cache.features[rows], expected)
+        assert (cache.coords[rows] == int(expected[0, 0])).all()
+    assert cache.dim == 4
+    assert cache.features.dtype == np.float16
+    joined = cache.read(["s10", "007"])
+    assert np.array_equal(joined, np.concatenate([source.bags["s10"], source.bags["007"]]))
+
+
+def test_index_is_sorted_and_says_what_is_missing(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path)
+    index = read_index(tmp_path / "index.tsv")
+    assert list(index.index) == ["007", "s10", "s2", "s3"]
+    assert list(index.offset) == [0, 5, 6, 9]
+    assert list(index["count"]) == [5, 1, 3, 0]
+    assert index.at["s3", "status"] == "missing"
+    cache = BagCache(tmp_path)
+    assert cache.has("007")
+    assert not cache.has("s3")
+    assert not cache.has("unheard-of")
+    assert cache.reason("s3") == "no_tissue: nothing\tbut glass"
+    assert cache.reason("unheard-of") == "no bag of this slide_id"
+
+
+@pytest.mark.parametrize("in_memory", [True, False, None])
+def test_in_memory_and_mapped_are_equal(
+    tmp_path: Path, source: Memory, in_memory: bool | None
+) -> None:
+    write_cache(source, tmp_path)
+    cache = BagCache(tmp_path, in_memory=in_memory)
+    assert isinstance(cache.features, np.memmap) == (in_memory is False)
+    assert np.array_equal(cache.read(["s2"]), source.bags["s2"])
+
+
+def test_augmented_copies(tmp_path: Path, source: Memory) -> None:
+    source.copies = 2
+    write_cache(source, tmp_path)
+    cache = BagCache(tmp_path)
+    assert len(cache.augmented) == 2
+    for copy in range(2):
+        expected = source.bags["s2"] + 100 * (copy + 1)
+        assert np.array_equal(cache.read(["s2"], copy), expected)
+    assert np.array_equal(cache.read(["s2"], None), source.bags["s2"])
+    source.copies = 1
+    write_cache(source, tmp_path)
+    assert len(BagCache(tmp_path).augmented) == 1  # the second copy is gone with its request
+
+
+def test_more_than_ten_copies_keep_their_order(tmp_path: Path, source: Memory) -> None:
+    source.copies = 12
+    write_cache(source, tmp_path)
+    cache = BagCache(tmp_path)
+    values = [float(cache.read(["s2"], copy)[0, 0]) for copy in range(12)]
+    assert values == [2 + 100 * (copy + 1) for copy in range(12)]
+
+
+def test_two_packings_are_equal_bytes(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path / "a")
+    source.bags = dict(reversed(source.bags.items()))
+    write_cache(source, tmp_path / "b")
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == ["coords.npy", "features.npy", "index.tsv"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_no_bag_at_all_is_refused(tmp_path: Path) -> None:
+    nothing = Memory({}, {f"s{i}": "no_tissue" for i in range(7)})
+    with pytest.raises(BagError) as error:
+        write_cache(nothing, tmp_path)
+    text = str(error.value)
+    assert text.startswith("there is no bag to train on (s0: no_tissue; s1: no_tissue; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bag_that_changed_while_packing_is_refused(tmp_path: Path, source: Memory) -> None:
+    entries = source.entries()
+    source.entries = lambda: [(s, n + (s == "s2"), d, r) for s, n, d, r in entries]  # type: ignore[method-assign]
+    with pytest.raises(BagError, match="slide s2: 3 features, expected 4"):
+        write_cache(source, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_do_not_fit_the_cache_are_refused(tmp_path: Path) -> None:
+    """The first bag decides the dtype: a later float32 one must not turn into infinities."""
+    bags: Arrays = {"a": bag(2, 1), "b": np.full((2, 4), 1e5, np.float32)}
+    with pytest.raises(BagError, match="slide b"):
+        write_cache(Memory(bags), tmp_path)
+
+
+def test_features_and_index_that_do_not_fit_together(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path)
+    np.save(tmp_path / "features.npy", np.zeros((8, 4), np.float16))
+    with pytest.raises(BagError, match="do not fit together: pack them again"):
+        BagCache(tmp_path)
+
+
+def test_an_interrupted_packing_is_not_taken_for_whole(
+    tmp_path: Path, source: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an index there is no cache: the old one must not describe new features."""
+    write_cache(source, tmp_path)
+    source.bags["s2"] = bag(3, 99)
+    source.digests["s2"] = "d-new"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache_module, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_cache(source, tmp_path)
+    index = tmp_path / "index.tsv"
+    old = index.exists() and read_index(index).at["s2", "digest"] == "d-s2"
+    value = float(np.load(tmp_path / "features.npy")[6, 0])
+    assert not (old and value == 99)
+
+
+def digest_of(folder: Path, source: Memory, slides: Sequence[str]) -> str:
+    write_cache(source, folder)
+    return bags_digest(folder / "index.tsv", slides)
+
+
+def test_digest_follows_the_slides_that_are_asked_for(tmp_path: Path, source: Memory) -> None:
+    slides = ["s2", "s3", "007"]
+    before = digest_of(tmp_path, source, slides)
+    assert digest_of(tmp_path, source, [*reversed(slides), "s2"]) == before
+    assert digest_of(tmp_path, source, ["s2", "007"]) != before
+    source.bags["s10"] = bag(9, 1)  # moves the offsets of others
+    source.digests["s10"] = "other"
+    assert digest_of(tmp_path, source, slides) == before
+    source.digests["s2"] = "other"
+    assert digest_of(tmp_path, source, slides) != before
+
+
+def test_digest_changes_when_a_missing_bag_appears(tmp_path: Path, source: Memory) -> None:
+    before = digest_of(tmp_path, source, ["s2", "s3"])
+    del source.missing["s3"]
+    source.bags["s3"] = bag(2, 3)
+    assert digest_of(tmp_path, source, ["s2", "s3"]) != before
+
+
+def test_names_and_reasons_that_look_like_something_else(tmp_path: Path) -> None:
+    """pandas would read NA, 1e5 and 007 as numbers or as nothing."""
+    bags = {"NA": bag(1, 1), "1e5": bag(1, 2), "007": bag(1, 3), "nan": bag(1, 4)}
+    source = Memory(bags, {"x": 'quoted "reason", with\nlines'}, digests={"NA": "00123"})
+    write_cache(source, tmp_path)
+    cache = BagCache(tmp_path)
+    for slide_id, expected in bags.items():
+        assert np.array_equal(cache.read([slide_id]), expected)
+    assert cache.reason("x") == 'quoted "reason", with\nlines'
+    assert cache.index.at["NA", "digest"] == "00123"
+
+
+def test_blocks_are_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "HASHED_BLOCK", 16)
+    array = np.arange(30, dtype=np.float32).reshape(5, 6)[:, ::2]
+    blocks = [bytes(block) for block in iter_blocks(array)]
+    assert b"".join(blocks) == array.tobytes()
+    assert {len(b) for b in blocks[:-1]} == {16}
+    assert list(iter_blocks(np.empty((0, 4), np.float16))) == []
+
+
+def test_index_types(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path)
+    index = read_index(tmp_path / "index.tsv")
+    assert pd.api.types.is_integer_dtype(index.offset)
+    assert pd.api.types.is_integer_dtype(index["count"])

@@ -1,0 +1,130 @@
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from wsi_ncmi.images.datasets import cifar10, cifar100
+from wsi_ncmi.images.datasets.files.cifar import read_pickle
+from wsi_ncmi.images.datasets.interface import DatasetError
+
+
+def batch(count, classes, seed, key=b"labels"):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+    return {b"data": pixels, key: [int(i) % classes for i in range(count)]}
+
+
+def cifar10_files():
+    content = {f"data_batch_{n}": batch(20, 10, n) for n in range(1, 6)}
+    content["test_batch"] = batch(10, 10, 9)
+    content["batches.meta"] = {b"label_names": [f"class {i}".encode() for i in range(10)]}
+    return content
+
+
+def write_folder(folder, content):
+    folder.mkdir(parents=True)
+    for name, value in content.items():
+        (folder / name).write_bytes(pickle.dumps(value, protocol=4))
+    return folder
+
+
+def write_archive(path, content, prefix="cifar-10-batches-py"):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, value in content.items():
+            data = pickle.dumps(value, protocol=4)
+            member = tarfile.TarInfo(f"{prefix}/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_folder_and_archive_give_the_same_images(tmp_path):
+    content = cifar10_files()
+    write_folder(tmp_path / "a" / "cifar-10-batches-py", content)
+    archive = write_archive(tmp_path / "cifar-10-python.tar.gz", content)
+    folder = cifar10.build(tmp_path / "a", cifar10.Options())
+    for path in (archive, tmp_path):
+        packed = cifar10.build(path, cifar10.Options())
+        assert packed.classes == folder.classes == [f"class {i}" for i in range(10)]
+        assert packed.train.ids[21] == "train-00021"
+        np.testing.assert_array_equal(packed.train.pixels[21], folder.train.pixels[21])
+    # Row 21 is row 1 of the second batch: 1024 values of red, then green, then blue.
+    flat = content["data_batch_2"][b"data"][1]
+    np.testing.assert_array_equal(folder.train.pixels[21][4, 5], flat[[133, 1157, 2181]])
+    assert folder.train.targets[21] == 1
+    assert [len(folder.train), len(folder.test)] == [100, 10]
+
+
+def test_cifar100_has_fine_and_coarse_labels(tmp_path):
+    names = {
+        b"fine_label_names": [f"fine {i}" for i in range(100)],
+        b"coarse_label_names": [f"coarse {i}" for i in range(20)],
+    }
+    part = batch(100, 100, 0, b"fine_labels")
+    part[b"coarse_labels"] = [i % 20 for i in range(100)]
+    write_folder(tmp_path / "cifar-100-python", {"train": part, "test": part, "meta": names})
+    fine = cifar100.build(tmp_path, cifar100.Options())
+    coarse = cifar100.build(tmp_path, cifar100.Options(labels="coarse"))
+    assert (fine.classes[57], fine.train.targets[57]) == ("fine 57", 57)
+    assert (coarse.classes[17], coarse.train.targets[57]) == ("coarse 17", 17)
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_malicious_pickle_is_refused_and_never_run(tmp_path, protocol):
+    marker = tmp_path / "was here"
+    data = pickle.dumps({"data": Malicious(marker)}, protocol=protocol)
+    with pytest.raises(DatasetError, match=r"batch: not a pickle .*asks for \w+\.mkdir"):
+        read_pickle(data, "batch")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins\neval", "os\nsystem", "numpy\nload", "numpy.core.multiarray\nfromfile"]
+)
+def test_only_what_arrays_need_can_be_named(name):
+    with pytest.raises(DatasetError, match="which no array needs"):
+        read_pickle(b"c" + name.encode() + b"\n.", "batch")
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"neither cifar-10-python.tar.gz nor .*cs.toronto.edu"):
+        cifar10.build(tmp_path, cifar10.Options())
+    content = cifar10_files()
+    del content["data_batch_3"]
+    folder = write_folder(tmp_path / "x", content)
+    with pytest.raises(DatasetError, match="no data_batch_3; the data set is at"):
+        cifar10.build(folder, cifar10.Options())
+    archive = write_archive(tmp_path / "x.tar.gz", content)
+    with pytest.raises(DatasetError, match="no data_batch_3 in it"):
+        cifar10.build(archive, cifar10.Options())
+    archive.write_bytes(archive.read_bytes()[:900])
+    with pytest.raises(DatasetError, match="damaged archive"):
+        cifar10.build(archive, cifar10.Options())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({b"data": np.zeros((10, 3071), np.uint8)}, r"uint8 \[10, 3071\], expected uint8"),
+        ({b"data": np.zeros((10, 3072), np.float32)}, r"float32 \[10, 3072\]"),
+        ({b"labels": [0] * 9}, r"labels are \[9\] for 10 images"),
+        ({b"labels": [10] * 10}, "outside 0 to 9"),
+    ],
+)
+def test_a_batch_of_another_shape_is_refused(tmp_path, change, message):
+    content = cifar10_files()
+    content["test_batch"] = {**content["test_batch"], **change}
+    folder = write_folder(tmp_path / "x", content)
+    with pytest.raises(DatasetError, match=f"test_batch: .*{message}"):
+        cifar10.build(folder, cifar10.Options())

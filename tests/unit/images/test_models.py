@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from wsi_ncmi.config import ImageTask
+from wsi_ncmi.errors import PartError
+from wsi_ncmi.images import models
+from wsi_ncmi.images.models import build_network
+
+MEAN, STD = (0.25, 0.5, 0.75), (0.1, 0.2, 0.4)
+
+
+def task(**settings):
+    return ImageTask(dataset="mnist", path="x", **settings)
+
+
+def build(size=(28, 28), **settings):
+    return build_network(task(**settings), size, MEAN, STD)
+
+
+def test_the_small_stem_keeps_the_resolution_that_the_usual_one_throws_away():
+    shapes = {}
+    for small in (True, False):
+        encoder = build(model="test_resnet", small_stem=small).eval()
+        seen = []
+        encoder.module.layer1.register_forward_hook(lambda _m, i, _o, s=seen: s.append(i[0].shape))
+        output = encoder(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))
+        assert output.shape == (2, encoder.embedding_dim)
+        shapes[small] = tuple(seen[0][2:])
+    assert shapes == {True: (28, 28), False: (7, 7)}
+
+
+@pytest.mark.parametrize(("model", "width"), [("resnet10t", 64), ("test_resnet", 32)])
+def test_the_small_stem_replaces_single_and_deep_stems(model, width):
+    encoder = build(model=model)
+    assert (encoder.module.conv1.out_channels, encoder.module.conv1.stride) == (width, (1, 1))
+
+
+def test_pixels_are_normalised_by_buffers_that_a_checkpoint_carries():
+    encoder = build(model="test_resnet")
+    seen = []
+    encoder.module.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    image = torch.randint(0, 256, (2, 28, 28, 3), dtype=torch.uint8)
+    encoder(image.permute(0, 3, 1, 2))
+    expected = (image.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(seen[0].double().permute(0, 2, 3, 1), expected, rtol=1e-5, atol=1e-5)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    state = encoder.state_dict()
+    assert state["mean"].flatten().tolist() == pytest.approx(MEAN)
+    assert state["std"].flatten().tolist() == pytest.approx(STD)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnet10x"}, r"'resnet10x' is not one of timm's \(.*resnet"),
+        ({"model": "test_vit"}, "small_stem is for ResNets and this is a VisionTransformer"),
+        (
+            {"model": "test_vit", "small_stem": False},
+            "does not take images of 28 x 28 .*image_size",
+        ),
+        ({"model": "resnet18", "pretrained": True}, "would throw the pretrained stem away"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(settings, message, monkeypatch):
+    make = models.timm.create_model
+    monkeypatch.setattr(
+        models.timm, "create_model", lambda name, pretrained, **kw: make(name, **kw)
+    )
+    with pytest.raises(PartError, match=message):
+        build(**settings)
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
+    def unreachable(name, *, pretrained, num_classes):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(models.timm, "create_model", unreachable)
+    message = "OSError: no route to host; without a network set pretrained: false"
+    with pytest.raises(PartError, match=message):
+        build(model="resnet18", pretrained=True, small_stem=False)
+
+
+def test_a_transformer_of_its_own_size_is_taken():
+    assert build((160, 160), model="test_vit", small_stem=False).embedding_dim == 64

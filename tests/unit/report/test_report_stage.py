@@ -1,0 +1,126 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from wsi_ncmi import config
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.stages import report
+
+
+class Page(HTMLParser):
+    """Words, addresses and headings of a page; fails on tags that do not close."""
+
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.words, self.ids = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.addresses += [attributes[k] for k in ("src", "href") if k in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def make_report(cohort, configuration, rows):
+    report.run(cohort, configuration, rows, cohort / "report/index.html")
+    return (cohort / "report/index.html").read_text()
+
+
+def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
+    cohort, rows, _ = evaluated
+    text = make_report(cohort, settings(), rows)
+    page = Page(text)
+    inner = [a for a in page.addresses if a.startswith("#")]
+    assert {a[1:] for a in inner} == set(page.ids)
+    data = [a for a in page.addresses if not a.startswith("#")]
+    assert all(re.match(r"data:image/(png|jpeg|webp);base64,", a) for a in data)
+    assert len(data) == 4 + 4 + 2 * 2 * 2  # figures, overlays, heatmaps and strips
+    assert not re.search(r"url\(|@import|<script|https?://", text)
+    for words in (
+        "Does training under NCMI change macro-F1 against cross-entropy?",
+        "against cross-entropy with gated ABMIL",
+        "the smallest the data could have shown is",
+        "24 models: 4 arms × 2 folds × 3 seeds, protocol kfold",
+        "accuracy (= micro-F1)",
+        "cannot be read: not a TIFF file",
+        "openslide.mpp-x (8), tiff.ResolutionUnit",
+        "1 tiles of 1 slides could not be decoded",
+        "it was never trained",
+        "AUROC of attention against the lesion 0.870",
+        "seed 0 of each fold",
+        "centre patients slides negative itc micro macro",
+    ):
+        assert words in page.text, words
+
+
+def test_the_report_is_deterministic(evaluated, settings):
+    cohort, rows, _ = evaluated
+    first = make_report(cohort, settings(), rows)
+    shutil.rmtree(cohort / "report")
+    report.run(cohort, settings(), rows, cohort / "report/index.html")
+    assert (cohort / "report/index.html").read_text() == first
+
+
+def test_text_of_the_user_is_escaped(evaluated, settings):
+    cohort, rows, _ = evaluated
+    text = make_report(cohort, settings(question="Is a < b & <b>c</b>?"), rows)
+    assert "Is a &lt; b &amp; &lt;b&gt;c&lt;/b&gt;?" in text
+
+
+def test_bags_without_slides(evaluated, settings):
+    cohort, rows, _ = evaluated
+    shutil.rmtree(cohort / "tiles")
+    shutil.rmtree(cohort / "features")
+    facts = {"name": "demo", "description": "bags imported from bags.h5 (packed)"}
+    (cohort / "cache/demo/encoder.json").write_text(json.dumps(facts))
+    source = {"path": "bags.h5", "sheet": "sheet.tsv", "name": "demo"}
+    page = Page(make_report(cohort, settings(demo=None, bags=source), rows))
+    assert "instances: median (range)" in page.text
+    assert "bags imported from bags.h5 (packed)" in page.text
+    assert "no tissue: 0.1 % of the slide" in page.text
+    assert "scale error" not in page.text
+
+
+def test_images_without_a_cohort(fabricate, evaluation):
+    cohort, _, _ = fabricate(arms=[("resnet18", "cross_entropy"), ("resnet18", "ncmi")])
+    task = {"dataset": "fashion_mnist", "path": "images"}
+    evaluation(cohort, None)
+    configuration = config.parse(
+        {"cohort": "demo", "images": {"stage": task}, "evaluation": {"bootstrap": 200}}
+    )
+    page = Page(make_report(cohort, configuration, []))
+    assert "Task stage: samples by part and class." in page.text
+    assert "against cross-entropy with resnet18" in page.text
+    assert "Failed slides" not in page.text
+
+
+def test_one_objective_is_reported_without_a_comparison(fabricate, evaluation, settings):
+    cohort, rows, index = fabricate(arms=[("abmil", "cross_entropy")])
+    evaluation(cohort, index)
+    page = Page(make_report(cohort, settings(), rows))
+    assert "no second objective was trained, so nothing is compared" in page.text
+    assert "Paired differences" not in page.text
+
+
+def test_a_task_that_was_not_evaluated_is_named(fabricate, settings):
+    cohort, rows, _ = fabricate()
+    with pytest.raises(UserError, match=r"task stage: .* has no evaluation/summary\.json"):
+        report.run(cohort, settings(), rows, cohort / "report/index.html")

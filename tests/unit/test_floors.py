@@ -1,0 +1,277 @@
+"""The floors of the house, by reading every import: they go down only."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+PACKAGE = Path(__file__).resolve().parents[2] / "wsi_ncmi"
+
+# The longest prefix counts. A package's own name is the floor of its `__init__`.
+FLOORS = {
+    "wsi_ncmi": 0,
+    "wsi_ncmi.errors": 0,
+    "wsi_ncmi.registry": 0,
+    "wsi_ncmi.config": 1,
+    "wsi_ncmi.provenance": 1,
+    "wsi_ncmi.sheet": 1,
+    "wsi_ncmi.camelyon17": 1,
+    "wsi_ncmi.losses": 2,
+    "wsi_ncmi.aggregators": 2,
+    "wsi_ncmi.evaluation": 2,
+    "wsi_ncmi.annotations": 2,
+    "wsi_ncmi.slides": 3,
+    "wsi_ncmi.slides.tissue": 2,
+    "wsi_ncmi.slides.grid": 2,
+    "wsi_ncmi.slides.quality": 2,
+    "wsi_ncmi.slides.spacing": 2,
+    "wsi_ncmi.slides.resample": 2,
+    "wsi_ncmi.encoders": 3,
+    "wsi_ncmi.bags": 3,
+    "wsi_ncmi.bags.splits": 2,
+    "wsi_ncmi.images": 3,
+    "wsi_ncmi.extraction": 4,
+    "wsi_ncmi.training": 4,
+    "wsi_ncmi.report": 4,
+    "wsi_ncmi.demo": 4,
+    "wsi_ncmi.stages": 5,
+    "wsi_ncmi.planning": 5,
+    "wsi_ncmi.cli": 6,
+}
+# What the Snakefile imports in every job.
+PLANNING = ("wsi_ncmi.planning", "wsi_ncmi.demo.cohort")
+HEAVY = ("torch", "pandas", "numpy")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: of what, in which line, inside which function ("" at the top)."""
+
+    target: str
+    line: int
+    function: str
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def targets(node: ast.AST, where: Path) -> list[str]:
+    """What an import names; `from package import module` names the module."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, f"{where}:{node.lineno}: imports are absolute"
+    base = node.module or ""
+    full = [f"{base}.{alias.name}" for alias in node.names]
+    return [name if name in MODULES else base for name in full]
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """All imports of a file, lazy ones too."""
+
+    def walk(node: ast.AST, function: str) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            for target in targets(child, path):
+                yield Import(target, child.lineno, function)  # type: ignore[attr-defined]
+            inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from walk(child, child.name if inner else function)  # type: ignore[attr-defined]
+
+    yield from walk(ast.parse(path.read_text()), "")
+
+
+IMPORTS = {name: sorted(set(imports(path)), key=lambda i: i.line) for name, path in MODULES.items()}
+
+
+def floor(module: str) -> int:
+    parts = module.split(".")
+    for end in range(len(parts), 1, -1):
+        if ".".join(parts[:end]) in FLOORS:
+            return FLOORS[".".join(parts[:end])]
+    if module == "wsi_ncmi":
+        return FLOORS[module]
+    raise AssertionError(f"{module} stands on no floor: add it to DESIGN.md and to FLOORS")
+
+
+def ours(module: str) -> list[Import]:
+    return [i for i in IMPORTS[module] if i.target.split(".")[0] == "wsi_ncmi"]
+
+
+def foreign(module: str) -> list[Import]:
+    """Imports of neither the package nor the standard library."""
+    return [
+        i
+        for i in IMPORTS[module]
+        if i.target.split(".")[0] not in {"wsi_ncmi", *sys.stdlib_module_names}
+    ]
+
+
+def under(*packages: str) -> list[str]:
+    return [m for m in MODULES if any(m == p or m.startswith(f"{p}.") for p in packages)]
+
+
+def test_the_reader_of_imports_sees_them() -> None:
+    assert len(MODULES) > 50
+    assert set(FLOORS) <= set(MODULES)
+    assert "wsi_ncmi.losses.functional" in {i.target for i in IMPORTS["wsi_ncmi.losses.ncmi"]}
+    lazy = [i for i in IMPORTS["wsi_ncmi.registry"] if i.target == "pydantic"]
+    assert [i.function for i in lazy] == ["options_of"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    own = floor(module)
+    rising = [
+        f"line {i.line}: {i.target} (floor {floor(i.target)})"
+        for i in ours(module)
+        if floor(i.target) > own
+    ]
+    assert rising == [], f"{module} stands on floor {own}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imported_modules_exist(module: str) -> None:
+    """A lazy import of a module that is not there would fail only in the user's hands."""
+    missing = [f"line {i.line}: {i.target}" for i in ours(module) if i.target not in MODULES]
+    assert missing == []
+
+
+def test_low_floors_are_light() -> None:
+    heavy = [
+        f"{m} line {i.line}: {i.target}"
+        for m in MODULES
+        if floor(m) <= 1
+        for i in foreign(m)
+        if i.target.split(".")[0] in HEAVY
+    ]
+    assert heavy == []
+
+
+def closure(module: str) -> set[str]:
+    """A module, what it imports of the package, and so on."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [i.target for i in ours(name)]
+    return found
+
+
+@pytest.mark.parametrize("module", PLANNING)
+def test_planning_is_light(module: str) -> None:
+    """The Snakefile imports it in every job: the demo's plan and floors 0-1, nothing else."""
+    reached = closure(module)
+    upper = {m for m in reached if m.startswith("wsi_ncmi.demo") or m == "wsi_ncmi.planning"}
+    assert {m for m in reached - upper if floor(m) > 1} == set()
+    assert [f"{m}: {i.target}" for m in upper for i in foreign(m)] == []
+
+
+def test_losses_know_torch_alone() -> None:
+    losses = under("wsi_ncmi.losses")
+    assert [f"{m}: {i.target}" for m in losses for i in ours(m) if i.target not in losses] == []
+    # A file that wraps a library imports it in its constructor (DESIGN.md).
+    others = [
+        f"{m} line {i.line}: {i.target}"
+        for m in losses
+        for i in foreign(m)
+        if i.target.split(".")[0] != "torch" and i.function != "__init__"
+    ]
+    assert others == []
+
+
+def test_slides_never_know_torch() -> None:
+    reached = {m for name in under("wsi_ncmi.slides") for m in closure(name)}
+    found = [f"{m}: {i.target}" for m in sorted(reached) for i in foreign(m)]
+    assert [f for f in found if f.split(": ")[1].split(".")[0] in ("torch", "torchvision")] == []
+
+
+def run_python(code: str, root: Path) -> str:
+    """Standard output of a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_planning_loads_nothing_heavy(root: Path) -> None:
+    """What the Snakefile imports, as it truly runs: transitive imports of libraries count too."""
+    code = f"""
+import sys
+import {", ".join(m for m in MODULES if m in PLANNING or floor(m) <= 1)}
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert run_python(code, root).strip() == "[]"
+
+
+def test_slides_load_without_torch(root: Path) -> None:
+    code = f"""
+import sys
+import {", ".join(under("wsi_ncmi.slides"))}
+print([name for name in ("torch", "torchvision") if name in sys.modules])
+"""
+    assert run_python(code, root).strip() == "[]"
+
+
+def needed_by(distribution: str) -> set[str]:
+    """Names of a distribution and of all that it requires here."""
+    found, waiting = set(), [distribution]
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            lines = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError:
+            continue  # an extra of another platform
+        waiting += [r.name for r in lines if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_losses_import_with_torch_alone(root: Path) -> None:
+    """`from wsi_ncmi.losses import NCMI` in somebody else's environment, where torch is all."""
+    allowed = needed_by("torch")
+    tops = {
+        top
+        for top, owners in packages_distributions().items()
+        if any(owner.lower().replace("_", "-") in allowed for owner in owners)
+    }
+    assert {"torch", "sympy"} <= tops
+    assert not tops & {"numpy", "pandas", "pydantic", "h5py", "sklearn"}
+    code = f"""
+import sys
+allowed = {sorted(tops | {"wsi_ncmi"})!r}
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in allowed and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{{name}} is not part of torch", name=name)
+for name in [n for n in sys.modules if n.partition(".")[0] in ("numpy", "wsi_ncmi")]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Guard())
+import torch
+from wsi_ncmi.losses import NCMI, CrossEntropy
+for part in (NCMI, CrossEntropy):
+    objective = part(8, [3, 3])
+    z = torch.randn(4, 8, requires_grad=True)
+    objective(z, torch.tensor([0, 1, 0, 1])).total.backward()
+print(sorted(n for n in ("numpy", "pandas", "pydantic") if n in sys.modules))
+"""
+    assert run_python(code, root).strip() == "[]"

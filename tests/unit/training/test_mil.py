@@ -1,0 +1,174 @@
+"""Whole runs, and what the two arms of a comparison share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.config import Arm, Task, Training
+from wsi_ncmi.errors import PartError
+from wsi_ncmi.training import execute, mil
+from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.mil import load_run, train_run
+from wsi_ncmi.training.runs import Run, is_done
+
+CPU = torch.device("cpu")
+SMALL = Arm(options={"hidden_dim": 8, "attention_dim": 4})
+SETTINGS = Training(epochs=3, batch_size=4, learning_rate=0.01)
+
+
+@pytest.fixture
+def train(
+    cache: BagCache, splits: pd.DataFrame, classes: list[str], tmp_path: Path,
+    make_run: Callable[..., Run],
+) -> Callable[..., Path]:  # fmt: skip
+    """Train a run of a name; returns its folder."""
+
+    def run_it(name: str, *, standardise: bool = False, **changes: Any) -> Path:
+        run = make_run(**changes)
+        task = Task(
+            classes=classes,
+            aggregators={"abmil": SMALL},
+            training=SETTINGS,
+            standardise=standardise,
+        )
+        parts = fold_samples(splits.assign(fold=run.fold), run.fold, classes, cache)
+        train_run(run, task, cache, parts, tmp_path / name, CPU)
+        assert is_done(tmp_path / name, run)
+        return tmp_path / name
+
+    return run_it
+
+
+def predictions(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "predictions.parquet")
+
+
+@pytest.mark.parametrize("objective", ["ncmi", "cross_entropy"])
+def test_a_run_is_the_same_twice(train: Callable[..., Path], objective: str) -> None:
+    first, second = (train(name, objective=objective) for name in ("one", "two"))
+    found, again = predictions(first), predictions(second)
+    assert np.array_equal(np.stack(list(found.scores)), np.stack(list(again.scores)))
+    assert (first / "curves.tsv").read_bytes() == (second / "curves.tsv").read_bytes()
+    other = predictions(train("three", objective=objective, seed=1))
+    assert not np.array_equal(np.stack(list(found.scores)), np.stack(list(other.scores)))
+
+
+def test_predictions_are_of_validation_and_test(
+    train: Callable[..., Path], splits: pd.DataFrame
+) -> None:
+    frame = predictions(train("run"))
+    for part in ("val", "test"):
+        found = frame[frame.part == part]
+        assert sorted(found.sample_id) == sorted(splits[splits.part == part].sample_id)
+    assert set(frame.part) == {"val", "test"}
+    truth = splits.set_index("sample_id")
+    assert list(frame.patient_id) == list(truth.patient_id[frame.sample_id])
+    assert list(frame.centre) == list(truth.centre[frame.sample_id])
+    assert ["abc"[t] for t in frame.target] == list(truth.label[frame.sample_id])
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("objective", ["ncmi", "cross_entropy"])
+def test_a_checkpoint_gives_the_scores_again(
+    train: Callable[..., Path], cache: BagCache, objective: str, standardise: bool
+) -> None:
+    folder = train("run", objective=objective, standardise=standardise)
+    network, trained, content = load_run(folder, CPU)
+    assert not network.training
+    assert content["classes"] == ["a", "b", "c"]
+    for row in predictions(folder).itertuples():
+        bag = torch.from_numpy(cache.read([row.sample_id])).float()[None]
+        with torch.inference_mode():
+            embedding = network.bag(bag, torch.ones(bag.shape[:2], dtype=torch.bool)).embedding
+            scores = trained.scores(embedding)[0].numpy()
+        np.testing.assert_allclose(scores, row.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_standardised_by_the_training_part(
+    train: Callable[..., Path], cache: BagCache, splits: pd.DataFrame
+) -> None:
+    network, _, _ = load_run(train("run", standardise=True), CPU)
+    slides = splits[splits.part == "train"].slide_id
+    rows = np.concatenate([cache.read([s]) for s in slides]).astype(np.float64)
+    np.testing.assert_allclose(network.mean, rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.scale, 1 / rows.std(0), rtol=1e-4)
+    plain, _, _ = load_run(train("plain"), CPU)
+    assert torch.equal(plain.mean, torch.zeros(cache.dim))
+    assert torch.equal(plain.scale, torch.ones(cache.dim))
+
+
+class Recorder:
+    """Takes the place of `fit`: what a run starts from, and what it is fed."""
+
+    def __init__(self) -> None:
+        self.starts: list[dict[str, torch.Tensor]] = []
+        self.orders: list[list[float]] = []
+        self.dropout: list[torch.Tensor] = []
+
+    def __call__(self, network: Any, objective: Any, data: Any, *_: Any) -> Any:
+        state = network.aggregator.state_dict()
+        self.starts.append({name: value.clone() for name, value in state.items()})
+        self.dropout.append(torch.rand(3))
+        steps = [f[:, 0, 3].tolist() for epoch in range(3) for (f, _), _ in data.training(epoch)]
+        self.orders.append([value for step in steps for value in step])
+        raise InterruptedError
+
+
+def test_paired_arms_share_start_order_and_dropout(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(execute, "fit", recorder)
+    arms = [("cross_entropy", 0), ("ncmi", 0), ("ncmi", 1)]
+    for objective, seed in arms:
+        with pytest.raises(InterruptedError):
+            train(f"{objective}{seed}", objective=objective, seed=seed)
+    first, paired, other = recorder.starts
+    assert all(torch.equal(first[name], paired[name]) for name in first)
+    assert not torch.equal(first["instance.0.weight"], other["instance.0.weight"])
+    assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
+    assert torch.equal(recorder.dropout[0], recorder.dropout[1])
+    assert not torch.equal(recorder.dropout[0], recorder.dropout[2])
+
+
+def test_the_test_part_is_scored_once(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    original = mil.BagData.evaluation
+    monkeypatch.setattr(
+        mil.BagData, "evaluation", lambda self, part: asked.append(part) or original(self, part)
+    )
+    train("run")
+    assert asked.count("test") == 1
+    assert asked[-1] == "test"
+
+
+def test_an_arm_has_a_label_and_a_part() -> None:
+    arm = Arm(part="ncmi", options={"temperature": 0.5})
+    objective = execute.build_part("objective", "sharp", arm, 4, [3, 3])
+    assert objective.options.temperature == 0.5
+    with pytest.raises(PartError, match="unknown objective 'sharp'"):
+        execute.build_part("objective", "sharp", Arm(), 4, [3, 3])
+    with pytest.raises(PartError, match="ncmi: unknown option 'tau'"):
+        execute.build_part("objective", "ncmi", Arm(options={"tau": 1}), 4, [3, 3])
+
+
+def test_a_run_that_fails_is_not_done(
+    train: Callable[..., Path], tmp_path: Path, make_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def full_disk(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(execute, "write_checkpoint", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        train("run")
+    assert not is_done(tmp_path / "run", make_run())
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -1,0 +1,167 @@
+"""Plan, run, rerun: what changes is computed again, and nothing else."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+SLIDE_RULES = {"tiles", "features", "pack"}
+
+
+@pytest.fixture(scope="module")
+def finished(make_workflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The workflow after one whole run."""
+    workflow = make_workflow(tmp_path_factory.mktemp("finished"))
+    workflow.run()
+    return workflow
+
+
+@pytest.fixture
+def copy(finished: Any, tmp_path: Path) -> Callable[..., Any]:
+    """A copy of the finished workflow, its times kept, with changes to its configuration."""
+
+    def make(**changes: Any) -> Any:
+        folder = tmp_path / "copy"
+        shutil.copytree(finished.folder, folder)
+        config = {**finished.config, **changes}
+        return dataclasses.replace(finished, folder=folder, config=config)
+
+    return make
+
+
+def test_the_bare_command_plans_the_demo(root: Path, make_workflow: Any, tmp_path: Path) -> None:
+    workflow = make_workflow(tmp_path)
+    shutil.copytree(root / "config", tmp_path / "config")
+    shutil.copy(tmp_path / "config" / "config.yaml", tmp_path / "config.yaml")
+    demo = dataclasses.replace(workflow, config=__import__("yaml").safe_load(
+        (root / "config" / "config.yaml").read_text()))  # fmt: skip
+    plan = demo.plan()
+    assert plan["demo_slides"] == 1
+    assert plan["tiles"] == plan["features"] == 2
+    assert plan["train"] == 3
+    assert plan["html_report"] == 1
+
+
+def test_the_report_stands_and_says_what_failed(finished: Any) -> None:
+    page = (finished.results / "report" / "index.html").read_text()
+    assert "no reader opens it" in page
+    assert "empty" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    tiles = pd.concat(pd.read_csv(p, sep="\t") for p in finished.results.glob("tiles/bucket-*.tsv"))
+    status = tiles.set_index("slide_id").status
+    assert status["empty"] == "no_tissue"
+    assert status["broken"] == "unreadable"
+    assert (status.drop(["empty", "broken"]) == "ok").all()
+
+
+def test_every_good_slide_is_tested_once_per_arm(finished: Any) -> None:
+    table = pd.read_parquet(finished.results / "runs/grade/evaluation/predictions.parquet")
+    test = table[table.part == "test"].merge(
+        pd.read_csv(finished.results / "runs/grade/evaluation/runs.tsv", sep="\t")[
+            ["run_id", "objective"]
+        ],
+        on="run_id",
+    )
+    for _, rows in test.groupby("objective"):
+        assert sorted(rows.sample_id) == [f"slide_{i:02d}" for i in range(10)]
+
+
+def test_a_second_run_plans_nothing(finished: Any) -> None:
+    assert finished.plan() == {}
+
+
+def test_touching_the_sheet_and_saving_the_configuration_plans_nothing(copy: Any) -> None:
+    workflow = copy()
+    os.utime(workflow.folder / "slides.tsv")
+    assert workflow.plan() == {}
+
+
+def test_one_more_slide_runs_one_bucket_and_the_training_of_its_task(copy: Any) -> None:
+    workflow = copy()
+    shutil.copy(workflow.folder / "slide_00.tif", workflow.folder / "more.tif")
+    with (workflow.folder / "slides.tsv").open("a") as sheet:
+        sheet.write("more\tmore.tif\tfine\tpatient_30\tcentre_0\n")
+    plan = workflow.plan()
+    assert plan["tiles"] == plan["features"] == plan["pack"] == 1
+    assert plan["splits"] == plan["train"] == 1
+    bags = workflow.results / "features" / "random_resnet"
+    before = {p.name: p.stat().st_mtime_ns for p in bags.glob("*.h5")}
+    other = workflow.results / "runs" / "side" / "seed-0.tsv"
+    trained = other.stat().st_mtime_ns
+    workflow.run()
+    after = {p.name: p.stat().st_mtime_ns for p in bags.glob("*.h5")}
+    assert set(after) - set(before) == {"more.h5"}
+    assert {name: after[name] for name in before} == before
+    assert other.stat().st_mtime_ns == trained
+    assert workflow.plan() == {}
+
+
+def test_another_learning_rate_reads_no_slide(copy: Any, finished: Any) -> None:
+    grade = finished.config["tasks"]["grade"]
+    changed = {**grade, "training": {**grade["training"], "learning_rate": 2e-3}}
+    plan = copy(tasks={**finished.config["tasks"], "grade": changed}).plan()
+    assert not SLIDE_RULES & set(plan)
+    assert plan["train"] == 1
+    assert "splits" not in plan
+
+
+def test_another_seed_trains_only_that_seed(copy: Any, finished: Any) -> None:
+    grade = {**finished.config["tasks"]["grade"], "seeds": [0, 1]}
+    plan = copy(tasks={**finished.config["tasks"], "grade": grade}).plan()
+    assert plan["train"] == 1
+    assert not SLIDE_RULES & set(plan)
+
+
+def test_another_tile_size_reads_every_slide_again(copy: Any) -> None:
+    plan = copy(tiling={"mpp": 2.0, "tile_px": 96}).plan()
+    assert plan["tiles"] == plan["features"] == 2
+    assert plan["train"] == 2
+
+
+def test_a_replaced_slide_is_read_again_and_its_task_trained(copy: Any) -> None:
+    workflow = copy()
+    shutil.copy(workflow.folder / "slide_03.tif", workflow.folder / "slide_00.tif")
+    plan = workflow.plan()
+    assert plan["tiles"] == plan["features"] == 1
+    assert plan["train"] == 1
+    bag = workflow.results / "features/random_resnet/slide_00.h5"
+    old = bag.read_bytes()
+    workflow.run()
+    assert bag.read_bytes() != old
+
+
+def test_an_imported_cohort_needs_no_slides(copy: Any) -> None:
+    workflow = copy()
+    sheet = (workflow.folder / "slides.tsv").read_text().splitlines()
+    kept = [line.split("\t") for line in sheet]
+    (workflow.folder / "bags.tsv").write_text(
+        "\n".join("\t".join([*row[:1], *row[2:]]) for row in kept) + "\n"
+    )
+    bags = {k: workflow.config[k] for k in ("tasks", "evaluation", "buckets")}
+    folder = str(workflow.results / "features" / "random_resnet")
+    config = {
+        "cohort": "imported",
+        "bags": {"path": folder, "format": "h5", "sheet": "bags.tsv"},
+        **bags,
+    }
+    imported = dataclasses.replace(workflow, config=config)
+    plan = imported.plan()
+    assert plan["import_bags"] == 1
+    assert not {"tiles", "features", "attention"} & set(plan)
+    imported.run()
+    page = (imported.results / "report" / "index.html").read_text()
+    assert "broken.h5: no such file" in page
+    assert imported.plan() == {}
+
+
+def test_the_snakemake_report_holds_figures_and_captions(copy: Any) -> None:
+    workflow = copy()
+    workflow.run("--report", "report.html")
+    page = (workflow.folder / "report.html").read_text()
+    assert "macro_f1.png" in page
+    assert "bootstrap" in page.lower() or "resampl" in page.lower()

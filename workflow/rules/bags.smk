@@ -1,0 +1,123 @@
+# Bags -> packed cache -> splits -> training.
+#
+# A slide more repacks the cache, and only the tasks that it belongs to train again (`settled`).
+# Evaluation compares what was trained on with what is there.
+
+if READS_SLIDES:
+
+    rule pack:
+        input:
+            manifests=buckets(f"features/{ENCODER}"),
+        output:
+            index=f"{CACHE}/index.tsv",
+            encoder=f"{CACHE}/encoder.json",
+        log:
+            f"{ROOT}/logs/pack/{ENCODER}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/pack/{ENCODER}.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
+            folder=subpath(output.index, parent=True),
+            version=PLAN.versions("pack"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} pack --features {params.features:q}"
+            " --manifests {input.manifests:q} --out {params.folder:q}"
+
+
+if CONFIG.bags:
+
+    rule import_bags:
+        input:
+            bags=CONFIG.bags.path,
+        output:
+            index=f"{CACHE}/index.tsv",
+            encoder=f"{CACHE}/encoder.json",
+        log:
+            f"{ROOT}/logs/import_bags.log",
+        benchmark:
+            f"{ROOT}/benchmarks/import_bags.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            bags=PLAN.section("bags"),
+            rows=[row.slide_id for row in PLAN.rows],
+            folder=subpath(output.index, parent=True),
+            version=PLAN.versions("pack"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} pack --bags {params.bags:q} --out {params.folder:q}"
+
+
+if CONFIG.tasks:
+
+    rule splits:
+        input:
+            lambda wildcards: demo_sheet(
+                f"{ROOT}/runs/{wildcards.task}/splits.stamp",
+                PLAN.splits_digest(wildcards.task),
+            ),
+        output:
+            splits=f"{ROOT}/runs/{{task}}/splits.tsv",
+            stamp=f"{ROOT}/runs/{{task}}/splits.stamp",
+        log:
+            f"{ROOT}/logs/splits/{{task}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/splits/{{task}}.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            task=lambda wildcards: PLAN.task_json(
+                wildcards.task,
+                without=(
+                    "aggregators",
+                    "objectives",
+                    "training",
+                    "seeds",
+                    "reference",
+                ),
+            ),
+            sheet=PLAN.sheet,
+            digest=lambda wildcards: PLAN.splits_digest(wildcards.task),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} splits --sheet {params.sheet:q}"
+            " --task {params.task:q} --out {output.splits:q}"
+            " && printf %s {params.digest} > {output.stamp:q}"
+
+    rule train:
+        input:
+            index=lambda wildcards: settled(
+                f"{CACHE}/index.tsv",
+                f"{ROOT}/runs/{wildcards.task}/seed-{wildcards.seed}.stamp",
+                PLAN.train_digest(wildcards.task),
+            ),
+            splits=f"{ROOT}/runs/{{task}}/splits.tsv",
+        output:
+            manifest=f"{ROOT}/runs/{{task}}/seed-{{seed}}.tsv",
+            stamp=f"{ROOT}/runs/{{task}}/seed-{{seed}}.stamp",
+        log:
+            f"{ROOT}/logs/train/{{task}}/seed-{{seed}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/train/{{task}}/seed-{{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=GPU,
+            mem_mb=16000,
+            runtime=1440,
+        params:
+            task=lambda wildcards: PLAN.task_json(
+                wildcards.task, without=("seeds", "reference")
+            ),
+            digest=lambda wildcards: PLAN.train_digest(wildcards.task),
+            cohort=CONFIG.cohort,
+            encoder=ENCODER,
+            cache=subpath(input.index, parent=True),
+            folder=subpath(output.manifest, parent=True),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} train --name {wildcards.task} --task {params.task:q}"
+            " --cohort {params.cohort:q} --encoder {params.encoder:q}"
+            " --seed {wildcards.seed} --cache {params.cache:q}"
+            " --splits {input.splits:q} --out {params.folder:q} --threads {threads}"
+            " && printf %s {params.digest} > {output.stamp:q}"

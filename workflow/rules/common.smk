@@ -1,0 +1,58 @@
+# Reads and checks the configuration and the sheet; no rules.
+from pathlib import Path
+
+from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.planning import Plan
+from wsi_ncmi.provenance import has_gpu
+
+try:
+    PLAN = Plan(config, Path(workflow.source_path("../schemas/parts.schema.json")))
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+CONFIG = PLAN.config
+ROOT = PLAN.root
+ENCODER = CONFIG.encoder_folder
+CACHE = f"{ROOT}/cache/{ENCODER}"
+READS_SLIDES = bool(CONFIG.demo or CONFIG.slides)
+# Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
+GPU = int(has_gpu())
+# A GPU is fed by several reading threads; without one, each core takes a bucket of its own.
+FEATURE_THREADS = 8 if GPU else 1
+
+
+wildcard_constraints:
+    bucket=r"\d+",
+    seed=r"\d+",
+    task="|".join(PLAN.task_names),
+
+
+def settled(path, stamp, digest):
+    """An input that does not make its job run again while what decides the job is unchanged.
+
+    `ancient` alone would not do: Snakemake does not look at the params of a job whose inputs are
+    all ancient while one of them is remade.
+    """
+    return ancient(path) if PLAN.is_settled(stamp, digest) else path
+
+
+def demo_sheet(stamp, digest):
+    """The demo's sheet where there is one; your own sheet is no input."""
+    return settled(PLAN.sheet, stamp, digest) if CONFIG.demo else []
+
+
+def buckets(folder):
+    """Manifests of all buckets that hold a slide."""
+    return [f"{ROOT}/{folder}/bucket-{b}.tsv" for b in PLAN.buckets]
+
+
+def seeds(wildcards):
+    """Manifests of all seeds of a task."""
+    return [
+        f"{ROOT}/runs/{wildcards.task}/seed-{s}.tsv"
+        for s in PLAN.task(wildcards.task).seeds
+    ]
+
+
+def first_seed(wildcards):
+    return seeds(wildcards)[0]

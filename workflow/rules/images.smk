@@ -1,0 +1,56 @@
+# The image branch: networks under the same objectives, to the same runs.
+
+if CONFIG.images:
+
+    rule image_splits:
+        output:
+            f"{ROOT}/runs/{{task}}/splits.tsv",
+        log:
+            f"{ROOT}/logs/splits/{{task}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/splits/{{task}}.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            task=lambda wildcards: PLAN.task_json(
+                wildcards.task,
+                without=(
+                    "objectives",
+                    "training",
+                    "seeds",
+                    "reference",
+                    "augmentation",
+                ),
+            ),
+            version=PLAN.versions("images"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} images splits --task {params.task:q}"
+            " --out {output:q}"
+
+    rule train_images:
+        input:
+            splits=f"{ROOT}/runs/{{task}}/splits.tsv",
+        output:
+            f"{ROOT}/runs/{{task}}/seed-{{seed}}.tsv",
+        log:
+            f"{ROOT}/logs/train/{{task}}/seed-{{seed}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/train/{{task}}/seed-{{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=GPU,
+            mem_mb=16000,
+            runtime=1440,
+        params:
+            task=lambda wildcards: PLAN.task_json(
+                wildcards.task, without=("seeds", "reference")
+            ),
+            cohort=CONFIG.cohort,
+            folder=subpath(output[0], parent=True),
+            version=PLAN.versions("images"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task}"
+            " --task {params.task:q} --cohort {params.cohort:q}"
+            " --seed {wildcards.seed} --out {params.folder:q} --threads {threads}"

@@ -1,0 +1,93 @@
+# Slides -> tiles -> features. A job is a bucket of slides; a bad slide is a row with its reason.
+#
+# The sheet is no input, so that touching it runs nothing again: what it says of a bucket is in the
+# bucket's params. Only the demo's sheet is one, because the workflow writes it; `settled` keeps a
+# slide more from running every bucket again.
+
+if CONFIG.demo:
+
+    rule demo_slides:
+        output:
+            sheet=f"{ROOT}/slides/slides.tsv",
+        log:
+            f"{ROOT}/logs/demo_slides.log",
+        benchmark:
+            f"{ROOT}/benchmarks/demo_slides.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 2
+        params:
+            options=PLAN.section("demo"),
+            folder=subpath(output.sheet, parent=True),
+            version=PLAN.versions("demo"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} demo --options {params.options:q}"
+            " --out {params.folder:q} --threads {threads}"
+
+
+if READS_SLIDES:
+
+    rule tiles:
+        input:
+            lambda wildcards: demo_sheet(
+                f"{ROOT}/tiles/bucket-{wildcards.bucket}.stamp",
+                PLAN.tiles_digest(int(wildcards.bucket)),
+            ),
+        output:
+            manifest=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
+            stamp=f"{ROOT}/tiles/bucket-{{bucket}}.stamp",
+        log:
+            f"{ROOT}/logs/tiles/bucket-{{bucket}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/tiles/bucket-{{bucket}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=720,
+        params:
+            sheet=PLAN.sheet,
+            options=PLAN.section("tiling"),
+            digest=lambda wildcards: PLAN.tiles_digest(int(wildcards.bucket)),
+            buckets=CONFIG.buckets,
+            folder=subpath(output.manifest, parent=True),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} tiles --sheet {params.sheet:q}"
+            " --bucket {wildcards.bucket} --buckets {params.buckets}"
+            " --options {params.options:q} --out {params.folder:q}"
+            " --manifest {output.manifest:q} --threads {threads}"
+            " && printf %s {params.digest} > {output.stamp:q}"
+
+    rule features:
+        input:
+            tiles=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
+        output:
+            manifest=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.tsv",
+            facts=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.json",
+        log:
+            f"{ROOT}/logs/features/{ENCODER}/bucket-{{bucket}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/features/{ENCODER}/bucket-{{bucket}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: FEATURE_THREADS
+        resources:
+            gpu=GPU,
+            mem_mb=8000,
+            runtime=1440,
+        params:
+            sheet=PLAN.sheet,
+            options=PLAN.section("extraction"),
+            weights=PLAN.weights_state,
+            rows=lambda wildcards: PLAN.bucket_digest(int(wildcards.bucket)),
+            buckets=CONFIG.buckets,
+            tiles=subpath(input.tiles, parent=True),
+            folder=subpath(output.manifest, parent=True),
+            version=PLAN.versions("features"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q}"
+            " --bucket {wildcards.bucket} --buckets {params.buckets}"
+            " --options {params.options:q} --tiles {params.tiles:q}"
+            " --out {params.folder:q} --manifest {output.manifest:q}"
+            " --threads {threads}"

@@ -1,0 +1,1 @@
+"""Aggregators: from a bag of instance features to one embedding. One file each."""

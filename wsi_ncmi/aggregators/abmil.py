@@ -1,0 +1,53 @@
+"""Gated attention-based MIL (Ilse, Tomczak & Welling 2018, equations 8 and 9)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_softmax, pack, unpack
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of gated ABMIL; 256 and 128 are the recipe of the ACMIL line for 512-d features.
+
+    Attributes:
+        hidden_dim: width of an instance's embedding and of the bag's.
+        attention_dim: width of the gated attention.
+        dropout: on instance embeddings, in training.
+    """
+
+    hidden_dim: int = 256
+    attention_dim: int = 128
+    dropout: float = 0.25
+
+
+class GatedABMIL(Aggregator):
+    """h_n = relu(W x_n);  a = softmax_n wᵀ(tanh(V h_n) ⊙ σ(U h_n));  embedding = Σ_n a_n h_n."""
+
+    has_attention = True
+
+    def __init__(self, feature_dim: int, options: Options) -> None:
+        super().__init__()
+        self.embedding_dim = options.hidden_dim
+        self.instance = nn.Sequential(
+            nn.Linear(feature_dim, options.hidden_dim), nn.ReLU(), nn.Dropout(options.dropout)
+        )
+        self.tanh = nn.Linear(options.hidden_dim, options.attention_dim)
+        self.gate = nn.Linear(options.hidden_dim, options.attention_dim)
+        # No bias: softmax over the instances would not see it.
+        self.score = nn.Linear(options.attention_dim, 1, bias=False)
+
+    def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
+        # Instances only: bags differ tenfold in size, and padding would be most of the work.
+        hidden = self.instance(pack(features, mask))  # [instances, m]
+        gated = torch.tanh(self.tanh(hidden)) * torch.sigmoid(self.gate(hidden))
+        attention = masked_softmax(unpack(self.score(gated), mask), mask)  # [B, N, 1]
+        padded = unpack(hidden, mask)  # [B, N, m]
+        embedding = (attention.transpose(1, 2) @ padded).squeeze(1)
+        return BagOutput(embedding, attention, padded)
+
+
+def build(feature_dim: int, options: Options) -> Aggregator:
+    return GatedABMIL(feature_dim, options)

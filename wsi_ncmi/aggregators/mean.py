@@ -1,0 +1,42 @@
+"""Mean of the instances, then an MLP: the baseline that often wins."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_mean, uniform_attention
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the mean.
+
+    Attributes:
+        hidden_dim: width of the hidden layer and of the embedding.
+        dropout: before the last layer, in training.
+    """
+
+    hidden_dim: int = 256
+    dropout: float = 0.25
+
+
+class MeanMLP(Aggregator):
+    """embedding = W₂ · dropout(relu(W₁ · LayerNorm(mean of the bag)))."""
+
+    def __init__(self, feature_dim: int, options: Options) -> None:
+        super().__init__()
+        self.embedding_dim = options.hidden_dim
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(feature_dim),
+            nn.Linear(feature_dim, options.hidden_dim),
+            nn.ReLU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden_dim, options.hidden_dim),
+        )
+
+    def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
+        return BagOutput(self.mlp(masked_mean(features, mask)), uniform_attention(mask))
+
+
+def build(feature_dim: int, options: Options) -> Aggregator:
+    return MeanMLP(feature_dim, options)

@@ -1,0 +1,1 @@
+"""Feature bags: the HDF5 files, the packed cache that training reads, importers and splits."""

@@ -1,0 +1,200 @@
+"""Splits by patient: who trains, who validates, who is tested, and an audit that nobody leaks.
+
+A split is made from the sheet alone: which slides later fail does not move the others.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from wsi_ncmi.config import Protocol, Task
+from wsi_ncmi.errors import SplitError
+from wsi_ncmi.sheet import SlideRow
+
+COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
+PARTS = ("train", "val", "test")
+CANDIDATES = 8
+
+
+def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
+    """The task's slides, one row each, with the sample they belong to.
+
+    Raises:
+        SplitError: a patient's slides are joined but have several labels or centres.
+    """
+    kept = [row for row in rows if row.label in task.classes]
+    frame = pd.DataFrame(
+        [(r.slide_id, r.patient_id, r.centre, r.label) for r in kept],
+        columns=["slide_id", "patient_id", "centre", "label"],
+    ).sort_values("slide_id", ignore_index=True)
+    frame.insert(0, "sample_id", frame.slide_id if task.sample == "slide" else frame.patient_id)
+    if frame.empty:
+        raise SplitError(f"no slide has one of the labels {', '.join(task.classes)}")
+    for column in ("label", "centre") if task.sample == "patient" else ():
+        several = frame.groupby("patient_id")[column].nunique()
+        if (several > 1).any():
+            patient = several.index[several > 1][0]
+            found = ", ".join(sorted(frame[frame.patient_id == patient][column].unique()))
+            raise SplitError(
+                f"patient {patient} has several values of {column} ({found}): with "
+                "sample: patient all slides of a patient must agree; use sample: slide"
+            )
+    return frame
+
+
+def make_splits(rows: Iterable[SlideRow], task: Task, given: pd.DataFrame | None) -> pd.DataFrame:
+    """All folds of a task: columns `COLUMNS`, one row per fold and slide, audited.
+
+    Args:
+        rows: the slide sheet.
+        task: classes, sample and protocol.
+        given: for `kind: file`, its rows of fold, part, slide_id.
+
+    Raises:
+        SplitError: the split cannot be made, or leaks.
+    """
+    frame = samples(rows, task)
+    protocol = task.protocol
+    if given is not None:
+        splits = _from_file(frame, given)
+    else:
+        folds = [
+            _with_validation(frame, test, fold, protocol)
+            for fold, test in enumerate(_test_parts(frame, protocol))
+        ]
+        splits = pd.concat(folds, ignore_index=True)
+    audit(splits, task.classes)
+    order = ["fold", "part", "sample_id", "slide_id"]
+    return splits[list(COLUMNS)].sort_values(order, ignore_index=True)
+
+
+def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.bool_]]:
+    if protocol.kind == "kfold":
+        assignment = _balanced_folds(frame, protocol.folds, protocol.seed)
+        yield from (assignment == fold for fold in range(protocol.folds))
+        return
+    centres = sorted(frame.centre.unique())
+    if protocol.kind == "leave_one_centre_out":
+        if len(centres) < 2:
+            raise SplitError(f"leave_one_centre_out needs several centres, found {centres}")
+        yield from ((frame.centre == centre).to_numpy() for centre in centres)
+        return
+    unknown = sorted(set(protocol.test_centres) - set(centres))
+    if unknown:
+        raise SplitError(f"test_centres {unknown} are not in the sheet, which has {centres}")
+    test = frame.centre.isin(protocol.test_centres).to_numpy()
+    if test.all():
+        raise SplitError("test_centres names every centre: nothing is left to train on")
+    yield test
+
+
+def _with_validation(
+    frame: pd.DataFrame, test: NDArray[np.bool_], fold: int, protocol: Protocol
+) -> pd.DataFrame:
+    part = np.where(test, "test", "train").astype(object)
+    training = frame[~test]
+    parts = max(2, round(1 / protocol.validation_fraction))
+    assignment = _balanced_folds(training, parts, protocol.seed + 1000 + fold)
+    chosen = _most_typical(training, assignment, parts)
+    part[np.flatnonzero(~test)[assignment == chosen]] = "val"
+    return frame.assign(fold=fold, part=part)
+
+
+def _most_typical(frame: pd.DataFrame, assignment: NDArray[np.int64], folds: int) -> int:
+    # Only one of the parts validates: the one whose labels and centres are most like all.
+    deviation = sum(
+        _deviation(frame[column], assignment, folds).mean(0) for column in ("label", "centre")
+    )
+    return int(np.argmin(deviation))
+
+
+def _balanced_folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each row, patients whole: the best balanced of several stratified shuffles.
+
+    scikit-learn stratifies by one label; which of its candidates also spreads the centres is
+    chosen here.
+    """
+    patients = frame.patient_id.nunique()
+    if patients < folds:
+        raise SplitError(f"{folds} parts need as many patients, found {patients}")
+    best, best_score = None, np.inf
+    for attempt in range(CANDIDATES):
+        assignment = _stratified(frame, folds, seed * CANDIDATES + attempt)
+        score = _imbalance(frame.label, assignment, folds)
+        score += 0.5 * _imbalance(frame.centre, assignment, folds)
+        if score < best_score:
+            best, best_score = assignment, score
+    assert best is not None
+    return best
+
+
+def _stratified(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    assignment = np.empty(len(frame), np.int64)
+    with warnings.catch_warnings():
+        # A class with fewer samples than folds is absent from some; the audit judges that.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            parts = list(splitter.split(frame, frame.label, frame.patient_id))
+        except ValueError as error:
+            raise SplitError(f"{folds} stratified folds cannot be made: {error}") from error
+    for fold, (_, test) in enumerate(parts):
+        assignment[test] = fold
+    return assignment
+
+
+def _imbalance(column: pd.Series, assignment: NDArray[np.int64], folds: int) -> float:
+    return float(_deviation(column, assignment, folds).mean())
+
+
+def _deviation(column: pd.Series, assignment: NDArray[np.int64], folds: int) -> NDArray[np.float64]:
+    """How far each value's count in each fold is from its share: [values, folds]."""
+    table = pd.crosstab(column, assignment).reindex(columns=range(folds), fill_value=0).to_numpy()
+    wanted = table.sum(1, keepdims=True) / folds
+    return np.abs(table - wanted) / np.maximum(wanted, 1)
+
+
+def _from_file(frame: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
+    missing = {"fold", "part", "slide_id"} - set(given.columns)
+    if missing:
+        raise SplitError(f"the split file lacks the columns {sorted(missing)}")
+    wrong = sorted(set(given.part) - set(PARTS))
+    if wrong:
+        raise SplitError(f"the split file has parts {wrong}, expected train, val, test")
+    unknown = sorted(set(given.slide_id) - set(frame.slide_id))
+    if unknown:
+        raise SplitError(f"{len(unknown)} slides of the split file are no sample: {unknown[:5]}")
+    return given[["fold", "part", "slide_id"]].merge(frame, on="slide_id", validate="many_to_one")
+
+
+def audit(splits: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Refuse a split that leaks or that cannot be trained on.
+
+    Raises:
+        SplitError: a patient or slide stands in two parts of a fold, a part is empty, or the
+            training part lacks a class.
+    """
+    for fold, rows in splits.groupby("fold"):
+        for column in ("patient_id", "slide_id"):
+            parts = rows.groupby(column).part.agg(lambda p: sorted(set(p)))
+            leaking = parts[parts.str.len() > 1]
+            if len(leaking):
+                where = " and ".join(leaking.iloc[0])
+                name = column.removesuffix("_id")
+                raise SplitError(
+                    f"fold {fold}: {len(leaking)} {name}(s) stand in two parts, "
+                    f"such as {leaking.index[0]} in {where}"
+                )
+        if rows.duplicated("slide_id").any():
+            twice = rows.slide_id[rows.duplicated("slide_id")].iloc[0]
+            raise SplitError(f"fold {fold}: slide {twice} stands twice")
+        empty = [part for part in PARTS if part not in set(rows.part)]
+        if empty:
+            raise SplitError(f"fold {fold}: no samples in {', '.join(empty)}")
+        absent = sorted(set(classes) - set(rows[rows.part == "train"].label))
+        if absent:
+            raise SplitError(f"fold {fold}: the training part has no {', '.join(absent)}")

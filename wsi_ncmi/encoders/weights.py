@@ -1,0 +1,62 @@
+"""Weights from local files, and the digest of what a module holds."""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from wsi_ncmi.errors import PartError
+
+# Where training scripts of the field put the state dict inside a .pth.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
+
+
+def state_sha256(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of all tensors of a module."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        hasher.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        hasher.update(data.numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a local state dict strictly; classifier weights that the module lacks are left out.
+
+    Raises:
+        PartError: no such file, not a state dict, or keys that do not fit.
+    """
+    state = read_state(path)
+    own = module.state_dict()
+    kept = {k: v for k, v in state.items() if k in own or not _is_classifier(k)}
+    try:
+        module.load_state_dict(kept, strict=True)
+    except RuntimeError as error:
+        raise PartError(f"{path}: the weights do not fit this encoder: {error}") from None
+
+
+def _is_classifier(key: str) -> bool:
+    return key.split(".")[0] in ("fc", "head", "classifier", "last_linear")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from .safetensors, .pth, .pt or .bin; code in a file is never run."""
+    if not path.is_file():
+        raise PartError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        raise PartError(f"{path}: cannot be read as weights: {error}") from None
+    for key in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise PartError(f"{path}: holds no state dict of tensors")
+    return {key.removeprefix("module."): value for key, value in state.items()}

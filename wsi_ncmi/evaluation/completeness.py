@@ -1,0 +1,114 @@
+"""Whether the runs of a task are a whole, paired experiment: nothing missing, nothing twice."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import pandas as pd
+
+from wsi_ncmi.errors import UserError
+
+ARM = ["aggregator", "objective"]
+SHOWN = 5
+
+
+def check_runs(runs: pd.DataFrame, task: str) -> None:
+    """Every arm has one run for every fold and seed that any arm has.
+
+    Args:
+        runs: columns run_id, aggregator, objective, fold, seed.
+        task: named in the error.
+
+    Raises:
+        UserError: lists the missing or doubled runs.
+    """
+    if runs.empty:
+        raise UserError(f"task {task}: the run manifests hold no run: rerun its training")
+    keys = [*ARM, "fold", "seed"]
+    doubled = runs.loc[runs.duplicated(keys, keep=False), "run_id"]
+    if len(doubled):
+        raise UserError(
+            f"task {task}: {_some(doubled)} are the same arm, fold and seed, expected one run "
+            "each: give every run manifest once"
+        )
+    found = set(runs[keys].itertuples(index=False, name=None))
+    arms = runs[ARM].drop_duplicates().itertuples(index=False, name=None)
+    cells = product(arms, sorted(runs["fold"].unique()), sorted(runs["seed"].unique()))
+    missing = [(*arm, fold, seed) for arm, fold, seed in cells if (*arm, fold, seed) not in found]
+    if missing:
+        lines = [f"{a} + {o} fold {fold} seed {seed}" for a, o, fold, seed in missing]
+        raise UserError(
+            f"task {task}: {len(missing)} of {len(found) + len(missing)} runs are missing "
+            f"({_some(lines)}): a paired comparison needs every arm in every fold and seed; "
+            "rerun its training"
+        )
+
+
+def check_test_samples(test: pd.DataFrame, task: str) -> None:
+    """Every arm and seed scored the same test samples, each once, under the same target.
+
+    Args:
+        test: one row per run and test sample: aggregator, objective, seed, sample_id, patient_id,
+            target.
+        task: named in the error.
+
+    Raises:
+        UserError: names samples that are missing, doubled or differ.
+    """
+    if test.empty:
+        raise UserError(f"task {task}: no run predicted a test sample: rerun its training")
+    _refuse(
+        test.loc[test.duplicated([*ARM, "seed", "sample_id"], keep=False), "sample_id"],
+        f"task {task}: test samples scored more than once in one seed",
+        "folds must share no test sample",
+    )
+    facts = test[["sample_id", "patient_id", "target"]].drop_duplicates()
+    _refuse(
+        facts.loc[facts["sample_id"].duplicated(), "sample_id"],
+        f"task {task}: samples with a different patient or target in different runs",
+        "the runs come from different splits: rerun the task's training",
+    )
+    everything = set(test["sample_id"])
+    for key, part in test.groupby([*ARM, "seed"], sort=False):
+        _refuse(
+            sorted(everything - set(part["sample_id"])),
+            f"task {task}: {' + '.join(map(str, key[:2]))}, seed {key[2]}: samples without a "
+            "prediction",
+            "every arm and seed must score the same test samples: rerun the task's training",
+        )
+
+
+def check_against_splits(test: pd.DataFrame, splits: pd.DataFrame, task: str) -> None:
+    """The test samples of each fold are exactly those of the split.
+
+    Args:
+        test: one row per run and test sample: fold, sample_id.
+        splits: fold, part, sample_id.
+        task: named in the error.
+
+    Raises:
+        UserError: names samples in one and not in the other.
+    """
+    wanted = _fold_samples(splits[splits["part"] == "test"])
+    found = _fold_samples(test)
+    lines = [f"{sample} (fold {fold})" for fold, sample in sorted(wanted ^ found)]
+    _refuse(
+        lines,
+        f"task {task}: the predictions and splits.tsv disagree about test samples",
+        "the split changed after training: rerun the task's training",
+    )
+
+
+def _fold_samples(rows: pd.DataFrame) -> set[tuple[int, str]]:
+    return set(zip(rows["fold"].astype(int), rows["sample_id"].astype(str), strict=True))
+
+
+def _refuse(samples: Iterable[str], problem: str, remedy: str) -> None:
+    found = list(dict.fromkeys(samples))
+    if found:
+        raise UserError(f"{problem}: {len(found)} ({_some(found)}): {remedy}")
+
+
+def _some(values: Iterable[str]) -> str:
+    found: Sequence[str] = list(values)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more

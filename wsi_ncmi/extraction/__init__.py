@@ -1,0 +1,1 @@
+"""From a slide's grid of tiles to its bag of features."""

@@ -1,0 +1,1 @@
+"""Image data sets: one file each, with `Options` and `build(path, options)`."""

@@ -1,0 +1,124 @@
+"""What an image data set is: classes, and labelled images for training and test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.provenance import digest, sha256_file
+
+
+class DatasetError(UserError):
+    """An image data set is missing, damaged, or not what its part expects."""
+
+
+class Pixels(Protocol):
+    """Images by their index: an array in memory, or files that are decoded on access."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """uint8 [h, w, 3]; grey images come as three equal channels."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    pixels: Pixels
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.pixels[int(self.rows[index])]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images of one part.
+
+    Attributes:
+        ids: unique names, which become the sample_id of predictions.
+        targets: int64 [n], indices of the data set's classes.
+        pixels: n images, always uint8 with three channels.
+    """
+
+    ids: Sequence[str]
+    targets: NDArray[np.int64]
+    pixels: Pixels
+
+    def __post_init__(self) -> None:
+        counts = {len(self.ids), len(self.targets), len(self.pixels)}
+        if len(counts) > 1:
+            raise ValueError(f"ids, targets and pixels differ in number: {sorted(counts)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: NDArray[np.int64]) -> "Images":
+        """The images of the given rows, in their order; no pixel is copied."""
+        ids = [self.ids[row] for row in rows]
+        return Images(ids, self.targets[rows], _Chosen(self.pixels, rows))
+
+    def split(self, fraction: float, seed: int, name: str) -> tuple["Images", "Images"]:
+        """(what stays, what is taken): a share of every class is taken, both in their old order.
+
+        Args:
+            fraction: of the images, to be taken.
+            name: of the option that asks for it, for errors.
+
+        Raises:
+            DatasetError: a class would be missing on one side.
+        """
+        from sklearn.model_selection import train_test_split
+
+        rows, taken = np.arange(len(self)), round(fraction * len(self))
+        try:
+            kept, out = train_test_split(
+                rows, test_size=taken, stratify=self.targets, random_state=seed
+            )
+        except ValueError as error:
+            raise DatasetError(
+                f"{name} {fraction} of {len(self)} images cannot be taken from every class: {error}"
+            ) from None
+        return self.select(np.sort(kept)), self.select(np.sort(out))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A data set.
+
+    Attributes:
+        classes: names in the order of the targets.
+        train, test: its parts; validation is taken from `train` later.
+        files: what it was read from, for its digest.
+        protocol: "official" if the test part is the data set's own, "holdout" if it was cut off.
+    """
+
+    classes: list[str]
+    train: Images
+    test: Images
+    files: tuple[Path, ...]
+    protocol: str = "official"
+
+    def __post_init__(self) -> None:
+        for part, images in (("training", self.train), ("test", self.test)):
+            absent = set(range(len(self.classes))) - set(images.targets.tolist())
+            if absent:
+                names = ", ".join(self.classes[i] for i in sorted(absent)[:5])
+                raise DatasetError(
+                    f"{self.files[0].parent}: the {part} part has no image of class {names}; every "
+                    "class needs images in both parts"
+                )
+
+
+def dataset_digest(dataset: ImageDataset, root: Path) -> str:
+    """Digest of names below `root` and SHA-256 of all files: the same wherever the data lie."""
+    base = root if root.is_dir() else root.parent
+    names = {file.relative_to(base).as_posix(): file for file in dataset.files}
+    return digest([[name, sha256_file(names[name])] for name in sorted(names)])

@@ -1,0 +1,108 @@
+"""Networks for images: any timm model without its classifier, normalising on the device."""
+
+from collections.abc import Sequence
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from wsi_ncmi.config import ImageTask
+from wsi_ncmi.errors import PartError
+
+
+class ImageEncoder(nn.Module):
+    """A timm model behind the normalisation of its training data.
+
+    Mean and standard deviation are buffers: a checkpoint carries them.
+
+    Args:
+        module: maps [B, 3, h, w] to [B, m].
+        mean, std: of the channels in 0..1.
+        embedding_dim: m.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], embedding_dim: int
+    ) -> None:
+        super().__init__()
+        self.module, self.embedding_dim = module, embedding_dim
+        for name, values in (("mean", mean), ("std", std)):
+            tensor = torch.tensor([float(value) for value in values]).reshape(1, 3, 1, 1)
+            self.register_buffer(name, tensor)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, h, w] -> embedding [B, m]."""
+        embedding: Tensor = self.module((images.float() / 255 - self.mean) / self.std)
+        return embedding
+
+
+def build_network(
+    task: ImageTask, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+) -> ImageEncoder:
+    """The task's network for images of `size` (height, width).
+
+    Raises:
+        PartError: timm has no such model, its weights cannot be fetched, the small stem is not for
+            it, or it does not take images of this size.
+    """
+    module = _create(task)
+    if task.small_stem:
+        _shrink_stem(module, task)
+    return ImageEncoder(module, mean, std, _embedding_dim(module, task, size))
+
+
+def _create(task: ImageTask) -> nn.Module:
+    name = task.model
+    if not name.startswith("hf-hub:") and not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "none is like it"
+        raise PartError(f"model {name!r} is not one of timm's ({near})")
+    try:
+        module: nn.Module = timm.create_model(name, pretrained=task.pretrained, num_classes=0)
+    except Exception as error:  # hubs and constructors raise what they like
+        hint = "; without a network set pretrained: false" if task.pretrained else ""
+        raise PartError(
+            f"model {name} cannot be made: {type(error).__name__}: {error}{hint}"
+        ) from error
+    return module
+
+
+def _shrink_stem(module: nn.Module, task: ImageTask) -> None:
+    """One 3x3 convolution of stride 1 and no pooling, as is usual for CIFAR."""
+    if not isinstance(module, ResNet):
+        raise PartError(
+            f"model {task.model}: small_stem is for ResNets and this is a {type(module).__name__}: "
+            "set small_stem: false (and image_size, if the model wants larger images)"
+        )
+    if task.pretrained:
+        raise PartError(
+            f"model {task.model}: small_stem would throw the pretrained stem away: set small_stem: "
+            "false (and image_size: 224), or pretrained: false"
+        )
+    stem = [layer for layer in module.conv1.modules() if isinstance(layer, nn.Conv2d)]
+    small = nn.Conv2d(3, stem[-1].out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    module.register_module("conv1", small)
+    module.register_module("maxpool", nn.Identity())
+
+
+def _embedding_dim(module: nn.Module, task: ImageTask, size: tuple[int, int]) -> int:
+    # A trial, since not every model says how wide its output is or which sizes it takes.
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = module(torch.zeros(1, 3, *size))
+    except Exception as error:  # each architecture fails in its own way
+        raise PartError(
+            f"model {task.model} does not take images of {size[0]} x {size[1]} pixels ({error}): "
+            "set image_size"
+        ) from error
+    if output.ndim != 2:
+        raise PartError(
+            f"model {task.model} gives {list(output.shape)} for one image, expected [1, m]: choose "
+            "a model that pools"
+        )
+    return int(output.shape[1])

@@ -1,0 +1,142 @@
+"""The interface of every objective: all that comes after the embedding.
+
+Cross-entropy is an objective like any other, with its linear head inside, so that two arms of a
+comparison differ in one word.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Bounds of the search for a temperature: scores of well separated classes have no finite optimum.
+LOG_SCALE_RANGE = (-10.0, 12.0)
+TERNARY_STEPS = 60
+
+
+class LossOutput(NamedTuple):
+    """A step's loss: `total` is what is minimised, `parts` are detached values to log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A loss with its own state, from the embedding [B, m] on.
+
+    All state is parameters or buffers. `forward` in training mode may update running means; nothing
+    else changes state but the methods that say so.
+
+    Args:
+        embedding_dim: m.
+        class_counts: training samples of each class, in the order of the classes.
+    """
+
+    min_samples: int = 1
+    """Samples a step needs; an objective that compares pairs needs more."""
+
+    log_scale: Tensor
+    class_counts: Tensor
+
+    def __init__(self, embedding_dim: int, class_counts: Sequence[int]) -> None:
+        super().__init__()
+        if len(class_counts) < 2:
+            raise ValueError(f"an objective needs two classes or more, found {len(class_counts)}")
+        if min(class_counts) < 0 or sum(class_counts) == 0:
+            raise ValueError(f"class_counts must be counts of samples, found {list(class_counts)}")
+        self.embedding_dim = embedding_dim
+        self.classes = len(class_counts)
+        self.register_buffer("class_counts", torch.tensor(class_counts, dtype=torch.float32))
+        self.register_buffer("log_scale", torch.zeros(()))
+
+    def start(self, embeddings: Tensor, targets: Tensor) -> None:
+        """Once, before training: what needs many training embeddings [n, m] and targets [n]."""
+
+    def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
+        """The loss of the objective's own state for an alternating schedule; None: no such step."""
+        return None
+
+    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
+        """The loss of a step: embedding [B, m], target [B]."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def raw_scores(self, embedding: Tensor) -> Tensor:
+        """Uncalibrated class log-odds [B, C]; differentiable."""
+        raise NotImplementedError(f"{type(self).__name__} must define raw_scores")
+
+    def scores(self, embedding: Tensor) -> Tensor:
+        """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""
+        return self.raw_scores(embedding) * self.log_scale.exp()
+
+    def end_step(self) -> None:
+        """After every optimiser step: running means move."""
+
+    def end_epoch(self, epoch: int) -> None:
+        """After every epoch (counted from 0): schedules and epoch means."""
+
+    def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
+        """What inference needs of the training part, with the network in eval mode."""
+
+    @torch.no_grad()
+    def fit_temperature(self, embeddings: Tensor, targets: Tensor) -> None:
+        """Scale the scores to the least negative log-likelihood of validation data.
+
+        The likelihood is convex in the scale, so a ternary search over its logarithm finds it.
+        The scale never changes which class is the largest.
+        """
+        raw = self.raw_scores(embeddings).double()
+        low, high = LOG_SCALE_RANGE
+        for _ in range(TERNARY_STEPS):
+            third = (high - low) / 3
+            if _nll(raw, targets, low + third) <= _nll(raw, targets, high - third):
+                high -= third
+            else:
+                low += third
+        self.log_scale.fill_((low + high) / 2)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters trained with the network, and those with an optimiser of their own."""
+        return {"network": list(self.parameters()), "centroids": []}
+
+    def check_inputs(self, embedding: Tensor, target: Tensor) -> None:
+        """Shapes always; the range of labels where looking at them costs nothing.
+
+        Raises:
+            ValueError: says what was given and what is needed.
+        """
+        if embedding.ndim != 2 or embedding.shape[1] != self.embedding_dim:
+            raise ValueError(
+                f"embedding must be [B, {self.embedding_dim}], found {list(embedding.shape)}"
+            )
+        if target.shape != embedding.shape[:1] or target.dtype != torch.int64:
+            raise ValueError(
+                f"target must be int64 [{embedding.shape[0]}], found {target.dtype} "
+                f"{list(target.shape)}"
+            )
+        if embedding.shape[0] < self.min_samples:
+            raise ValueError(
+                f"{type(self).__name__} needs {self.min_samples} samples a step, "
+                f"found {embedding.shape[0]}"
+            )
+        if _inspectable(target) and not bool(((target >= 0) & (target < self.classes)).all()):
+            raise ValueError(
+                f"target must lie in 0..{self.classes - 1}, found {target.min().item()}.."
+                f"{target.max().item()}"
+            )
+
+
+def _nll(raw: Tensor, targets: Tensor, log_scale: float) -> float:
+    scale = torch.tensor(log_scale, dtype=raw.dtype, device=raw.device).exp()
+    return F.cross_entropy(raw * scale, targets).item()
+
+
+def _inspectable(target: Tensor) -> bool:
+    # On CUDA a look at the labels would wait for the device, whose indexing checks them anyway;
+    # under torch.compile and vmap there are no values to look at.
+    return (
+        target.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(target)
+    )

@@ -1,0 +1,187 @@
+"""What the workflow plans: rows, buckets, and the digests that decide what runs again.
+
+The Snakefile imports this in every job, so it imports neither torch nor pandas.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wsi_ncmi import config as configuration
+from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
+from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.sheet import SlideRow, bucket_of, is_remote, label_problems, read_sheet
+
+
+class Plan:
+    """A checked configuration with its slide sheet.
+
+    Args:
+        raw: the configuration as Snakemake read it.
+        schema: the generated `parts.schema.json`.
+
+    Raises:
+        ConfigError: every problem of the configuration, of its parts and of its sheet, together.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], schema: Path) -> None:
+        self.config = configuration.parse(raw)
+        parts = json.loads(schema.read_text())
+        problems = configuration.part_problems(self.config, parts)
+        self.rows, sheet_problems = self._read_rows()
+        problems += sheet_problems + self._label_problems() + self._file_problems()
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def root(self) -> str:
+        """results/<cohort>."""
+        return f"{self.config.results}/{self.config.cohort}"
+
+    @property
+    def sheet(self) -> str:
+        """The slide sheet; the demo's is written by the workflow."""
+        if self.config.demo:
+            return f"{self.root}/slides/slides.tsv"
+        source = self.config.slides or self.config.bags
+        return source.sheet if source else ""
+
+    def _read_rows(self) -> tuple[list[SlideRow], list[str]]:
+        if self.config.demo:
+            return sheet_rows(plan_cohort(self.config.demo, Path(self.root) / "slides")), []
+        if self.config.images:
+            return [], []
+        return read_sheet(Path(self.sheet), need_path=self.config.slides is not None)
+
+    def _label_problems(self) -> list[str]:
+        if not self.rows:
+            return []
+        classes = [label for task in self.config.tasks.values() for label in task.classes]
+        problems = label_problems(self.rows, classes, self.config.ignore_labels, self.sheet)
+        found = {row.label for row in self.rows}
+        for name, task in self.config.tasks.items():
+            problems += [
+                f"tasks.{name}.classes: no slide of {self.sheet} has label {label!r}"
+                for label in task.classes
+                if label not in found
+            ]
+        return problems
+
+    def _file_problems(self) -> list[str]:
+        config = self.config
+        wanted: dict[str, str | None] = {"bags.path": config.bags.path if config.bags else None}
+        if config.demo or config.slides:
+            wanted["extraction.weights"] = config.extraction.weights
+        for name, task in config.tasks.items():
+            wanted[f"tasks.{name}.protocol.file"] = task.protocol.file
+        for name, image_task in config.images.items():
+            wanted[f"images.{name}.path"] = image_task.path
+        return [
+            f"{key}: {path}: no such file or folder"
+            for key, path in wanted.items()
+            if path is not None and not is_remote(path) and not Path(path).exists()
+        ]
+
+    @cached_property
+    def buckets(self) -> dict[int, list[SlideRow]]:
+        """Slides by bucket, without the empty ones."""
+        found: dict[int, list[SlideRow]] = {}
+        for row in self.rows:
+            found.setdefault(bucket_of(row.slide_id, self.config.buckets), []).append(row)
+        return dict(sorted(found.items()))
+
+    def rows_digest(self, rows: Sequence[SlideRow]) -> str:
+        """Changes when a row changes or its slide is replaced, not when the sheet is touched."""
+        return digest([[row.as_dict(), self._state(row)] for row in rows])
+
+    def bucket_digest(self, bucket: int) -> str:
+        """Of the rows that decide the tiles and features of a bucket: labels do not."""
+        rows = self.buckets[bucket]
+        state = [[r.slide_id, r.path, r.mpp, r.sha256, self._state(r)] for r in rows]
+        return digest(state)
+
+    def _state(self, row: SlideRow) -> Any:
+        if self.config.demo:
+            return [self.config.demo.seed, self.config.demo.centres, self.versions("demo")]
+        if not row.path or is_remote(row.path):
+            return None
+        status = Path(row.path).stat()
+        return [status.st_size, status.st_mtime_ns]
+
+    def is_settled(self, stamp: str, wanted: str) -> bool:
+        """Whether a job's stamp, written when it last succeeded, says what it would say now."""
+        path = Path(stamp)
+        return path.is_file() and path.read_text() == wanted
+
+    def tiles_digest(self, bucket: int) -> str:
+        """Of all that decides a bucket's tiles."""
+        return digest([self.bucket_digest(bucket), self.section("tiling"), self.versions("tiles")])
+
+    def splits_digest(self, name: str) -> str:
+        """Of all that decides a task's splits."""
+        task = self.config.tasks[name].model_dump(include={"classes", "sample", "protocol"})
+        given = task["protocol"]["file"]
+        content = Path(given).read_text() if given else ""
+        return digest([task, content, self.labels_digest(name), self.versions("splits")])
+
+    def train_digest(self, name: str) -> str:
+        """Of all that decides a task's training, whatever the seed."""
+        task = self.task_json(name, without=("seeds", "reference"))
+        names = [self.config.cohort, self.config.encoder_folder]
+        splits = self.splits_digest(name)
+        return digest([task, names, splits, self.bags_digest(name), self.versions("train")])
+
+    def task_rows(self, name: str) -> list[SlideRow]:
+        """The slides of one task."""
+        return [row for row in self.rows if row.label in self.config.tasks[name].classes]
+
+    def labels_digest(self, name: str) -> str:
+        """Of the rows that a task's splits are made of."""
+        rows = self.task_rows(name)
+        return digest([[r.slide_id, r.label, r.patient_id, r.centre] for r in rows])
+
+    def bags_digest(self, name: str) -> str:
+        """Of all that decides the bags of a task: slides, tiling, extraction, or imported bags."""
+        config = self.config
+        rows = self.rows_digest(self.task_rows(name))
+        if config.bags:
+            status = Path(config.bags.path).stat()
+            return digest([rows, config.bags.model_dump(), status.st_size, status.st_mtime_ns])
+        sections = [config.tiling.model_dump(), config.extraction.model_dump()]
+        return digest([rows, sections, self.weights_state, self.versions("tiles", "features")])
+
+    @property
+    def weights_state(self) -> Any:
+        """Size and time of local weights, so that replaced ones are noticed."""
+        weights = self.config.extraction.weights
+        if weights is None or is_remote(weights):
+            return None
+        status = Path(weights).stat()
+        return [status.st_size, status.st_mtime_ns]
+
+    def versions(self, *stages: str) -> list[int]:
+        """Versions of stages' code, for the params of their rules."""
+        return [STAGE_VERSIONS[stage] for stage in stages]
+
+    def section(self, name: str) -> str:
+        """One section of the configuration as JSON, for a command line."""
+        return getattr(self.config, name).model_dump_json()
+
+    def task_json(self, name: str, *, without: Sequence[str] = ()) -> str:
+        """A task (of bags or images) as JSON, without the keys that its rule does not read."""
+        task = self.config.images.get(name) or self.config.tasks[name]
+        return task.model_dump_json(exclude=set(without))
+
+    def task(self, name: str) -> configuration.Task | configuration.ImageTask:
+        return self.config.images.get(name) or self.config.tasks[name]
+
+    @property
+    def task_names(self) -> list[str]:
+        return [*self.config.tasks, *self.config.images]
+
+    def has_attention(self, name: str) -> bool:
+        """Whether heatmaps can be drawn: slides are read, and any are asked for."""
+        return bool(self.config.demo or self.config.slides) and self.config.attention.slides > 0

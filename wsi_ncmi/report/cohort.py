@@ -1,0 +1,172 @@
+"""The cohort in the report: slides by centre and label, their scale, their tiles, and failures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
+from wsi_ncmi.report.wording import number
+from wsi_ncmi.sheet import SlideRow
+
+UNLABELLED = "no label"
+OVERLAYS = 6
+
+
+def read_buckets(folder: Path) -> pd.DataFrame:
+    """All rows of `bucket-*.tsv` in a folder, as text, sorted by slide; empty without any."""
+    paths = sorted(folder.glob("bucket-*.tsv"))
+    read = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in paths]
+    if not read:
+        return pd.DataFrame(columns=["slide_id", "status", "reason"])
+    return pd.concat(read).sort_values("slide_id").reset_index(drop=True)
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """The cache's index, as text; empty without one."""
+    if not path.is_file():
+        return pd.DataFrame(columns=["slide_id", "status", "reason", "count"])
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def cohort_section(
+    rows: Sequence[SlideRow],
+    classes: Sequence[str],
+    tiles: pd.DataFrame,
+    index: pd.DataFrame,
+    overlays: Path,
+) -> Section:
+    """Who is in the cohort, at what scale it was read, and what of it was used.
+
+    Args:
+        rows: the slide sheet.
+        classes: of all tasks in their order; labels of no task stand behind them.
+        tiles: all rows of the tiles manifests; empty where bags were given.
+        index: the cache's index.
+        overlays: folder of `<slide_id>.jpg`; may not exist.
+    """
+    sheet = pd.DataFrame([row.as_dict() for row in rows])
+    blocks: list[Block] = [_label_table(sheet, classes)]
+    if len(tiles):
+        blocks += [_scale_table(sheet, tiles)]
+    elif len(index):
+        blocks += [_bag_table(sheet, index)]
+    pictures = _overlay_pictures(overlays, sheet)
+    if pictures:
+        text = "Tissue and the tiles that were read, on slides picked evenly from the sheet:"
+        blocks += [Text(text), Gallery(pictures)]
+    return Section("The cohort", "cohort", blocks)
+
+
+def _label_table(sheet: pd.DataFrame, classes: Sequence[str]) -> Table:
+    sheet = sheet.assign(label=sheet["label"].replace("", UNLABELLED))
+    found = set(sheet["label"])
+    labels = [name for name in dict.fromkeys([*classes, *sorted(found)]) if name in found]
+    counts = pd.crosstab(sheet["centre"], sheet["label"])[labels]
+    patients = sheet.groupby("centre")["patient_id"].nunique()
+    body = [
+        [
+            centre,
+            str(patients[centre]),
+            str(counts.loc[centre].sum()),
+            *map(str, counts.loc[centre]),
+        ]
+        for centre in counts.index
+    ]
+    totals = [sheet["patient_id"].nunique(), len(sheet), *counts.sum()]
+    body.append(["all", *map(str, totals)])
+    caption = "Patients and slides by centre, and slides by label."
+    return Table(caption, ["centre", "patients", "slides", *labels], body)
+
+
+def _scale_table(sheet: pd.DataFrame, tiles: pd.DataFrame) -> Table:
+    table = tiles.merge(sheet[["slide_id", "centre"]], on="slide_id")
+    for column in ("mpp", "tiles", "scale_error_percent"):
+        table[column] = pd.to_numeric(table[column])
+    used = table[table["status"] == "ok"]
+    body = [_scale_row(centre, part) for centre, part in used.groupby("centre")]
+    if len(used):
+        body.append(_scale_row("all", used))
+    return Table(
+        "Tiled slides: µm per pixel at level 0 and where it was read from (slides), the largest "
+        "error of the scale that was read, and tiles per slide.",
+        ["centre", "µm/px from", "slides", "µm/px", "scale error", "tiles: median (range)"],
+        body,
+        text_columns=2,
+    )
+
+
+def _scale_row(centre: object, part: pd.DataFrame) -> list[str]:
+    sources = part["mpp_source"].value_counts().sort_index()
+    return [
+        str(centre),
+        ", ".join(f"{source} ({count})" for source, count in sources.items()),
+        str(len(part)),
+        _range(part["mpp"], 3),
+        f"{number(part['scale_error_percent'].abs().max(), 2)} %",
+        _median(part["tiles"]),
+    ]
+
+
+def _bag_table(sheet: pd.DataFrame, index: pd.DataFrame) -> Table:
+    table = index.merge(sheet[["slide_id", "centre"]], on="slide_id")
+    table["count"] = pd.to_numeric(table["count"])
+    used = table[table["status"] == "ok"]
+    body = [[str(c), str(len(p)), _median(p["count"])] for c, p in used.groupby("centre")]
+    if len(used):
+        body.append(["all", str(len(used)), _median(used["count"])])
+    caption = "Bags and their instances (feature vectors)."
+    return Table(caption, ["centre", "bags", "instances: median (range)"], body)
+
+
+def _range(values: pd.Series, digits: int) -> str:
+    low, high = number(values.min(), digits), number(values.max(), digits)
+    return low if low == high else f"{low} to {high}"
+
+
+def _median(values: pd.Series) -> str:
+    return f"{values.median():.0f} ({values.min():.0f} to {values.max():.0f})"
+
+
+def _overlay_pictures(folder: Path, sheet: pd.DataFrame) -> list[Picture]:
+    facts = sheet.set_index("slide_id")
+    paths = [path for path in sorted(folder.glob("*.jpg")) if path.stem in facts.index]
+    count = min(OVERLAYS, len(paths))
+    chosen = [paths[i * len(paths) // count] for i in range(count)]
+    return [
+        Picture.of(
+            path,
+            f"tissue and tiles of slide {path.stem}",
+            f"{path.stem}: {facts.loc[path.stem, 'centre']}, "
+            f"{facts.loc[path.stem, 'label'] or UNLABELLED}",
+        )
+        for path in chosen
+    ]
+
+
+def failures(tiles: pd.DataFrame, features: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """Slides without a bag: slide_id, stage, status, reason; the first stage that failed counts."""
+    found = [
+        table.loc[table["status"] != "ok", ["slide_id", "status", "reason"]].assign(stage=stage)
+        for stage, table in (("tiles", tiles), ("features", features), ("bags", index))
+    ]
+    return pd.concat(found).drop_duplicates("slide_id").sort_values("slide_id")
+
+
+def failure_section(tiles: pd.DataFrame, features: pd.DataFrame, index: pd.DataFrame) -> Section:
+    """Failed slides with reasons, and tiles that could not be decoded."""
+    failed = failures(tiles, features, index)
+    columns = ["slide_id", "stage", "status", "reason"]
+    blocks: list[Block] = [Text("Every slide of the sheet has a bag.")]
+    if len(failed):
+        body = failed[columns].astype(str).to_numpy().tolist()
+        caption = "Slides that nothing was trained or tested on."
+        blocks = [Table(caption, ["slide", "stage", "status", "reason"], body, 4)]
+    if "invalid" in features:
+        invalid = pd.to_numeric(features["invalid"]).fillna(0)
+        slides = features.loc[invalid > 0, "slide_id"]
+        if len(slides):
+            text = f"{invalid.sum():.0f} tiles of {len(slides)} slides could not be decoded and "
+            text += f"have no features: {', '.join(slides[:10])}{' …' if len(slides) > 10 else ''}."
+            blocks.append(Text(text, "warning"))
+    return Section("Failed slides", "failed", blocks)

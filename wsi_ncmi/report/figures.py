@@ -1,0 +1,205 @@
+"""The figures of a task: macro-F1, confusion matrices, learning curves, reliability; all PNG."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from wsi_ncmi.evaluation.calibration import Reliability
+from wsi_ncmi.evaluation.comparison import ArmKey
+from wsi_ncmi.evaluation.metrics import MACRO_F1, Floats
+from wsi_ncmi.report.style import GREY, SEQUENTIAL, colour_of, new_figure, png, styled
+from wsi_ncmi.report.wording import arm_title, title
+
+ARM = ["aggregator", "objective"]
+MAX_NUMBERED_CLASSES = 12  # beyond, numbers in a confusion matrix cannot be read
+
+
+def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> bytes:
+    """Macro-F1 of every arm with its interval; a dot per seed.
+
+    Args:
+        metrics: aggregator, objective, metric, value, low, high.
+        seeds: aggregator, objective, seed, metric, value.
+        confidence: of the intervals, for the axis.
+    """
+    table = metrics[metrics["metric"] == MACRO_F1]
+    dots = seeds[seeds["metric"] == MACRO_F1]
+    objectives = list(table["objective"].unique())
+    aggregators = list(table["aggregator"].unique())
+    with styled():
+        figure = new_figure(6.4, 1.1 + 0.42 * len(table) + 0.25 * len(aggregators))
+        axes = figure.add_subplot()
+        spread = 0.7 / len(objectives)
+        for _, row in table.iterrows():
+            index = objectives.index(row["objective"])
+            y = aggregators.index(row["aggregator"]) + spread * (index - (len(objectives) - 1) / 2)
+            own = (dots[ARM] == row[ARM]).all(axis=1)
+            _interval_line(axes, row, y, colour_of(index), dots.loc[own, "value"].to_numpy())
+        _label_arms(axes, figure, aggregators, objectives)
+        axes.set_xlabel(
+            f"macro-F1 on the test part, {100 * confidence:g} % interval over patients; dots: seeds"
+        )
+        return png(figure)
+
+
+def _interval_line(axes: Axes, row: pd.Series, y: float, colour: str, seeds: Floats) -> None:
+    axes.plot(
+        [row["low"], row["high"]], [y, y], color=colour, linewidth=2.2, solid_capstyle="round"
+    )
+    axes.plot(row["value"], y, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
+    lower = np.full(len(seeds), y + 0.13)
+    axes.plot(seeds, lower, "o", color=colour, markersize=3, alpha=0.55, markeredgewidth=0)
+    axes.annotate(
+        f"{row['value']:.3f}",
+        (row["value"], y),
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=colour,
+    )
+
+
+def _label_arms(
+    axes: Axes, figure: Figure, aggregators: Sequence[str], objectives: Sequence[str]
+) -> None:
+    axes.set_yticks(range(len(aggregators)), [title(name) for name in aggregators])
+    axes.set_ylim(len(aggregators) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    handles = [
+        axes.plot([], [], "o-", color=colour_of(i), label=title(name))[0]
+        for i, name in enumerate(objectives)
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(objectives)))
+
+
+def confusion(matrices: Mapping[ArmKey, Floats], classes: Sequence[str]) -> bytes:
+    """Confusion matrices `[C, C]` (mean counts over seeds), shaded by the share of each row."""
+    side = min(4.2, 1.5 + 0.42 * len(classes))
+    rows, columns = _grid(list(matrices))
+    with styled():
+        figure = new_figure(side * len(columns) + 0.7, side * len(rows) + 0.2)
+        grid = figure.subplots(len(rows), len(columns), squeeze=False)
+        image = None
+        for i, j, axes, key in _cells(grid, rows, columns):
+            if key not in matrices:
+                axes.set_axis_off()
+                continue
+            image = _confusion_panel(axes, matrices[key], classes)
+            axes.set_title(arm_title(*key))
+            axes.set_ylabel("label" if j == 0 else "")
+            axes.set_xlabel("prediction" if i == len(rows) - 1 else "")
+        if image is not None:
+            figure.colorbar(image, ax=grid, label="share of the label", shrink=0.8, aspect=30)
+        return png(figure)
+
+
+def _confusion_panel(axes: Axes, counts: Floats, classes: Sequence[str]) -> AxesImage:
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    image = axes.imshow(share, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if len(classes) > MAX_NUMBERED_CLASSES:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return image
+    axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    for (i, j), count in np.ndenumerate(counts):
+        dark = "white" if share[i, j] > 0.55 else "#111827"
+        text = f"{count:.1f}".removesuffix(".0")
+        axes.text(j, i, text, ha="center", va="center", color=dark, fontsize=8)
+    return image
+
+
+def curves(table: pd.DataFrame) -> bytes:
+    """Learning curves: the mean over runs, and the range from the lowest to the highest run.
+
+    Args:
+        table: aggregator, objective, epoch, part (train, val), loss, macro_f1. Losses of
+            different objectives are different quantities: each has a panel of its own.
+    """
+    arms = list(table[ARM].drop_duplicates().itertuples(index=False))
+    with styled():
+        figure = new_figure(3.0 * len(arms) + 0.4, 4.6)
+        grid = figure.subplots(2, len(arms), squeeze=False, sharex="col")
+        for column, key in enumerate(arms):
+            own = (table["aggregator"] == key[0]) & (table["objective"] == key[1])
+            _curve_panels(grid[:, column], table[own])
+            grid[0, column].set_title(arm_title(*key))
+            if column:
+                grid[1, column].sharey(grid[1, 0])
+        grid[0, 0].set_ylabel("loss")
+        grid[1, 0].set_ylabel("macro-F1 (validation)")
+        figure.supxlabel("epoch", fontsize=9)
+        return png(figure)
+
+
+def _curve_panels(panels: np.ndarray, table: pd.DataFrame) -> None:
+    for index, (part, name) in enumerate((("train", "training"), ("val", "validation"))):
+        rows = table[table["part"] == part]
+        _band(panels[0], rows, "loss", colour_of(index), name)
+    _band(panels[1], table[table["part"] == "val"], "macro_f1", colour_of(1), "validation")
+    panels[0].legend()
+    for axes in panels:
+        axes.grid(axis="y")
+
+
+def _band(axes: Axes, rows: pd.DataFrame, column: str, colour: str, label: str) -> None:
+    found = rows.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "min", "max"])
+    if found.empty:
+        return
+    axes.fill_between(found.index, found["min"], found["max"], color=colour, alpha=0.15, lw=0)
+    marker = "o" if len(found) == 1 else None
+    axes.plot(found.index, found["mean"], color=colour, label=label, marker=marker, markersize=4)
+
+
+def reliability(found: Mapping[ArmKey, Reliability]) -> bytes:
+    """Accuracy over confidence of every arm (all seeds), with the calibration error."""
+    rows, columns = _grid(list(found))
+    with styled():
+        figure = new_figure(2.9 * len(columns) + 0.3, 2.9 * len(rows) + 0.2)
+        grid = figure.subplots(len(rows), len(columns), squeeze=False)
+        for i, j, axes, key in _cells(grid, rows, columns):
+            if key not in found:
+                axes.set_axis_off()
+                continue
+            _reliability_panel(axes, found[key], colour_of(j))
+            axes.set_title(arm_title(*key))
+            axes.set_ylabel("accuracy" if j == 0 else "")
+            axes.set_xlabel("confidence" if i == len(rows) - 1 else "")
+        return png(figure)
+
+
+def _reliability_panel(axes: Axes, found: Reliability, colour: str) -> None:
+    filled = found.count > 0
+    share = found.count[filled] / found.count.sum()
+    bins = len(found.count)
+    centres = (np.arange(bins)[filled] + 0.5) / bins
+    axes.bar(centres, share, width=0.9 / bins, color=GREY, alpha=0.25, label="share of samples")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    axes.plot(found.confidence[filled], found.accuracy[filled], "-", color=colour, linewidth=1.2)
+    axes.scatter(found.confidence[filled], found.accuracy[filled], 12 + 90 * share, color=colour)
+    axes.text(0.04, 0.93, f"ECE {found.error:.3f}", transform=axes.transAxes, va="top")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+
+
+def _grid(arms: Sequence[ArmKey]) -> tuple[list[str], list[str]]:
+    """Aggregators as rows, objectives as columns."""
+    return list(dict.fromkeys(a for a, _ in arms)), list(dict.fromkeys(o for _, o in arms))
+
+
+def _cells(
+    grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> Iterator[tuple[int, int, Axes, ArmKey]]:
+    for i, aggregator in enumerate(rows):
+        for j, objective in enumerate(columns):
+            yield i, j, grid[i, j], (aggregator, objective)

@@ -1,0 +1,202 @@
+"""A task in the report: its answer in one sentence, tables with intervals, and figures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
+from wsi_ncmi.report.wording import (
+    Comparison,
+    answer,
+    interval,
+    number,
+    p_value,
+    signed,
+    single_answer,
+    title,
+)
+
+FIGURES = {
+    "macro_f1": "Macro-F1 by aggregator and objective: mean over seeds with its interval over "
+    "patients; small dots are single seeds.",
+    "confusion": "Confusion matrices on the test part: mean count over seeds; the shade is the "
+    "share of each label's samples.",
+    "curves": "Learning curves: the mean over folds and seeds, and the range from the lowest to "
+    "the highest run. Losses of different objectives are different quantities; after an early "
+    "stop the mean is of the runs that remain.",
+    "reliability": "Reliability on the test part, all seeds: accuracy over the predicted class's "
+    "probability, bars for the share of samples, and the expected calibration error (ECE).",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What the stage `evaluate` wrote about a task."""
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+    @classmethod
+    def read(cls, task_dir: Path) -> "Evaluated":
+        folder = task_dir / "evaluation"
+        return cls(task_dir.name, folder, json.loads((folder / "summary.json").read_text()))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of its TSVs; names stay text, whatever they look like."""
+        names = ("aggregator", "objective", "reference", "metric", "class", "centre", "run_id")
+        path = self.folder / f"{name}.tsv"
+        text = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(names, str), keep_default_na=False)
+        numeric = [column for column in text.columns if column not in names]
+        return text.assign(**{c: pd.to_numeric(text[c], errors="coerce") for c in numeric})
+
+    @property
+    def confidence(self) -> float:
+        return float(self.summary["evaluation"]["confidence"])
+
+
+def task_answer(task: Evaluated) -> str:
+    """The answer in one sentence, from the first aggregator and the first objective compared."""
+    found = task.table("differences")
+    found = found[found["metric"] == metrics.MACRO_F1]
+    if len(found):
+        row = found.iloc[0]
+        names = [row["aggregator"], row["objective"], row["reference"]]
+        values = [float(row[c]) for c in ("difference", "low", "high", "detectable")]
+        return answer(Comparison(*names, *values), task.confidence)
+    table = task.table("metrics")
+    row = table[table["metric"] == metrics.MACRO_F1].iloc[0]
+    bounds = float(row["low"]), float(row["high"])
+    arm = str(row["aggregator"]), str(row["objective"])
+    return single_answer(*arm, float(row["value"]), bounds, task.confidence)
+
+
+def task_section(task: Evaluated) -> Section:
+    """Everything about one task, its attention apart."""
+    blocks: list[Block] = [
+        Text(_design(task.summary)),
+        _metric_table(task),
+        *_difference_blocks(task),
+        _figure(task, "macro_f1"),
+        Heading("By class"),
+        _class_table(task),
+        _figure(task, "confusion"),
+        *_centre_blocks(task),
+        Heading("Calibration and learning curves"),
+        _figure(task, "reliability"),
+        _figure(task, "curves"),
+    ]
+    return Section(f"Task {task.name}", f"task-{task.name}", blocks)
+
+
+def _design(summary: dict[str, Any]) -> str:
+    counts = summary["samples"].get("test", {})
+    classes = ", ".join(f"{name} {count}" for name, count in counts.items())
+    patients, samples = summary["test_patients"], summary["test_samples"]
+    of = f" of {patients} patients" if patients != samples else ""
+    return (
+        f"{summary['runs']} models: {len(summary['arms'])} arms × {len(summary['folds'])} folds "
+        f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}. Every arm scored the "
+        f"same {samples} test samples{of} once in each seed ({classes}). Nothing was chosen on "
+        "them."
+    )
+
+
+def _metric_table(task: Evaluated) -> Table:
+    table = task.table("metrics")
+    body = []
+    for key, part in table.groupby(["aggregator", "objective"], sort=False):
+        values = part.set_index("metric")
+        cells = [_with_interval(values.loc[m]) for m in metrics.METRICS]
+        spread = number(values.loc[metrics.MACRO_F1, "seed_sd"])
+        body.append([title(key[0]), title(key[1]), *cells, spread])
+    header = ["aggregator", "objective", *map(title, metrics.METRICS), "seed s.d."]
+    resamples = task.summary["evaluation"]["bootstrap"]
+    caption = (
+        f"Test part: mean over seeds, with {100 * task.confidence:g} % intervals from {resamples} "
+        "resamples of patients below each; seed s.d.: of macro-F1 over seeds. The quadratic "
+        "kappa reads the classes as ordered."
+    )
+    return Table(caption, header, body, 2)
+
+
+def _with_interval(row: pd.Series) -> str:
+    return f"{number(row['value'])}\n{interval(row['low'], row['high'])}"
+
+
+def _difference_blocks(task: Evaluated) -> list[Block]:
+    table = task.table("differences")
+    if table.empty:
+        return []
+    body = [
+        [
+            title(row["aggregator"]),
+            f"{title(row['objective'])} {chr(0x2212)} {title(row['reference'])}",
+            title(row["metric"]),
+            signed(row["difference"]),
+            interval(row["low"], row["high"]),
+            p_value(row["p_value"]),
+            number(row["detectable"]),
+        ]
+        for _, row in table.iterrows()
+    ]
+    header = ["aggregator", "difference of", "metric", "difference", "interval", "p", "detectable"]
+    caption = (
+        "Paired differences over the same folds, seeds and resamples of patients. Detectable: the "
+        "smallest true difference that such data show with 80 % probability at 5 % (2.8 standard "
+        "errors)."
+    )
+    note = (
+        "The first row is the primary comparison, fixed by the order in the configuration; the "
+        "others are not corrected for their number."
+    )
+    return [Table(caption, header, body, 3), Text(note, "note")]
+
+
+def _class_table(task: Evaluated) -> Table:
+    table = task.table("per_class")
+    body = []
+    keys = ["aggregator", "objective", "class"]
+    for key, part in table.groupby(keys, sort=False):
+        values = part.set_index("metric")
+        cells = [_with_interval(values.loc[m]) for m in metrics.CLASS_METRICS]
+        support = f"{part['samples'].iloc[0]:.0f}"
+        body.append([title(key[0]), title(key[1]), key[2], support, *cells])
+    header = ["aggregator", "objective", "class", "samples", *map(title, metrics.CLASS_METRICS)]
+    return Table("F1 and recall of each class, with intervals.", header, body, 3)
+
+
+def _centre_blocks(task: Evaluated) -> list[Block]:
+    table = task.table("centres")
+    if table["centre"].nunique() < 2:
+        return []
+    table["arm"] = [
+        f"{title(a)}, {title(o)}"
+        for a, o in zip(table["aggregator"], table["objective"], strict=True)
+    ]
+    wide = table.pivot(index="centre", columns="arm", values=metrics.MACRO_F1)
+    wide = wide[list(dict.fromkeys(table["arm"]))]
+    samples = table.groupby("centre")["samples"].first()
+    body = [
+        [centre, f"{samples[centre]:.0f}", *(number(v) for v in values)]
+        for centre, values in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    caption = "Macro-F1 within each centre, over the classes that occur there; no intervals."
+    return [Heading("By centre"), Table(caption, ["centre", "samples", *wide.columns], body)]
+
+
+def _figure(task: Evaluated, name: str) -> Picture:
+    path = task.folder / "figures" / f"{name}.png"
+    return Picture.of(path, f"{name.replace('_', ' ')} of task {task.name}", FIGURES[name])
+
+
+def sample_table(task: Evaluated) -> Table:
+    """Samples of each class in each part, where there is no slide sheet to count them from."""
+    counts = task.summary["samples"]
+    body = [[part, *(str(n) for n in of_class.values())] for part, of_class in counts.items()]
+    caption = f"Task {task.name}: samples by part and class."
+    return Table(caption, ["part", *task.summary["classes"]], body)

@@ -1,0 +1,171 @@
+"""The slide sheet: one row per slide, checked whole before anything runs."""
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wsi_ncmi.config import SAFE_NAME
+from wsi_ncmi.errors import ConfigError
+
+REQUIRED = ("slide_id", "label", "patient_id", "centre")
+OPTIONAL = ("path", "mpp", "sha256", "annotation")
+REMOTE = ("s3://", "https://", "http://", "gs://", "memory://")
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One slide: `label` may be empty (unlabelled), `mpp` in µm/px overrides the file's."""
+
+    slide_id: str
+    label: str
+    patient_id: str
+    centre: str
+    path: str = ""
+    mpp: float | None = None
+    sha256: str = ""
+    annotation: str = ""
+
+    def as_dict(self) -> dict[str, str | float | None]:
+        return asdict(self)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address that is not on a local file system."""
+    return path.startswith(REMOTE)
+
+
+def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str]]:
+    """Rows of a sheet in its order, and every problem with them.
+
+    Args:
+        path: TSV with a header. Relative paths in it are relative to the sheet's folder.
+        need_path: whether slides are read (False for bags that exist already).
+    """
+    if not path.is_file():
+        return [], [f"{path}: no such slide sheet"]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        header = reader.fieldnames or []
+        required = (*REQUIRED, "path") if need_path else REQUIRED
+        missing = [name for name in required if name not in header]
+        unknown = [name for name in header if name not in REQUIRED + OPTIONAL]
+        problems = [f"{path}: column {name!r} is missing" for name in missing]
+        problems += [
+            f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
+            for name in unknown
+        ]
+        if problems:
+            return [], problems
+        numbered = [(reader.line_num, record) for record in reader]
+    rows: list[SlideRow] = []
+    for line, record in numbered:
+        found = _row_problems(record, path, need_path)
+        problems += [f"{path} row {line}: {problem}" for problem in found]
+        if not found:
+            rows.append(_row(record, path.parent))
+    problems += _duplicates(numbered, path)
+    if not numbered:
+        problems.append(f"{path}: no rows")
+    return rows, problems
+
+
+def _row(record: dict[str, str], folder: Path) -> SlideRow:
+    return SlideRow(
+        slide_id=record["slide_id"].strip(),
+        label=(record["label"] or "").strip(),
+        patient_id=record["patient_id"].strip(),
+        centre=record["centre"].strip(),
+        path=_resolve(record.get("path") or "", folder),
+        mpp=float(record["mpp"]) if (record.get("mpp") or "").strip() else None,
+        sha256=(record.get("sha256") or "").strip(),
+        annotation=_resolve(record.get("annotation") or "", folder),
+    )
+
+
+def _resolve(path: str, folder: Path) -> str:
+    path = path.strip()
+    return path if not path or is_remote(path) else str(folder / path)
+
+
+def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[str]:
+    if None in record or None in record.values():
+        columns = len([key for key in record if key is not None])
+        return [f"expected {columns} tab-separated fields as in the header"]
+    problems = []
+    if not re.match(SAFE_NAME, record["slide_id"].strip()):
+        problems.append(
+            f"slide_id {record['slide_id']!r} must be letters, digits, '.', '_' or '-' "
+            "(it names files)"
+        )
+    problems += [f"{key} is empty" for key in ("patient_id", "centre") if not record[key].strip()]
+    try:
+        mpp = float((record.get("mpp") or "").strip() or 1)
+        if not 0 < mpp < 1000:
+            problems.append(f"mpp {mpp} is not a plausible µm/px")
+    except ValueError:
+        problems.append(f"mpp {record['mpp']!r} is not a number")
+    for key in ("path", "annotation") if need_path else ():
+        value = _resolve(record.get(key) or "", sheet.parent)
+        if key == "path" and not value:
+            problems.append("path is empty")
+        if value and not is_remote(value) and not Path(value).is_file():
+            problems.append(f"{key} {value}: no such file")
+    return problems
+
+
+def _duplicates(numbered: Sequence[tuple[int, dict[str, str]]], path: Path) -> list[str]:
+    counts = Counter((record["slide_id"] or "").strip() for _, record in numbered)
+    lines: dict[str, list[str]] = {}
+    for line, record in numbered:
+        lines.setdefault((record["slide_id"] or "").strip(), []).append(str(line))
+    return [
+        f"{path}: slide_id {slide_id!r} stands in rows {', '.join(lines[slide_id])}"
+        for slide_id, count in counts.items()
+        if count > 1 and slide_id
+    ]
+
+
+def label_problems(
+    rows: Iterable[SlideRow], classes: Iterable[str], ignored: Iterable[str], sheet: str
+) -> list[str]:
+    """Rows whose label no task knows and `ignore_labels` does not name."""
+    known = [*dict.fromkeys([*classes, *ignored])]
+    return [
+        f"{sheet}: slide {row.slide_id}: unknown label {row.label!r}, expected one of "
+        f"{', '.join(known)} (or name it in ignore_labels)"
+        for row in rows
+        if row.label and row.label not in known
+    ]
+
+
+def checked_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
+    """The rows of a sheet without any problem.
+
+    Raises:
+        ConfigError: with every problem of the sheet.
+    """
+    rows, problems = read_sheet(path, need_path=need_path)
+    if problems:
+        raise ConfigError(problems)
+    return rows
+
+
+def write_sheet(rows: Iterable[SlideRow], path: Path) -> None:
+    """Write a sheet (paths as given), leaving an equal file alone."""
+    from wsi_ncmi.provenance import write_text
+
+    header = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256", "annotation")
+    lines = ["\t".join(header)]
+    for row in rows:
+        values = row.as_dict()
+        lines.append("\t".join("" if values[k] is None else str(values[k]) for k in header))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def bucket_of(slide_id: str, buckets: int) -> int:
+    """The bucket of a slide: it depends on its identifier alone."""
+    return int(hashlib.sha1(slide_id.encode()).hexdigest(), 16) % buckets

@@ -1,0 +1,71 @@
+"""Pictures of a tiled slide: the thumbnail, and what was found on it."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.slides.reader import Slide
+
+LONGEST_PX = 1000
+CONTOUR = (0, 140, 60)
+TILE = (30, 90, 220)
+PEN = (255, 140, 0)
+
+
+def picture_of(
+    slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float
+) -> tuple[NDArray[np.uint8], float]:
+    """The slide in at most `LONGEST_PX` pixels, never enlarged, and level-0 pixels per pixel of it.
+
+    From the thumbnail where that has enough pixels (reading a slide twice may cost minutes), from
+    the slide otherwise.
+    """
+    wanted = max(slide.dimensions) * slide.mpp / LONGEST_PX
+    if wanted < thumbnail_mpp:
+        picture, mpp = slide.thumbnail(wanted)
+        return picture, mpp / slide.mpp
+    factor = LONGEST_PX / max(thumbnail.shape[:2])
+    size = [max(1, round(side * factor)) for side in thumbnail.shape[1::-1]]
+    picture = np.asarray(cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return picture, max(slide.dimensions) / max(picture.shape[:2])
+
+
+def draw_overlay(
+    picture: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    pen: NDArray[np.bool_],
+    coords: NDArray[np.int32],
+    size_level0: float,
+    downsample: float,
+) -> NDArray[np.uint8]:
+    """Tissue contour (green), tiles (blue) and pen (orange) on a picture.
+
+    Args:
+        picture: uint8 `[h, w, 3]`; mask, pen: bool, of any resolution.
+        coords: int32 `[N, 2]` at level 0; downsample: level-0 pixels per pixel of the picture.
+    """
+    canvas = picture.copy()
+    canvas[_fit(pen, picture)] = PEN
+    for x, y in coords:
+        first = (round(x / downsample), round(y / downsample))
+        last = (round((x + size_level0) / downsample), round((y + size_level0) / downsample))
+        cv2.rectangle(canvas, first, last, TILE, 1)
+    outline = _fit(mask, picture).astype(np.uint8)
+    contours, _ = cv2.findContours(outline, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, CONTOUR, 2)
+    return canvas
+
+
+def _fit(mask: NDArray[np.bool_], picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    size = (picture.shape[1], picture.shape[0])
+    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+
+
+def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="JPEG", quality=85)

@@ -1,0 +1,170 @@
+"""Stage `attention`: what the trained models of a task look at on slides they were not trained on.
+
+Of the first seed only: every slide is tested once per arm, by the model of its fold.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_ncmi.annotations import Annotation, read_asap
+from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.config import Attention, Task
+from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.provenance import atomic_path, write_bytes, write_json, write_text
+from wsi_ncmi.report.attention import SEPARATOR
+from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
+from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
+from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.slides import tilefile
+from wsi_ncmi.slides.reader import open_slide
+from wsi_ncmi.stages.train import read_splits
+from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.mil import load_run
+
+COLUMNS = ("aggregator", "objective", "slide_id", "label", "tiles", "lesion_tiles", "auroc")
+
+
+@dataclass(frozen=True)
+class SlideAttention:
+    """One arm's attention on one slide: weights [N] that sum to one, and its tiles' corners."""
+
+    aggregator: str
+    objective: str
+    slide_id: str
+    weights: NDArray[np.float32]
+    coords: NDArray[np.int32]
+
+    @property
+    def stem(self) -> str:
+        return SEPARATOR.join((self.slide_id, self.aggregator, self.objective))
+
+
+def run(
+    task: Task,
+    rows: Sequence[SlideRow],
+    cache_dir: Path,
+    tiles_dir: Path,
+    task_dir: Path,
+    options: Attention,
+    out_dir: Path,
+) -> None:
+    """Write attention.h5, lesion_auroc.tsv, heatmaps and tiles, and last summary.json."""
+    sheet = {row.slide_id: row for row in rows}
+    found = list(_attention(task, cache_dir, task_dir))
+    _write_weights(out_dir / "attention.h5", found)
+    annotations = {s: _annotations(sheet[s]) for s in dict.fromkeys(a.slide_id for a in found)}
+    table = [_lesion_row(a, sheet[a.slide_id], annotations[a.slide_id], tiles_dir) for a in found]
+    frame = pd.DataFrame([row for row in table if row is not None], columns=list(COLUMNS))
+    shown = _shown([sheet[s] for s in annotations], task.classes, options.slides)
+    for folder in ("heatmaps", "tiles"):
+        _clear(out_dir / folder)
+    for one in found:
+        if one.slide_id in shown:
+            _draw(one, sheet[one.slide_id], annotations[one.slide_id], tiles_dir, options, out_dir)
+    write_text(out_dir / "lesion_auroc.tsv", frame.to_csv(sep="\t", index=False))
+    summary = {
+        "seed": task.seeds[0],
+        "slides": len(annotations),
+        "slides with an annotated lesion": int(frame.slide_id.nunique()),
+    }
+    write_json(out_dir / "summary.json", summary)
+
+
+@torch.inference_mode()
+def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAttention]:
+    cache, device = BagCache(cache_dir), pick_device()
+    splits = read_splits(task_dir / "splits.tsv")
+    manifest = pd.read_csv(task_dir / f"seed-{task.seeds[0]}.tsv", sep="\t")
+    for record in manifest.itertuples():
+        network, _, _ = load_run(task_dir / record.run_id, device)
+        if not network.aggregator.has_attention:
+            continue
+        parts = fold_samples(splits, record.fold, task.classes, cache)
+        for sample in parts["test"]:
+            features = torch.from_numpy(cache.read(sample.slide_ids)).float()[None].to(device)
+            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
+            weights = network.bag(features, mask).attention[0].mean(-1).cpu().numpy()
+            counts = [len(cache.coords[cache.rows(s)]) for s in sample.slide_ids]
+            pieces = np.split(weights, np.cumsum(counts)[:-1])
+            for slide_id, piece in zip(sample.slide_ids, pieces, strict=True):
+                coords = np.asarray(cache.coords[cache.rows(slide_id)])
+                yield SlideAttention(
+                    record.aggregator, record.objective, slide_id, piece / piece.sum(), coords
+                )
+
+
+def _write_weights(path: Path, found: Sequence[SlideAttention]) -> None:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        for one in found:
+            group = file.require_group(f"{one.aggregator}/{one.objective}/{one.slide_id}")
+            group["attention"] = one.weights.astype(np.float32)
+            group["coords"] = one.coords
+
+
+def _annotations(row: SlideRow) -> list[Annotation]:
+    return read_asap(Path(row.annotation)) if row.annotation else []
+
+
+def _lesion_row(
+    one: SlideAttention, row: SlideRow, annotations: Sequence[Annotation], tiles_dir: Path
+) -> tuple[str, str, str, str, int, int, float] | None:
+    if not any(a.is_area and not a.is_excluded for a in annotations):
+        return None
+    size = tilefile.read(tiles_dir / f"{one.slide_id}.h5").tile_size_level0 or 0
+    lesion = lesion_tiles(annotations, one.coords, size)
+    auroc = attention_auroc(one.weights, lesion)
+    count = len(one.weights), int(lesion.sum())
+    return one.aggregator, one.objective, one.slide_id, row.label, *count, auroc
+
+
+def _shown(rows: Sequence[SlideRow], classes: Sequence[str], count: int) -> set[str]:
+    """Slides to draw: the classes in turn, the last (severest) first, annotated slides first."""
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for row in sorted(rows, key=lambda r: (not r.annotation, r.slide_id)):
+        by_class[row.label].append(row.slide_id)
+    chosen: list[str] = []
+    turn = 0
+    while len(chosen) < min(count, len(rows)):
+        waiting = by_class[classes[-1 - turn % len(classes)]]
+        if waiting:
+            chosen.append(waiting.pop(0))
+        turn += 1
+    return set(chosen)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.glob("*.png"):
+        path.unlink()
+
+
+def _draw(
+    one: SlideAttention,
+    row: SlideRow,
+    annotations: Sequence[Annotation],
+    tiles_dir: Path,
+    options: Attention,
+    out_dir: Path,
+) -> None:
+    tiles = tilefile.read(tiles_dir / f"{one.slide_id}.h5")
+    thumbnail = np.asarray(Image.open(tiles_dir / "thumbnails" / f"{one.slide_id}.jpg"))
+    outlines = [a.points for a in annotations if a.is_area and not a.is_excluded]
+    size, factor = tiles.tile_size_level0 or 1.0, tiles.thumbnail_downsample or 1.0
+    heatmap = draw_heatmap(thumbnail, one.coords, size, factor, one.weights, outlines)
+    write_bytes(out_dir / "heatmaps" / f"{one.stem}.png", heatmap)
+    top = np.argsort(-one.weights, kind="stable")[: options.tiles]
+    side = tiles.read_px or 1
+    with open_slide(row.path, mpp=row.mpp) as slide:
+        images = [
+            slide.read_region(int(x), int(y), tiles.level or 0, side, side)
+            for x, y in one.coords[top]
+        ]
+    write_bytes(out_dir / "tiles" / f"{one.stem}.png", tile_strip(images, one.weights[top]))

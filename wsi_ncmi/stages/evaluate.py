@@ -1,0 +1,179 @@
+"""Stage `evaluate`: runs of a task become metrics, intervals, differences and figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from wsi_ncmi import config
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation import metrics, tables
+from wsi_ncmi.evaluation.calibration import Reliability, reliability
+from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, bootstrap
+from wsi_ncmi.provenance import atomic_path, write_json, write_text
+from wsi_ncmi.report import figures
+from wsi_ncmi.stages.predictions import TaskRuns, read_splits, read_task
+
+
+def run(
+    task_dir: Path,
+    run_manifests: Sequence[Path],
+    index: Path | None,
+    evaluation: config.Evaluation,
+    reference: str,
+    out_dir: Path,
+) -> None:
+    """Evaluate a task.
+
+    Args:
+        task_dir: `runs/<task>`: a folder per run, and splits.tsv.
+        run_manifests: `seed-<s>.tsv`, one or more.
+        index: the packed cache's index.tsv, against which each run's bags are checked; None where
+            there are no bags.
+        evaluation: resamples, confidence and seed of the bootstrap.
+        reference: the objective that the others are compared with.
+        out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
+            differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, confusion.json, curves.tsv,
+            summary.json, figures/*.png.
+
+    Raises:
+        UserError: runs are missing, doubled, or were trained on other bags than those of today.
+    """
+    task = read_task(task_dir, run_manifests, index)
+    if index is not None:
+        _check_bags(task, task_dir, index)
+    rows, samples = task.samples()
+    arms = {key: task.arm(key) for key in task.arms}
+    estimates = bootstrap(samples, arms, evaluation.bootstrap, evaluation.seed)
+    reliabilities = {key: _reliability(samples, arm) for key, arm in arms.items()}
+    written = {
+        "runs": task.runs,
+        "metrics": tables.metric_table(estimates, evaluation.confidence),
+        "seeds": tables.seed_table(estimates, task.seeds),
+        "per_class": tables.class_table(estimates, task.classes, samples, evaluation.confidence),
+        "differences": tables.difference_table(estimates, reference, evaluation.confidence),
+        "centres": tables.centre_table(rows, samples, arms),
+        "calibration": tables.calibration_table(reliabilities, task.test),
+        "curves": task.curves,
+    }
+    for name, table in written.items():
+        write_table(out_dir / f"{name}.tsv", table)
+    confusions = {key: _confusions(samples, arm) for key, arm in arms.items()}
+    write_json(out_dir / "confusion.json", _confusion_record(task, confusions))
+    write_json(
+        out_dir / "summary.json", _summary(task, task_dir, index, rows, reference, evaluation)
+    )
+    with atomic_path(out_dir / "predictions.parquet") as temporary:
+        pq.write_table(task.predictions, temporary)
+    _draw(out_dir / "figures", written, confusions, reliabilities, task, evaluation.confidence)
+
+
+def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
+    from wsi_ncmi.bags.cache import bags_digest  # images are evaluated without bags
+
+    splits = read_splits(task_dir)
+    if splits is None:
+        raise UserError(f"task {task.name}: {task_dir / 'splits.tsv'} is missing: rerun its splits")
+    today = bags_digest(index, splits["slide_id"].unique())
+    other = task.runs.loc[task.runs["bags_digest"] != today, "run_id"]
+    if len(other):
+        raise UserError(
+            f"task {task.name} was trained on bags that have changed since: {len(other)} of "
+            f"{len(task.runs)} runs (first {other.iloc[0]}) have another bags digest than {index} "
+            f"({today}): rerun its training with snakemake -R train"
+        )
+
+
+def _reliability(samples: Samples, arm: Arm) -> Reliability:
+    target = np.tile(samples.target, len(arm.probabilities))
+    return reliability(target, arm.probabilities.reshape(-1, samples.n_classes))
+
+
+def _confusions(samples: Samples, arm: Arm) -> metrics.Ints:
+    """Counts `[S, C, C]`."""
+    return np.stack(
+        [metrics.confusion(samples.target, p, samples.n_classes) for p in arm.predicted]
+    )
+
+
+def _confusion_record(task: TaskRuns, counts: Mapping[ArmKey, metrics.Ints]) -> dict[str, Any]:
+    arms = [
+        {"aggregator": a, "objective": o, "counts": matrices.tolist()}
+        for (a, o), matrices in counts.items()
+    ]
+    return {"classes": task.classes, "seeds": task.seeds, "arms": arms}
+
+
+def _summary(
+    task: TaskRuns,
+    task_dir: Path,
+    index: Path | None,
+    rows: pd.DataFrame,
+    reference: str,
+    evaluation: config.Evaluation,
+) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "encoder": task.runs["encoder"].iloc[0],
+        "protocol": task.runs["protocol"].iloc[0],
+        "classes": task.classes,
+        "reference": reference,
+        "arms": [list(key) for key in task.arms],
+        "seeds": task.seeds,
+        "folds": sorted(int(fold) for fold in task.runs["fold"].unique()),
+        "runs": len(task.runs),
+        "test_samples": len(rows),
+        "test_patients": int(rows["patient_id"].nunique()),
+        "test_centres": sorted(rows["centre"].unique()),
+        "samples": _samples_by_part(task, task_dir, index),
+        "evaluation": evaluation.model_dump(),
+    }
+
+
+def _samples_by_part(
+    task: TaskRuns, task_dir: Path, index: Path | None
+) -> dict[str, dict[str, int]]:
+    """Part -> class -> samples, over all folds (in k folds a sample trains in several).
+
+    From splits.tsv, and for a task without one from the predictions, which hold no training part.
+    """
+    splits = read_splits(task_dir, index)
+    if splits is not None:
+        rows = splits[["fold", "part", "sample_id", "label"]].drop_duplicates()
+    else:
+        columns = ["part", "sample_id", "target"]
+        rows = task.predictions.select(columns).to_pandas().drop_duplicates()
+        rows["label"] = [task.classes[target] for target in rows["target"]]
+    rows = rows.drop_duplicates(["part", "sample_id"])
+    counts = rows.groupby(["part", "label"]).size()
+    parts = [part for part in ("train", "val", "test") if part in counts.index.levels[0]]
+    return {p: {c: int(counts.get((p, c), 0)) for c in task.classes} for p in parts}
+
+
+def _draw(
+    folder: Path,
+    written: Mapping[str, pd.DataFrame],
+    confusions: Mapping[ArmKey, metrics.Ints],
+    reliabilities: Mapping[ArmKey, Reliability],
+    task: TaskRuns,
+    confidence: float,
+) -> None:
+    mean_counts = {key: counts.mean(axis=0) for key, counts in confusions.items()}
+    drawn = {
+        "macro_f1": figures.macro_f1(written["metrics"], written["seeds"], confidence),
+        "confusion": figures.confusion(mean_counts, task.classes),
+        "curves": figures.curves(task.curves),
+        "reliability": figures.reliability(reliabilities),
+    }
+    for name, picture in drawn.items():
+        with atomic_path(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a TSV with six significant digits; what is not a number is blank."""
+    text = table.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
+    write_text(path, text)

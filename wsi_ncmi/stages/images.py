@@ -1,0 +1,96 @@
+"""Stage `images`: one seed of an image task, all its objectives; and the task's parts."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsi_ncmi.config import ImageTask
+from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.images.data import load_dataset, partition, split_table
+from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest, write_text
+from wsi_ncmi.training.images import ImageParts, train_run
+from wsi_ncmi.training.runs import Run, is_done, write_manifest
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    task_name: str, task: ImageTask, cohort: str, seed: int, out_dir: Path, threads: int
+) -> None:
+    """Train every model of a seed that is not done yet, then write the seed's manifest.
+
+    Raises:
+        UserError: the data set, the model or an option cannot be used.
+    """
+    torch.set_num_threads(threads)
+    dataset = load_dataset(task)
+    parts = partition(dataset, task)
+    facts = _data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
+    planned = list(plan(task_name, task, cohort, seed, dataset.protocol, facts))
+    pending = [one for one in planned if not is_done(out_dir / one.run_id, one)]
+    log.info("%s: %d of %d runs done before", task_name, len(planned) - len(pending), len(planned))
+    if pending:
+        images = ImageParts.measure(dataset.classes, parts, task.image_size)
+        device = pick_device()
+        for number, one in enumerate(pending, 1):
+            log.info("%d/%d %s", number, len(pending), one.run_id)
+            train_run(one, task, images, out_dir / one.run_id, device)
+    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in planned])
+
+
+def run_splits(task: ImageTask, out: Path) -> None:
+    """Write `splits.tsv` of an image task: one fold, the data set's own test part."""
+    dataset = load_dataset(task)
+    table = split_table(partition(dataset, task), dataset.classes)
+    write_text(out, table.to_csv(sep="\t", index=False))
+
+
+def plan(
+    task_name: str,
+    task: ImageTask,
+    cohort: str,
+    seed: int,
+    protocol: str,
+    facts: dict[str, Any],
+) -> Iterator[Run]:
+    """The runs of a seed: one for each objective."""
+    for objective, arm in task.objectives.items():
+        settings = task.training_of(objective)
+        yield Run(
+            task=task_name,
+            cohort=cohort,
+            encoder="-",
+            protocol=protocol,
+            fold=0,
+            seed=seed,
+            aggregator=re.sub(r"[^A-Za-z0-9._-]+", "_", task.model),
+            objective=objective,
+            selection=settings.selection,
+            bags_digest="",
+            settings={
+                "version": STAGE_VERSIONS["images"],
+                **facts,
+                "objective": arm.model_dump(mode="json"),
+                "training": settings.model_dump(mode="json"),
+            },
+        )
+
+
+def _data_facts(
+    task: ImageTask, dataset: ImageDataset, ids: dict[str, list[str]]
+) -> dict[str, Any]:
+    """What a run's digest says of its images and its network; where they lie is not part of it."""
+    network = ("model", "pretrained", "small_stem", "image_size", "augmentation")
+    return {
+        "dataset": task.dataset,
+        "options": task.options,
+        "files": dataset_digest(dataset, Path(task.path)),
+        "classes": dataset.classes,
+        "split": digest(ids),
+        **task.model_dump(mode="json", include=set(network)),
+    }

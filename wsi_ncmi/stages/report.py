@@ -1,0 +1,132 @@
+"""Stage `report`: one self-contained HTML page about a cohort."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from wsi_ncmi.config import Config
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.provenance import (
+    STAGE_VERSIONS,
+    digest,
+    machine,
+    sha256_file,
+    write_text,
+)
+from wsi_ncmi.report import cohort
+from wsi_ncmi.report.attention import attention_section
+from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
+from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
+from wsi_ncmi.sheet import SlideRow
+
+
+def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) -> None:
+    """Write the report.
+
+    Args:
+        results_dir: `results/<cohort>`.
+        config: the cohort's configuration; its tasks are reported in its order.
+        rows: the slide sheet; empty for images.
+        out: the HTML file.
+
+    Raises:
+        UserError: a task of the configuration has not been evaluated.
+    """
+    tasks = [_evaluated(results_dir, name) for name in config.images or config.tasks]
+    labels = {row.slide_id: row.label for row in rows}
+    sections = [_question(config, tasks)]
+    for task in tasks:
+        sections.append(task_section(task))
+        attention = attention_section(task.folder.parent / "attention", task.name, labels)
+        sections += [attention] if attention else []
+    sections += _data_sections(results_dir, config, rows, tasks)
+    sections.append(_provenance(results_dir, config, tasks))
+    write_text(out, render(f"Report of {config.cohort}", sections))
+
+
+def _evaluated(results_dir: Path, name: str) -> Evaluated:
+    task_dir = results_dir / "runs" / name
+    if not (task_dir / "evaluation" / "summary.json").is_file():
+        raise UserError(
+            f"task {name}: {task_dir} has no evaluation/summary.json: evaluate it first"
+        )
+    return Evaluated.read(task_dir)
+
+
+def _question(config: Config, tasks: Sequence[Evaluated]) -> Section:
+    blocks: list[Block] = [Text(config.question)]
+    several = len(tasks) > 1
+    for task in tasks:
+        sentence = task_answer(task)
+        blocks.append(Text(f"{task.name}: {sentence}" if several else sentence, "lead"))
+    return Section("Question and answer", "answer", blocks)
+
+
+def _data_sections(
+    results_dir: Path, config: Config, rows: Sequence[SlideRow], tasks: Sequence[Evaluated]
+) -> list[Section]:
+    if not rows:
+        return [Section("The data", "cohort", [sample_table(task) for task in tasks])]
+    encoder = config.encoder_folder
+    classes = [name for task in tasks for name in task.summary["classes"]]
+    tiles = cohort.read_buckets(results_dir / "tiles")
+    features = cohort.read_buckets(results_dir / "features" / encoder)
+    index = cohort.read_index(results_dir / "cache" / encoder / "index.tsv")
+    return [
+        cohort.cohort_section(rows, classes, tiles, index, results_dir / "tiles" / "overlays"),
+        cohort.failure_section(tiles, features, index),
+        _encoder_section(results_dir / "cache" / encoder / "encoder.json"),
+    ]
+
+
+def _encoder_section(path: Path) -> Section:
+    values = {key: _plain(value) for key, value in json.loads(path.read_text()).items()}
+    return Section("The encoder", "encoder", [facts("What made the features.", values)])
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _provenance(results_dir: Path, config: Config, tasks: Sequence[Evaluated]) -> Section:
+    raw = config.model_dump(mode="json")
+    found = machine()
+    settled = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    where = {key: str(found[key]) for key in ("python", "platform", "processor")}
+    stages = ", ".join(f"{name} {version}" for name, version in STAGE_VERSIONS.items())
+    return Section(
+        "Versions, digests, configuration",
+        "provenance",
+        [
+            facts("Packages.", {str(k): str(v) for k, v in found["packages"].items()}),
+            facts("Machine.", {**where, "cores": str(found["cores"]), "stages": stages}),
+            facts(
+                "Digests.", {"configuration": digest(raw), **_digests(results_dir, config, tasks)}
+            ),
+            Code("The whole configuration, defaults included", settled),
+        ],
+    )
+
+
+def _digests(results_dir: Path, config: Config, tasks: Sequence[Evaluated]) -> dict[str, str]:
+    """Of the features as a whole, and of each task's runs, splits and predictions."""
+    found = {}
+    index = results_dir / "cache" / config.encoder_folder / "index.tsv"
+    if index.is_file():
+        found["bags (cache index)"] = sha256_file(index)
+    for task in tasks:
+        runs = _run_digests(task)
+        found[f"{task.name}: runs"] = f"{len(runs)} models, {digest(runs)}"
+        for name in ("splits.tsv", "evaluation/predictions.parquet"):
+            path = task.folder.parent / name
+            if path.is_file():
+                found[f"{task.name}: {name}"] = sha256_file(path)
+    return found
+
+
+def _run_digests(task: Evaluated) -> list[str]:
+    path = task.folder / "runs.tsv"
+    return list(pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)["digest"])

@@ -1,0 +1,91 @@
+"""Stage `train`: one seed of a task, all folds, aggregators and objectives."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from wsi_ncmi.bags.cache import BagCache, bags_digest
+from wsi_ncmi.config import Task
+from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.mil import train_run
+from wsi_ncmi.training.runs import Run, is_done, write_manifest
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    task_name: str,
+    task: Task,
+    cohort: str,
+    encoder: str,
+    seed: int,
+    cache_dir: Path,
+    splits_path: Path,
+    out_dir: Path,
+    threads: int,
+) -> None:
+    """Train every model of a seed that is not done yet, then write the seed's manifest."""
+    torch.set_num_threads(threads)
+    device = pick_device()
+    cache = BagCache(cache_dir)
+    splits = read_splits(splits_path)
+    bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
+    planned = list(plan(task_name, task, cohort, encoder, seed, splits, bags))
+    for number, one in enumerate(planned, 1):
+        folder = out_dir / one.run_id
+        if is_done(folder, one):
+            log.info("%d/%d %s: done before", number, len(planned), one.run_id)
+            continue
+        log.info("%d/%d %s", number, len(planned), one.run_id)
+        parts = fold_samples(splits, one.fold, task.classes, cache)
+        train_run(one, task, cache, parts, folder, device)
+    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in planned])
+
+
+def read_splits(path: Path) -> pd.DataFrame:
+    """The task's splits with identifiers as text."""
+    text = {"sample_id": str, "slide_id": str, "patient_id": str, "centre": str, "label": str}
+    return pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False)
+
+
+def plan(
+    task_name: str,
+    task: Task,
+    cohort: str,
+    encoder: str,
+    seed: int,
+    splits: pd.DataFrame,
+    bags: str,
+) -> Iterator[Run]:
+    """All runs of a seed, fold by fold."""
+    folds = sorted(splits.fold.unique())
+    for fold, aggregator, objective in itertools.product(folds, task.aggregators, task.objectives):
+        settings = task.training_of(objective)
+        part = splits[splits.fold == fold]
+        yield Run(
+            task=task_name,
+            cohort=cohort,
+            encoder=encoder,
+            protocol=task.protocol.kind,
+            fold=int(fold),
+            seed=seed,
+            aggregator=aggregator,
+            objective=objective,
+            selection=settings.selection,
+            bags_digest=bags,
+            settings={
+                "version": STAGE_VERSIONS["train"],
+                "classes": task.classes,
+                "standardise": task.standardise,
+                "aggregator": task.aggregators[aggregator].model_dump(mode="json"),
+                "objective": task.objectives[objective].model_dump(mode="json"),
+                "training": settings.model_dump(mode="json"),
+                "split": digest(part[["part", "slide_id", "label"]].to_dict("records")),
+            },
+        )

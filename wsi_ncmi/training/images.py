@@ -1,0 +1,180 @@
+"""One run on images: a timm network and an objective."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_ncmi.config import ImageTask, Training
+from wsi_ncmi.encoders.weights import state_sha256
+from wsi_ncmi.images.augmentation import Augmenter
+from wsi_ncmi.images.data import Parts, channel_statistics, to_square
+from wsi_ncmi.images.datasets.interface import DatasetError, Images
+from wsi_ncmi.images.models import ImageEncoder, build_network
+from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.training.execute import arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.loop import Inputs, Network
+from wsi_ncmi.training.order import epoch_order
+from wsi_ncmi.training.runs import Run
+from wsi_ncmi.training.seeds import derive
+
+
+@dataclass(frozen=True, eq=False)
+class ImageParts:
+    """A task's images and what its networks need to know of them.
+
+    Attributes:
+        mean, std: [3], of the training part's channels in 0..1.
+        size: (height, width) of what the network sees.
+    """
+
+    classes: list[str]
+    parts: Parts
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    size: tuple[int, int]
+
+    @classmethod
+    def measure(cls, classes: list[str], parts: Parts, image_size: int | None) -> "ImageParts":
+        first = to_square(np.asarray(parts["train"].pixels[0]), image_size)
+        mean, std = channel_statistics(parts["train"])
+        return cls(classes, parts, mean, std, (first.shape[0], first.shape[1]))
+
+
+class ImageNetwork(Network):
+    """An image encoder as the loop's network."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.embedding_dim = encoder.embedding_dim
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        (images,) = inputs
+        return self.encoder(images), None
+
+
+class ImageData:
+    """The loop's `Data` over images: uint8 batches [B, 3, h, w], channels last, on the device.
+
+    Order and augmentation derive from (seed, fold, epoch, image) alone: paired arms share them.
+    """
+
+    def __init__(
+        self,
+        images: ImageParts,
+        task: ImageTask,
+        settings: Training,
+        seed: int,
+        fold: int,
+        device: torch.device,
+    ) -> None:
+        self.parts, self.size, self.side = images.parts, images.size, task.image_size
+        self.batch_size, self.sampling = settings.batch_size, settings.sampling
+        self.augmenter = Augmenter(task.augmentation) if task.augmentation else None
+        self.seed, self.fold, self.device = seed, fold, device
+
+    def steps_per_epoch(self) -> int:
+        return len(self._starts())
+
+    def training(self, epoch: int) -> Iterator[tuple[Inputs, Tensor]]:
+        train = self.parts["train"]
+        rng = np.random.default_rng(derive(self.seed, self.fold, f"order {epoch}"))
+        order = epoch_order(train.targets, self.sampling, rng)
+        for start in self._starts():
+            yield self._batch(train, order[start : start + self.batch_size], epoch)
+
+    def evaluation(self, part: str) -> Iterator[tuple[Inputs, Tensor]]:
+        images = self.parts[part]
+        rows = np.arange(len(images))
+        for start in range(0, len(images), self.batch_size):
+            yield self._batch(images, rows[start : start + self.batch_size], None)
+
+    def _starts(self) -> list[int]:
+        # One image alone has no batch statistics; another epoch has another one in its place.
+        count = len(self.parts["train"])
+        starts = list(range(0, count, self.batch_size))
+        alone = self.batch_size > 1 and count % self.batch_size == 1
+        return starts[:-1] if alone and len(starts) > 1 else starts
+
+    def _batch(
+        self, images: Images, rows: NDArray[np.int64], epoch: int | None
+    ) -> tuple[Inputs, Tensor]:
+        stacked = np.stack([self._image(images, int(row), epoch) for row in rows])
+        batch, target = torch.from_numpy(stacked), torch.from_numpy(images.targets[rows])
+        if self.device.type == "cuda":
+            batch, target = batch.pin_memory(), target.pin_memory()
+        # [B, h, w, 3] seen as [B, 3, h, w] is channels last already.
+        moved = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return (moved,), target.to(self.device, non_blocking=True)
+
+    def _image(self, images: Images, row: int, epoch: int | None) -> NDArray[np.uint8]:
+        image = np.ascontiguousarray(images.pixels[row])
+        if self.augmenter is not None and epoch is not None:
+            image = self.augmenter(image, derive(self.seed, self.fold, f"augment {epoch} {row}"))
+        image = to_square(image, self.side)
+        if image.shape[:2] != self.size:
+            raise DatasetError(
+                f"{images.ids[row]}: {image.shape[0]} x {image.shape[1]} pixels"
+                f"{'' if epoch is None else ' (after augmentation)'}, expected {self.size[0]} x "
+                f"{self.size[1]} as the first training image: set image_size"
+            )
+        return image
+
+
+def train_run(
+    run: Run, task: ImageTask, images: ImageParts, folder: Path, device: torch.device
+) -> None:
+    """Train, score validation and test once, and write the run's records into `folder`."""
+    arm, settings = task.objectives[run.objective], task.training_of(run.objective)
+    targets = images.parts["train"].targets
+    counts = [int(n) for n in np.bincount(targets, minlength=len(images.classes))]
+    torch.manual_seed(derive(run.seed, run.fold, "start"))
+    encoder = build_network(task, images.size, images.mean.tolist(), images.std.tolist())
+    dim = encoder.embedding_dim
+    objective: Objective = build_part("objective", run.objective, arm, dim, counts)
+    configuration = {
+        "task": task.model_dump(mode="json"),
+        "size": list(images.size),
+        "objective": arm_record(run.objective, arm),
+        "class_counts": counts,
+        "classes": images.classes,
+        "pretrained_sha256": state_sha256(encoder.module) if task.pretrained else "",
+    }
+    encoder.to(device).to(memory_format=torch.channels_last)
+    execute(
+        run,
+        settings,
+        ImageNetwork(encoder),
+        objective.to(device),
+        ImageData(images, task, settings, run.seed, run.fold, device),
+        {part: identity(images.parts[part].ids) for part in ("val", "test")},
+        configuration,
+        {"encoder": encoder, "objective": objective},
+        folder,
+    )
+
+
+def identity(ids: Sequence[str]) -> pd.DataFrame:
+    """Who the rows of a part are: every image is its own patient."""
+    return pd.DataFrame({"sample_id": ids, "patient_id": ids, "centre": "-"})
+
+
+def load_run(folder: Path, device: torch.device) -> tuple[ImageEncoder, Objective, dict[str, Any]]:
+    """A trained encoder and objective in eval mode, with the checkpoint they came from."""
+    content = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    task = ImageTask.model_validate({**content["task"], "pretrained": False})
+    unit = [1.0, 1.0, 1.0]  # mean and deviation come with the state
+    encoder = build_network(task, tuple(content["size"]), unit, unit)
+    objective: Objective = rebuild_part(
+        "objective", content["objective"], encoder.embedding_dim, content["class_counts"]
+    )
+    encoder.load_state_dict(content["encoder_state"])
+    objective.load_state_dict(content["objective_state"])
+    return encoder.to(device).eval(), objective.to(device).eval(), content

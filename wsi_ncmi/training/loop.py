@@ -1,0 +1,196 @@
+"""The training loop, for bags and for images alike.
+
+A network embeds, an objective does the rest. Validation chooses (if it is asked to), the class
+means and the temperature are fitted in eval mode, and the test part is scored once, afterwards.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from wsi_ncmi.config import Training
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.training.optimisers import Optimisers
+
+Inputs = tuple[Tensor, ...]
+
+
+class Data(Protocol):
+    """Where a loop's batches come from, on the loop's device."""
+
+    def steps_per_epoch(self) -> int: ...
+
+    def training(self, epoch: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """One epoch of training batches: inputs and int64 targets."""
+        ...
+
+    def evaluation(self, part: str) -> Iterator[tuple[Inputs, Tensor]]:
+        """A part (train, val, test) in its fixed order, nothing augmented."""
+        ...
+
+
+class Network(nn.Module):
+    """Anything that embeds inputs: forward(*inputs) -> (embedding [B, m], extra loss or None)."""
+
+    embedding_dim: int
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+
+@dataclass
+class History:
+    """Learning curves and which epoch was kept."""
+
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How an epoch did on the validation part."""
+
+    macro_f1: float
+    loss: float
+
+    def better_than(self, other: "Validation | None") -> bool:
+        """By macro-F1, then by the temperature-fitted log-likelihood; never by a raw loss."""
+        if other is None:
+            return True
+        return (self.macro_f1, -self.loss) > (other.macro_f1, -other.loss)
+
+
+def fit(
+    network: Network, objective: Objective, data: Data, settings: Training, context: str
+) -> History:
+    """Train in place, keep the epoch that `settings.selection` says, fit what inference needs.
+
+    Args:
+        context: the run's name, for errors.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    objective.start(*embed(network, data, "train"))
+    groups = objective.parameter_groups()
+    parameters = [*network.parameters(), *groups["network"]]
+    steps = settings.epochs * data.steps_per_epoch()
+    optimisers = Optimisers(parameters, groups["centroids"], settings, steps)
+    history, best, kept = History(), None, None
+    for epoch in range(settings.epochs):
+        history.curves.append(_train_epoch(network, objective, data, optimisers, epoch, context))
+        objective.end_epoch(epoch)
+        now = validate(network, objective, data)
+        history.curves.append(
+            {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
+        )
+        history.epochs = epoch + 1
+        if settings.selection == "last":
+            history.best_epoch = epoch
+        elif now.better_than(best):
+            best, history.best_epoch = now, epoch
+            kept = copy.deepcopy((network.state_dict(), objective.state_dict()))
+        elif epoch - history.best_epoch >= settings.patience:
+            break
+    if kept is not None:
+        network.load_state_dict(kept[0])
+        objective.load_state_dict(kept[1])
+    objective.fit_classes(*embed(network, data, "train"))
+    objective.fit_temperature(*embed(network, data, "val"))
+    return history
+
+
+def _train_epoch(
+    network: Network,
+    objective: Objective,
+    data: Data,
+    optimisers: Optimisers,
+    epoch: int,
+    context: str,
+) -> dict[str, Any]:
+    network.train()
+    objective.train()
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+    count = 0
+    for inputs, target in data.training(epoch):
+        if len(target) < objective.min_samples:
+            continue  # the remainder of an epoch; the next one has another
+        loss, parts = _step(network, objective, optimisers, inputs, target)
+        for name, value in {"loss": loss, **parts}.items():
+            sums[name] = sums[name].to(value.device) + value.detach() * len(target)
+        count += len(target)
+    means = {name: (total / count).item() for name, total in sums.items()}
+    if not all(map(_finite, means.values())):
+        raise UserError(
+            f"{context}: the loss is not finite in epoch {epoch} ({means}): "
+            "lower training.learning_rate or set training.clip_norm"
+        )
+    return {"epoch": epoch, "part": "train", **means}
+
+
+def _step(
+    network: Network, objective: Objective, optimisers: Optimisers, inputs: Inputs, target: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    with _autocast(target.device):
+        embedding, auxiliary = network(*inputs)
+    state_loss = objective.state_loss(embedding.detach(), target)
+    if state_loss is not None:
+        optimisers.step_centroids(state_loss)
+    output = objective(embedding, target)
+    total = output.total if auxiliary is None else output.total + auxiliary
+    optimisers.step(total, with_centroids=state_loss is None)
+    objective.end_step()
+    return total.detach(), output.parts
+
+
+def _autocast(device: torch.device) -> Any:
+    # bf16 needs no gradient scaler; cards without it train in float32.
+    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+@torch.inference_mode()
+def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
+    """Embeddings [n, m] float32 and targets [n] of a part, in eval mode."""
+    network.eval()
+    embeddings, targets = [], []
+    for inputs, target in data.evaluation(part):
+        with _autocast(target.device):
+            embedding, _ = network(*inputs)
+        embeddings.append(embedding.float())
+        targets.append(target)
+    return torch.cat(embeddings), torch.cat(targets)
+
+
+@torch.inference_mode()
+def score(network: Network, objective: Objective, data: Data, part: str) -> tuple[Tensor, Tensor]:
+    """Class log-odds [n, C] and targets [n] of a part, in eval mode."""
+    embeddings, targets = embed(network, data, part)
+    objective.eval()
+    return objective.scores(embeddings), targets
+
+
+def validate(network: Network, objective: Objective, data: Data) -> Validation:
+    """Macro-F1 over the classes and the log-likelihood at the best temperature, on validation."""
+    embeddings, targets = embed(network, data, "val")
+    trial = copy.deepcopy(objective).eval()
+    trial.fit_temperature(embeddings, targets)
+    with torch.inference_mode():
+        scores = trial.scores(embeddings)
+        loss = F.cross_entropy(scores.float(), targets).item()
+    predicted = scores.argmax(1)
+    macro_f1 = f1_score(targets.cpu(), predicted.cpu(), average="macro", zero_division=0)
+    return Validation(float(macro_f1), loss)

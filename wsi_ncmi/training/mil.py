@@ -1,0 +1,86 @@
+"""One MIL run: an aggregator and an objective on one fold's bags."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from wsi_ncmi.aggregators.interface import Aggregator
+from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.config import Task
+from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
+from wsi_ncmi.training.execute import arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.runs import Run
+from wsi_ncmi.training.seeds import derive
+
+
+def train_run(
+    run: Run,
+    task: Task,
+    cache: BagCache,
+    parts: dict[str, list[Sample]],
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """Train, score validation and test once, and write the run's records.
+
+    Args:
+        task: whose arms are those that the run names.
+        parts: the fold's samples.
+        folder: of this run; `run.json` is written last.
+    """
+    arms = task.aggregators[run.aggregator], task.objectives[run.objective]
+    settings, classes = task.training_of(run.objective), task.classes
+    counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
+    class_counts = [int(n) for n in counts]
+    torch.manual_seed(derive(run.seed, run.fold, "start"))
+    aggregator: Aggregator = build_part("aggregator", run.aggregator, arms[0], cache.dim)
+    dim = aggregator.embedding_dim
+    objective: Objective = build_part("objective", run.objective, arms[1], dim, class_counts)
+    network = BagNetwork(aggregator, cache.dim)
+    if task.standardise:
+        network.standardise(*feature_moments(cache, parts["train"]))
+    configuration = {
+        "aggregator": arm_record(run.aggregator, arms[0]),
+        "objective": arm_record(run.objective, arms[1]),
+        "feature_dim": cache.dim,
+        "class_counts": class_counts,
+        "classes": classes,
+    }
+    execute(
+        run,
+        settings,
+        network.to(device),
+        objective.to(device),
+        BagData(cache, parts, settings, run.seed, run.fold, device),
+        {part: identity(parts[part]) for part in ("val", "test")},
+        configuration,
+        {"network": network, "objective": objective},
+        folder,
+    )
+
+
+def identity(samples: list[Sample]) -> pd.DataFrame:
+    """Who the rows of a part are."""
+    return pd.DataFrame(
+        [(s.sample_id, s.patient_id, s.centre) for s in samples],
+        columns=["sample_id", "patient_id", "centre"],
+    )
+
+
+def load_run(folder: Path, device: torch.device) -> tuple[BagNetwork, Objective, dict[str, Any]]:
+    """A trained network and objective in eval mode, with the checkpoint they came from."""
+    content = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    aggregator: Aggregator = rebuild_part(
+        "aggregator", content["aggregator"], content["feature_dim"]
+    )
+    objective: Objective = rebuild_part(
+        "objective", content["objective"], aggregator.embedding_dim, content["class_counts"]
+    )
+    network = BagNetwork(aggregator, content["feature_dim"])
+    network.load_state_dict(content["network_state"])
+    objective.load_state_dict(content["objective_state"])
+    return network.to(device).eval(), objective.to(device).eval(), content

@@ -1,0 +1,75 @@
+"""Optimisers and the schedule: warm-up, then cosine to zero."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from wsi_ncmi.config import Training
+
+
+class Optimisers:
+    """The network's optimiser and, if the objective has learnable centroids, theirs.
+
+    Args:
+        network: parameters trained by `training.optimiser`.
+        centroids: parameters trained by plain SGD at `training.centroid_learning_rate`.
+        steps: of the whole training.
+    """
+
+    def __init__(
+        self,
+        network: list[nn.Parameter],
+        centroids: list[nn.Parameter],
+        training: Training,
+        steps: int,
+    ) -> None:
+        self.parameters = network
+        self.clip_norm = training.clip_norm
+        self.network = _network_optimiser(network, training)
+        self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
+        warmup = round(training.warmup_fraction * steps)
+        self.schedules = [
+            LambdaLR(optimiser, lambda step: cosine(step, warmup, steps))
+            for optimiser in (self.network, self.centroids)
+            if optimiser is not None
+        ]
+
+    def step_centroids(self, loss: torch.Tensor) -> None:
+        """The step of an alternating schedule: the network stays where it is."""
+        assert self.centroids is not None
+        self.centroids.zero_grad()
+        loss.backward()
+        self.centroids.step()
+
+    def step(self, loss: torch.Tensor, *, with_centroids: bool) -> None:
+        """One backward pass and the network's step; the centroids' too if they move together."""
+        self.network.zero_grad()
+        if self.centroids is not None:
+            self.centroids.zero_grad()
+        loss.backward()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.network.step()
+        if with_centroids and self.centroids is not None:
+            self.centroids.step()
+        for schedule in self.schedules:
+            schedule.step()
+
+
+def _network_optimiser(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimiser == "sgd":
+        return SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
+    return AdamW(parameters, rate, weight_decay=decay)
+
+
+def cosine(step: int, warmup: int, steps: int) -> float:
+    """The factor on the learning rate at a step: linear warm-up, then half a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
