@@ -163,7 +163,7 @@ class Training(Model):
     """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
 
     epochs: int = Field(50, ge=1)
-    batch_size: int = Field(1, ge=1, description="Bags (or images) a step.")
+    batch_size: int = Field(1, ge=1, description="Bags a step.")
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
@@ -180,11 +180,25 @@ class Training(Model):
     )
 
 
-class Arm(Model):
+class ImageTraining(Training):
+    """Defaults for networks on small images."""
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=1, description="Images a step.")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class Part(Model):
     """A part under a label of its own; the label is the part's name unless `part` is given."""
 
     part: str | None = None
     options: dict[str, Any] = {}
+
+
+class Arm(Part):
+    """An objective as an arm of a comparison."""
+
     training: dict[str, Any] = Field({}, description="Training keys that this arm overrides.")
 
 
@@ -208,7 +222,7 @@ class TaskBase(Model):
     def training_of(self, objective: str) -> Training:
         """The training settings of one objective's arm: the task's, with the arm's overrides."""
         overrides = self.objectives[objective].training
-        return Training.model_validate({**self.training.model_dump(), **overrides})
+        return type(self.training).model_validate({**self.training.model_dump(), **overrides})
 
 
 class Task(TaskBase):
@@ -220,7 +234,7 @@ class Task(TaskBase):
     standardise: bool = Field(
         False, description="Standardise features by the instances of the training part."
     )
-    aggregators: dict[ArmName, Arm] = Field({"abmil": Arm()}, min_length=1)
+    aggregators: dict[ArmName, Part] = Field({"abmil": Part()}, min_length=1)
 
     @model_validator(mode="after")
     def _check_classes(self) -> "Task":
@@ -244,7 +258,7 @@ class ImageTask(TaskBase):
     small_stem: bool = Field(True, description="3x3 stride 1, no pooling: for 28-64 px images.")
     image_size: int | None = Field(None, ge=8, description="Resize; None: as stored.")
     augmentation: list[Transform] = []
-    training: Training = Training(epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
+    training: ImageTraining = ImageTraining()
 
 
 class Attention(Model):
@@ -313,9 +327,9 @@ class Config(Model):
                 if isinstance(task, ImageTask):
                     yield where, "dataset", task.dataset, task.options
                     continue
-                for label, arm in task.aggregators.items():
+                for label, part in task.aggregators.items():
                     key = f"{where}.aggregators.{label}"
-                    yield key, "aggregator", arm.part or label, arm.options
+                    yield key, "aggregator", part.part or label, part.options
 
 
 def _named(section: str, label: str, check: Any) -> None:

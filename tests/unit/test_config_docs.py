@@ -29,6 +29,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`tasks.<task>.protocol`": config.Protocol,
     "`training`": config.Training,
     "Arms": config.Arm,
+    "Aggregators": config.Part,
+    "`images.<task>.training`": config.ImageTraining,
     "`images.<task>`": config.ImageTask,
     "`attention`": config.Attention,
     "`evaluation`": config.Evaluation,

@@ -7,19 +7,25 @@ import pandas as pd
 
 from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import number
-from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.sheet import SlideRow, bucket_of
 
 UNLABELLED = "no label"
 OVERLAYS = 6
 
 
-def read_buckets(folder: Path) -> pd.DataFrame:
-    """All rows of `bucket-*.tsv` in a folder, as text, sorted by slide; empty without any."""
-    paths = sorted(folder.glob("bucket-*.tsv"))
+def read_buckets(folder: Path, rows: Sequence[SlideRow], buckets: int) -> pd.DataFrame:
+    """The sheet's slides in the manifests of a folder, as text, sorted; empty without any.
+
+    Manifests of another number of buckets may still lie there: each slide has one bucket.
+    """
+    names = sorted({bucket_of(row.slide_id, buckets) for row in rows})
+    paths = [p for p in (folder / f"bucket-{b}.tsv" for b in names) if p.is_file()]
     read = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in paths]
     if not read:
         return pd.DataFrame(columns=["slide_id", "status", "reason"])
-    return pd.concat(read).sort_values("slide_id").reset_index(drop=True)
+    table = pd.concat(read)
+    table = table[table["slide_id"].isin({row.slide_id for row in rows})]
+    return table.sort_values("slide_id").reset_index(drop=True)
 
 
 def read_index(path: Path) -> pd.DataFrame:

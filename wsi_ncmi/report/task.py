@@ -22,7 +22,7 @@ from wsi_ncmi.report.wording import (
 
 FIGURES = {
     "macro_f1": "Macro-F1 by aggregator and objective: mean over seeds with its interval over "
-    "patients; small dots are single seeds.",
+    "patients (over images, where there are none); small dots are single seeds.",
     "confusion": "Confusion matrices on the test part: mean count over seeds; the shade is the "
     "share of each label's samples.",
     "curves": "Learning curves: the mean over folds and seeds, and the range from the lowest to "
@@ -118,8 +118,8 @@ def _metric_table(task: Evaluated) -> Table:
     resamples = task.summary["evaluation"]["bootstrap"]
     caption = (
         f"Test part: mean over seeds, with {100 * task.confidence:g} % intervals from {resamples} "
-        "resamples of patients below each; seed s.d.: of macro-F1 over seeds. The quadratic "
-        "kappa reads the classes as ordered."
+        "resamples of patients (of images, where there are none) below each; seed s.d.: of "
+        "macro-F1 over seeds. The quadratic kappa reads the classes as ordered."
     )
     return Table(caption, header, body, 2)
 
@@ -146,7 +146,7 @@ def _difference_blocks(task: Evaluated) -> list[Block]:
     ]
     header = ["aggregator", "difference of", "metric", "difference", "interval", "p", "detectable"]
     caption = (
-        "Paired differences over the same folds, seeds and resamples of patients. Detectable: the "
+        "Paired differences over the same folds, seeds and resamples. Detectable: the "
         "smallest true difference that such data show with 80 % probability at 5 % (2.8 standard "
         "errors)."
     )

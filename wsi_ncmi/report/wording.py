@@ -83,7 +83,7 @@ def answer(found: Comparison, confidence: float) -> str:
     if found.verdict == "none shown":
         return f"{sentence}: no difference was shown; {smallest}."
     better = "better" if found.verdict == "higher" else "worse"
-    return f"{sentence}: it is {better} on these patients; {smallest}."
+    return f"{sentence}: it is {better} on these data; {smallest}."
 
 
 def single_answer(

@@ -72,8 +72,8 @@ def _data_sections(
         return [Section("The data", "cohort", [sample_table(task) for task in tasks])]
     encoder = config.encoder_folder
     classes = [name for task in tasks for name in task.summary["classes"]]
-    tiles = cohort.read_buckets(results_dir / "tiles")
-    features = cohort.read_buckets(results_dir / "features" / encoder)
+    tiles = cohort.read_buckets(results_dir / "tiles", rows, config.buckets)
+    features = cohort.read_buckets(results_dir / "features" / encoder, rows, config.buckets)
     index = cohort.read_index(results_dir / "cache" / encoder / "index.tsv")
     return [
         cohort.cohort_section(rows, classes, tiles, index, results_dir / "tiles" / "overlays"),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from wsi_ncmi import registry
-from wsi_ncmi.config import Arm, Training
+from wsi_ncmi.config import Part, Training
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.loop import Data, Network, fit, score
 from wsi_ncmi.training.runs import (
@@ -25,20 +25,20 @@ from wsi_ncmi.training.runs import (
 from wsi_ncmi.training.seeds import derive
 
 
-def build_part(kind: str, label: str, arm: Arm, *arguments: Any) -> Any:
+def build_part(kind: str, label: str, arm: Part, *arguments: Any) -> Any:
     """A part from its arm: `build(*arguments, options)` of its file."""
     module = registry.load(kind, arm.part or label)
     return module.build(*arguments, registry.options_of(module, arm.options))
 
 
-def arm_record(label: str, arm: Arm) -> dict[str, Any]:
+def arm_record(label: str, arm: Part) -> dict[str, Any]:
     """An arm as a checkpoint holds it."""
     return {"label": label, **arm.model_dump(mode="json")}
 
 
 def rebuild_part(kind: str, record: Mapping[str, Any], *arguments: Any) -> Any:
     """A part from what `arm_record` wrote."""
-    arm = Arm.model_validate({key: value for key, value in record.items() if key != "label"})
+    arm = Part(part=record["part"], options=record["options"])
     return build_part(kind, record["label"], arm, *arguments)
 
 

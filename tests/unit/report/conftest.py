@@ -15,12 +15,13 @@ from PIL import Image
 from wsi_ncmi import config
 from wsi_ncmi.bags.cache import bags_digest
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
-from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.sheet import SlideRow, bucket_of
 from wsi_ncmi.stages import evaluate
 
 CLASSES = ["negative", "itc", "micro", "macro"]
 CENTRES = 5
 ENCODER = "demo"
+BUCKETS = config.Config.model_fields["buckets"].default
 SKILL = {"cross_entropy": 1.5, "ncmi": 1.6}
 
 
@@ -91,9 +92,13 @@ def write_cohort(cohort: Path, rows) -> Path:
             {"slide_id": row.slide_id, "status": "missing" if bad else "ok", "reason": bad or ""}
             | {"offset": 0, "count": count, "digest": "" if bad else key}
         )
-    for bucket in range(2):
-        write_tsv(cohort / f"tiles/bucket-{bucket}.tsv", tiles[bucket::2])
-        write_tsv(cohort / f"features/{ENCODER}/bucket-{bucket}.tsv", features[bucket::2])
+    for bucket in range(BUCKETS):
+        for folder, manifest in (("tiles", tiles), (f"features/{ENCODER}", features)):
+            own = [r for r in manifest if bucket_of(str(r["slide_id"]), BUCKETS) == bucket]
+            if own:
+                write_tsv(cohort / folder / f"bucket-{bucket}.tsv", own)
+    # What an earlier number of buckets left behind is not to be counted.
+    write_tsv(cohort / f"tiles/bucket-{BUCKETS}.tsv", tiles[:2])
     facts = {
         "name": "demo",
         "description": "ResNet-18 with fixed-seed random weights: it was never trained.",
