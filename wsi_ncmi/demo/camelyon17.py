@@ -5,11 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_ncmi.camelyon17 import LabelRow
 from wsi_ncmi.demo.plan import LABELS, Centre, DemoSlide, plan_slide
 from wsi_ncmi.errors import ConfigError
-
-LabelRow = tuple[str, str, str, str]
-"""slide_id, label, patient_id, centre."""
 
 Patient = tuple[LabelRow, ...]
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from wsi_ncmi.camelyon17 import LabelRow
 from wsi_ncmi.config import Demo
-from wsi_ncmi.demo.camelyon17 import LabelRow, plan_camelyon17
+from wsi_ncmi.demo.camelyon17 import plan_camelyon17
 from wsi_ncmi.demo.cohort import SHEET, plan_cohort, sheet_rows
 from wsi_ncmi.demo.plan import DemoSlide
 from wsi_ncmi.demo.slide import write_slide

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.demo.camelyon17 import LabelRow, plan_camelyon17
+from wsi_ncmi.camelyon17 import LabelRow
+from wsi_ncmi.demo.camelyon17 import plan_camelyon17
 from wsi_ncmi.errors import ConfigError
 
 FOLDER = Path("images")
@@ -18,7 +19,9 @@ def _labels() -> list[LabelRow]:
     stages = ["negative"] * 320 + ["itc"] * 36 + ["micro"] * 58 + ["macro"] * 86
     rng.shuffle(stages)
     return [
-        (f"patient_{i // 5:03d}_node_{i % 5}", stage, f"patient_{i // 5:03d}", str(i // 100))
+        LabelRow(
+            f"patient_{i // 5:03d}_node_{i % 5}", stage, f"patient_{i // 5:03d}", str(i // 100)
+        )
         for i, stage in enumerate(stages)
     ]
 
