@@ -1,6 +1,7 @@
 """Any timm model, by its name or as `hf-hub:<repository>`, without its classifier."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def build(name: str, options: Options, weights: str | None) -> Encoder:
 
 def _create(name: str, options: Options, *, pretrained: bool) -> nn.Module:
     if not name.startswith("hf-hub:") and not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]) or "none is like it"
-        raise PartError(f"extraction.encoder {name!r} is neither ours nor timm's (timm: {near})")
+        near = ", ".join(get_close_matches(name, timm.list_models(), 3)) or "nothing like it"
+        raise PartError(f"extraction.encoder {name!r} is neither ours nor timm's; timm has {near}")
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **options.arguments)
     except Exception as error:  # hubs and constructors raise what they like
