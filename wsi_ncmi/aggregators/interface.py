@@ -1,5 +1,6 @@
 """What every aggregator takes and returns."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ class BagOutput(NamedTuple):
     auxiliary: Tensor | None = None
 
 
-class Aggregator(nn.Module):
+class Aggregator(nn.Module, ABC):
     """A module over padded bags.
 
     Args of `forward`:
@@ -37,8 +38,8 @@ class Aggregator(nn.Module):
     has_attention: bool = False
     """Whether `attention` is learnt, and so worth a heatmap."""
 
-    def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+    @abstractmethod
+    def forward(self, features: Tensor, mask: Tensor) -> BagOutput: ...
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

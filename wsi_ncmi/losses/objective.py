@@ -4,6 +4,7 @@ Cross-entropy is an objective like any other, with its linear head inside, so th
 comparison differ in one word.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class LossOutput(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A loss with its own state, from the embedding [B, m] on.
 
     All state is parameters or buffers. `forward` in training mode may update running means; nothing
@@ -58,13 +59,13 @@ class Objective(nn.Module):
         """The loss of the objective's own state for an alternating schedule; None: no such step."""
         return None
 
+    @abstractmethod
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
         """The loss of a step: embedding [B, m], target [B]."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
 
+    @abstractmethod
     def raw_scores(self, embedding: Tensor) -> Tensor:
         """Uncalibrated class log-odds [B, C]; differentiable."""
-        raise NotImplementedError(f"{type(self).__name__} must define raw_scores")
 
     def scores(self, embedding: Tensor) -> Tensor:
         """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""

@@ -166,7 +166,7 @@ def reliability(found: Mapping[ArmKey, Reliability]) -> bytes:
     """Accuracy over confidence of every arm (all seeds), with the calibration error."""
     rows, columns = _grid(list(found))
     with styled():
-        figure = new_figure(2.9 * len(columns) + 0.3, 2.9 * len(rows) + 0.2)
+        figure = new_figure(2.9 * len(columns) + 0.3, 2.9 * len(rows) + 0.5)
         grid = figure.subplots(len(rows), len(columns), squeeze=False)
         for i, j, axes, key in _cells(grid, rows, columns):
             if key not in found:

@@ -5,6 +5,7 @@ means and the temperature are fitted in eval mode, and the test part is scored o
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,13 +38,13 @@ class Data(Protocol):
         ...
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Anything that embeds inputs: forward(*inputs) -> (embedding [B, m], extra loss or None)."""
 
     embedding_dim: int
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+    @abstractmethod
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
 @dataclass
