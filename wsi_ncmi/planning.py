@@ -148,10 +148,21 @@ class Plan:
         config = self.config
         rows = self.rows_digest(self.task_rows(name))
         if config.bags:
-            status = Path(config.bags.path).stat()
-            return digest([rows, config.bags.model_dump(), status.st_size, status.st_mtime_ns])
+            return digest([rows, self.imported_digest(self.task_rows(name))])
         sections = [config.tiling.model_dump(), config.extraction.model_dump()]
         return digest([rows, sections, self.weights_state, self.versions("tiles", "features")])
+
+    def imported_digest(self, rows: Sequence[SlideRow]) -> str:
+        """Of the bags that exist already: sizes and times of the packed file or of each slide's."""
+        bags = self.config.bags
+        if bags is None:
+            return ""
+        path = Path(bags.path)
+        files = [path]
+        if bags.format != "packed":
+            files = [path / f"{row.slide_id}.{bags.format}" for row in rows]
+        states = [[f.stat().st_size, f.stat().st_mtime_ns] if f.exists() else None for f in files]
+        return digest([bags.model_dump(), [row.slide_id for row in rows], states])
 
     @property
     def weights_state(self) -> Any:

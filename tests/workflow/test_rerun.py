@@ -158,6 +158,9 @@ def test_an_imported_cohort_needs_no_slides(copy: Any) -> None:
     page = (imported.results / "report" / "index.html").read_text()
     assert "broken.h5: no such file" in page
     assert imported.plan() == {}
+    os.utime(workflow.results / "features/random_resnet/slide_00.h5")
+    plan = imported.plan()
+    assert plan["import_bags"] == plan["train"] == 1
 
 
 def test_the_snakemake_report_holds_figures_and_captions(copy: Any) -> None:

@@ -42,7 +42,7 @@ if CONFIG.bags:
             "../../environment.yml"
         params:
             bags=PLAN.section("bags"),
-            rows=[row.slide_id for row in PLAN.rows],
+            digest=PLAN.imported_digest(PLAN.rows),
             folder=subpath(output.index, parent=True),
             version=PLAN.versions("pack"),
         shell:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsi_ncmi.config import Demo
-from wsi_ncmi.demo.plan import Centre, DemoSlide, plan_slide
+from wsi_ncmi.demo.plan import Centre, Defect, DemoSlide, plan_slide
 from wsi_ncmi.sheet import SlideRow
 
 SHEET = "slides.tsv"
@@ -45,14 +45,22 @@ def _defective(planned: Sequence[DemoSlide]) -> list[DemoSlide]:
     """They belong to the first two patients, who have good slides as well."""
     first, second = planned[0], planned[SLIDES_PER_PATIENT]
     return [
-        _defect(first, slide_id="demo_blank", label="negative", defect="no_tissue"),
-        _defect(second, slide_id="demo_broken", label="macro", defect="unreadable"),
+        _defect(first, "demo_blank", "negative", "no_tissue"),
+        _defect(second, "demo_broken", "macro", "unreadable"),
     ]
 
 
-def _defect(slide: DemoSlide, **changes: str) -> DemoSlide:
-    plain = replace(slide, lesions_um=(), pen="", blurred=False)
-    return replace(plain, seed=f"{slide.seed}/{changes['defect']}", **changes)  # type: ignore[arg-type]
+def _defect(slide: DemoSlide, slide_id: str, label: str, defect: Defect) -> DemoSlide:
+    return replace(
+        slide,
+        slide_id=slide_id,
+        label=label,
+        defect=defect,
+        seed=f"{slide.seed}/{defect}",
+        lesions_um=(),
+        pen="",
+        blurred=False,
+    )
 
 
 def sheet_rows(slides: Sequence[DemoSlide], *, relative: bool = False) -> list[SlideRow]:
