@@ -29,6 +29,7 @@ class Plan:
 
     def __init__(self, raw: Mapping[str, Any], schema: Path) -> None:
         self.config = configuration.parse(raw)
+        self._file_states: dict[str, list[int] | None] = {}
         parts = json.loads(schema.read_text())
         problems = configuration.part_problems(self.config, parts)
         self.rows, sheet_problems = self._read_rows()
@@ -106,10 +107,19 @@ class Plan:
     def _state(self, row: SlideRow) -> Any:
         if self.config.demo:
             return [self.config.demo.seed, self.config.demo.centres, self.versions("demo")]
-        if not row.path or is_remote(row.path):
-            return None
-        status = Path(row.path).stat()
-        return [status.st_size, status.st_mtime_ns]
+        return self._file_state(row.path)
+
+    def _file_state(self, path: str | Path) -> list[int] | None:
+        """Size and time of a local file; None where there is none.
+
+        Looked up once: every job's params ask for it, and all of a plan are to see the same.
+        """
+        name = str(path)
+        if name not in self._file_states:
+            known = bool(name) and not is_remote(name) and Path(name).exists()
+            status = Path(name).stat() if known else None
+            self._file_states[name] = [status.st_size, status.st_mtime_ns] if status else None
+        return self._file_states[name]
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
         """Whether a job's stamp, written when it last succeeded, says what it would say now."""
@@ -161,17 +171,13 @@ class Plan:
         files = [path]
         if bags.format != "packed":
             files = [path / f"{row.slide_id}.{bags.format}" for row in rows]
-        states = [[f.stat().st_size, f.stat().st_mtime_ns] if f.exists() else None for f in files]
+        states = [self._file_state(file) for file in files]
         return digest([bags.model_dump(), [row.slide_id for row in rows], states])
 
     @property
     def weights_state(self) -> Any:
         """Size and time of local weights, so that replaced ones are noticed."""
-        weights = self.config.extraction.weights
-        if weights is None or is_remote(weights):
-            return None
-        status = Path(weights).stat()
-        return [status.st_size, status.st_mtime_ns]
+        return self._file_state(self.config.extraction.weights or "")
 
     def versions(self, *stages: str) -> list[int]:
         """Versions of stages' code, for the params of their rules."""
@@ -183,8 +189,7 @@ class Plan:
 
     def task_json(self, name: str, *, without: Sequence[str] = ()) -> str:
         """A task (of bags or images) as JSON, without the keys that its rule does not read."""
-        task = self.config.images.get(name) or self.config.tasks[name]
-        return task.model_dump_json(exclude=set(without))
+        return self.task(name).model_dump_json(exclude=set(without))
 
     def task(self, name: str) -> configuration.Task | configuration.ImageTask:
         return self.config.images.get(name) or self.config.tasks[name]
