@@ -141,6 +141,38 @@ def image_splits(args: argparse.Namespace) -> None:
     stage.run_splits(_model(ImageTask, args.task), Path(args.out))
 
 
+def search_bags(args: argparse.Namespace) -> None:
+    from wsi_ncmi.config import Task
+    from wsi_ncmi.stages import search as stage
+
+    stage.run_bags(
+        args.name,
+        _model(Task, args.task),
+        args.cohort,
+        args.encoder,
+        args.seed,
+        Path(args.cache),
+        Path(args.splits),
+        Path(args.out),
+        args.threads,
+    )
+
+
+def search_images(args: argparse.Namespace) -> None:
+    from wsi_ncmi.config import ImageTask
+    from wsi_ncmi.stages import search as stage
+
+    task = _model(ImageTask, args.task)
+    stage.run_images(args.name, task, args.cohort, args.seed, Path(args.out), args.threads)
+
+
+def search_choose(args: argparse.Namespace) -> None:
+    from wsi_ncmi.stages import choose as stage
+
+    tables = [Path(table) for table in args.tables]
+    stage.run(args.section, tables, Path(args.log_table), Path(args.out))
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from wsi_ncmi.config import Evaluation
     from wsi_ncmi.stages import evaluate as stage
@@ -186,7 +218,15 @@ def predictions_export(args: argparse.Namespace) -> None:
     export_tsv(Path(args.predictions), Path(args.out))
 
 
-# command -> (what it does, handler, its options: name -> argparse settings)
+def information(args: argparse.Namespace) -> None:
+    from wsi_ncmi.stages import information as stage
+
+    out, samples = (Path(p) if p else None for p in (args.out, args.samples))
+    stage.run(Path(args.predictions), args.part, out, samples, args.targets)
+
+
+# command -> (what it does, handler, its options: name -> argparse settings); a name in capitals is
+# a positional argument
 REQUIRED: dict[str, Any] = {"required": True}
 THREADS: dict[str, Any] = {"type": int, "default": 1}
 OPTIONS: dict[str, Any] = {"default": "{}", "help": "the configuration's section, JSON or YAML"}
@@ -202,6 +242,14 @@ BUCKET: dict[str, dict[str, Any]] = {
 TASK: dict[str, Any] = {"required": True, "help": "the task's section, JSON or YAML"}
 SEED: dict[str, Any] = {"type": int, "default": 0}
 MANIFESTS: dict[str, Any] = {"nargs": "*", "default": []}
+MODELS: dict[str, dict[str, Any]] = {
+    "name": REQUIRED,
+    "task": TASK,
+    "cohort": REQUIRED,
+    "seed": SEED,
+    "out": REQUIRED,
+    "threads": THREADS,
+}
 
 COMMANDS: dict[str, tuple[str, Handler, dict[str, dict[str, Any]]]] = {
     "demo": (
@@ -257,31 +305,26 @@ COMMANDS: dict[str, tuple[str, Handler, dict[str, dict[str, Any]]]] = {
     "train": (
         "one seed of a task on bags",
         train,
-        {
-            "name": REQUIRED,
-            "task": TASK,
-            "cohort": REQUIRED,
-            "encoder": REQUIRED,
-            "seed": SEED,
-            "cache": REQUIRED,
-            "splits": REQUIRED,
-            "out": REQUIRED,
-            "threads": THREADS,
-        },
+        {**MODELS, "encoder": REQUIRED, "cache": REQUIRED, "splits": REQUIRED},
     ),
-    "images train": (
-        "one seed of a task on images",
-        images,
-        {
-            "name": REQUIRED,
-            "task": TASK,
-            "cohort": REQUIRED,
-            "seed": SEED,
-            "out": REQUIRED,
-            "threads": THREADS,
-        },
-    ),
+    "images train": ("one seed of a task on images", images, MODELS),
     "images splits": ("the parts of an image task", image_splits, {"task": TASK, "out": REQUIRED}),
+    "search bags": (
+        "try the settings of one arm on bags, by validation",
+        search_bags,
+        {**MODELS, "encoder": REQUIRED, "cache": REQUIRED, "splits": REQUIRED},
+    ),
+    "search images": ("try the settings of one arm on images", search_images, MODELS),
+    "search choose": (
+        "the best setting of every arm, as a configuration",
+        search_choose,
+        {
+            "section": {"choices": ["tasks", "images"], "required": True},
+            "tables": {"nargs": "+", "required": True},
+            "log-table": REQUIRED,
+            "out": REQUIRED,
+        },
+    ),
     "evaluate": (
         "metrics, intervals and differences of a task",
         evaluate,
@@ -317,6 +360,23 @@ COMMANDS: dict[str, tuple[str, Handler, dict[str, dict[str, Any]]]] = {
         predictions_export,
         {"predictions": REQUIRED, "out": REQUIRED},
     ),
+    "information": (
+        "CMI, separation and NCMI of any classifier's predictions",
+        information,
+        {
+            "PREDICTIONS": {
+                "help": "predictions.parquet, or a TSV with target and score_<class> (log-odds) "
+                "or prob_<class>",
+            },
+            "out": {"help": "TSV of the printed rows and one per class"},
+            "part": {"help": "only this part, as test"},
+            "samples": {"help": "TSV of every sample's terms"},
+            "targets": {
+                "choices": ("index", "name"),
+                "help": "what a TSV's targets are (the default: whichever fits)",
+            },
+        },
+    ),
     "schema": ("write the JSON schemas of the configuration", schema, {"out": REQUIRED}),
 }
 
@@ -335,7 +395,10 @@ def parser() -> argparse.ArgumentParser:
         parent = groups[first] if second else commands
         command = parent.add_parser(second or first, help=text, description=text)
         for option, settings in options.items():
-            command.add_argument(f"--{option}", **settings)
+            if option.isupper():
+                command.add_argument(option.lower(), metavar=option, **settings)
+            else:
+                command.add_argument(f"--{option}", **settings)
         command.set_defaults(handler=handler)
     return root
 

@@ -9,21 +9,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+# Arms and their settings are keys of the configuration like all others: found under one name.
+from wsi_ncmi.arms import Arm as Arm
+from wsi_ncmi.arms import ArmName, Fraction, ImageTraining, Model, Part, TaskBase, problems_of
+from wsi_ncmi.arms import Search as Search
+from wsi_ncmi.arms import Training as Training
 from wsi_ncmi.errors import ConfigError
 
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=SAFE_NAME)]
-# No two dashes in a row: they separate the arms in the names of runs and pictures.
-ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Model(BaseModel):
-    """Frozen, and no key that is not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Demo(Model):
@@ -101,7 +97,7 @@ class Transform(Model):
     """One albumentations transform by its class name."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
 
 
 class Augmentation(Model):
@@ -159,72 +155,6 @@ class Protocol(Model):
         return self
 
 
-class Training(Model):
-    """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
-
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(1, ge=1, description="Bags a step.")
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-5, ge=0)
-    momentum: Fraction = Field(0.9, description="sgd only.")
-    centroid_learning_rate: float = Field(0.1, gt=0, description="SGD, for an objective's own.")
-    warmup_fraction: Fraction = Field(0.05, description="Of all steps; then cosine to zero.")
-    clip_norm: float | None = Field(5.0, gt=0)
-    selection: Literal["last", "early_stopping"] = Field(
-        "last", description="Which epoch is scored: the last, or the best on validation."
-    )
-    patience: int = Field(10, ge=1, description="early_stopping: epochs without improvement.")
-    sampling: Literal["shuffled", "balanced"] = Field(
-        "shuffled", description="balanced: classes equally often, with replacement."
-    )
-
-
-class ImageTraining(Training):
-    """Defaults for networks on small images."""
-
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=1, description="Images a step.")
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
-
-
-class Part(Model):
-    """A part under a label of its own; the label is the part's name unless `part` is given."""
-
-    part: str | None = None
-    options: dict[str, Any] = {}
-
-
-class Arm(Part):
-    """An objective as an arm of a comparison."""
-
-    training: dict[str, Any] = Field({}, description="Training keys that this arm overrides.")
-
-
-class TaskBase(Model):
-    """What tasks on bags and on images share."""
-
-    objectives: dict[ArmName, Arm] = Field({"cross_entropy": Arm(), "ncmi": Arm()}, min_length=1)
-    reference: str = Field("cross_entropy", description="The objective others are compared with.")
-    training: Training = Training()
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
-
-    @model_validator(mode="after")
-    def _check_arms(self) -> "TaskBase":
-        if self.reference not in self.objectives:
-            known = ", ".join(self.objectives)
-            raise ValueError(f"reference {self.reference!r} is not one of objectives: {known}")
-        for label in self.objectives:
-            _named("objectives", label, lambda label=label: self.training_of(label))
-        return self
-
-    def training_of(self, objective: str) -> Training:
-        """The training settings of one objective's arm: the task's, with the arm's overrides."""
-        overrides = self.objectives[objective].training
-        return type(self.training).model_validate({**self.training.model_dump(), **overrides})
-
-
 class Task(TaskBase):
     """A classification of bags."""
 
@@ -257,7 +187,7 @@ class ImageTask(TaskBase):
     pretrained: bool = False
     small_stem: bool = Field(True, description="3x3 stride 1, no pooling: for 28-64 px images.")
     image_size: int | None = Field(None, ge=8, description="Resize; None: as stored.")
-    augmentation: list[Transform] = []
+    augmentation: list[Transform] = Field([])
     training: ImageTraining = ImageTraining()
 
 
@@ -289,11 +219,11 @@ class Config(Model):
     demo: Demo | None = None
     slides: Slides | None = None
     bags: Bags | None = None
-    images: dict[Name, ImageTask] = {}
+    images: dict[Name, ImageTask] = Field({})
     ignore_labels: list[str] = Field([], description="Labels of the sheet that no task uses.")
     tiling: Tiling = Tiling()
     extraction: Extraction = Extraction()
-    tasks: dict[Name, Task] = {}
+    tasks: dict[Name, Task] = Field({})
     attention: Attention = Attention()
     evaluation: Evaluation = Evaluation()
 
@@ -324,37 +254,14 @@ class Config(Model):
                 for label, arm in task.objectives.items():
                     key = f"{where}.objectives.{label}"
                     yield key, "objective", arm.part or label, arm.options
+                    for setting in task.candidates(label):
+                        yield f"{key}.search", "objective", arm.part or label, setting.options
                 if isinstance(task, ImageTask):
                     yield where, "dataset", task.dataset, task.options
                     continue
                 for label, part in task.aggregators.items():
                     key = f"{where}.aggregators.{label}"
                     yield key, "aggregator", part.part or label, part.options
-
-
-def _named(section: str, label: str, check: Any) -> None:
-    try:
-        check()
-    except ValidationError as error:
-        raise ValueError(
-            "; ".join(f"{section}.{label}.training.{p}" for p in problems_of(error))
-        ) from None
-
-
-def problems_of(error: ValidationError) -> list[str]:
-    """One line per problem: the key, what was found and what was expected."""
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key (found {item['input']!r})")
-        elif item["type"] == "missing":
-            lines.append(f"{key}: missing")
-        elif item["type"] == "value_error":
-            lines.append(f"{key}: {item['ctx']['error']}")
-        else:
-            lines.append(f"{key}: {item['msg']}, found {item['input']!r}")
-    return lines
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
@@ -388,4 +295,4 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
             continue
         for error in Draft202012Validator(schemas[kind][name]).iter_errors(options):
             problems.append(f"{'.'.join([key, 'options', *map(str, error.path)])}: {error.message}")
-    return problems
+    return list(dict.fromkeys(problems))  # candidates of a search share their values

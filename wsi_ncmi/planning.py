@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_ncmi import config as configuration
+from wsi_ncmi.arms import SEARCHES
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
@@ -139,7 +140,7 @@ class Plan:
 
     def train_digest(self, name: str) -> str:
         """Of all that decides a task's training, whatever the seed."""
-        task = self.task_json(name, without=("seeds", "reference"))
+        task = self.training_json(name)
         names = [self.config.cohort, self.config.encoder_folder]
         splits = self.splits_digest(name)
         return digest([task, names, splits, self.bags_digest(name), self.versions("train")])
@@ -188,8 +189,29 @@ class Plan:
         return getattr(self.config, name).model_dump_json()
 
     def task_json(self, name: str, *, without: Sequence[str] = ()) -> str:
-        """A task (of bags or images) as JSON, without the keys that its rule does not read."""
-        return self.task(name).model_dump_json(exclude=set(without))
+        """A task (of bags or images) as JSON, without searches and what its rule does not read."""
+        hidden = {**SEARCHES, **dict.fromkeys(without, True)}
+        return self.task(name).model_dump_json(exclude=hidden)
+
+    def training_json(self, name: str) -> str:
+        """What decides a task's models: neither seeds nor who is compared with whom."""
+        task = self.task(name)
+        if type(task).model_fields["reference"].default in task.objectives:
+            return self.task_json(name, without=("seeds", "reference"))
+        # Its reader asks for a reference that is an arm: one that does not follow the user's.
+        settled = task.model_copy(update={"reference": next(iter(task.objectives))})
+        return settled.model_dump_json(exclude={**SEARCHES, "seeds": True})
+
+    def search_json(self, name: str, arm: str) -> str:
+        """What decides the search of one arm of a task: the other arms do not."""
+        task = self.task(name)
+        alone = {"objectives": {arm: task.objectives[arm].to_search()}, "reference": arm}
+        return task.model_copy(update=alone).model_dump_json(exclude={"seeds"})
+
+    @property
+    def searched(self) -> list[tuple[str, str]]:
+        """(task, arm) of every arm with candidate settings."""
+        return [(name, arm) for name in self.task_names for arm in self.task(name).searched]
 
     def task(self, name: str) -> configuration.Task | configuration.ImageTask:
         return self.config.images.get(name) or self.config.tasks[name]

@@ -18,11 +18,11 @@ STAGE_VERSIONS = {
     "features": 1,
     "pack": 1,
     "splits": 1,
-    "train": 1,
-    "evaluate": 1,
+    "train": 2,
+    "evaluate": 2,
     "attention": 1,
-    "report": 1,
-    "images": 1,
+    "report": 2,
+    "images": 2,
 }
 
 FINGERPRINT_BLOCK = 4096

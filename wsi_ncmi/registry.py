@@ -14,10 +14,13 @@ from typing import Any
 
 from wsi_ncmi.errors import PartError
 
+LOSS_CODE = frozenset(
+    {"centroids", "classifier", "distributed", "functional", "objective", "running"}
+)
 # kind -> (package, modules of it that are shared code and not parts)
 KINDS: dict[str, tuple[str, frozenset[str]]] = {
     "aggregator": ("wsi_ncmi.aggregators", frozenset({"interface"})),
-    "objective": ("wsi_ncmi.losses", frozenset({"functional", "objective"})),
+    "objective": ("wsi_ncmi.losses", LOSS_CODE),
     "encoder": ("wsi_ncmi.encoders", frozenset({"interface", "weights"})),
     "dataset": ("wsi_ncmi.images.datasets", frozenset({"interface", "files"})),
 }

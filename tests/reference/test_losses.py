@@ -424,7 +424,7 @@ def test_start_takes_the_centre_from_all_embeddings(oracle: SimpleNamespace) -> 
     expected = oracle.loss(z.double(), xi.double(), target, "mean_of_ratios", centre=centre)
     assert objective(z, target).total.item() == pytest.approx(expected.item(), rel=1e-4)
     objective.end_step()
-    torch.testing.assert_close(objective.centre.double(), centre, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(objective.centre.value.double(), centre, rtol=1e-6, atol=1e-6)
 
 
 def test_running_centre(oracle: SimpleNamespace) -> None:
@@ -437,9 +437,9 @@ def test_running_centre(oracle: SimpleNamespace) -> None:
         objective(batch, target[step * 5 : step * 5 + 5])
         objective.end_step()
         centre = 0.8 * centre + 0.2 * batch.double().mean(0)
-        torch.testing.assert_close(objective.centre.double(), centre, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(objective.centre.value.double(), centre, rtol=1e-5, atol=1e-6)
     objective.end_step()  # without a sample nothing moves
-    torch.testing.assert_close(objective.centre.double(), centre, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(objective.centre.value.double(), centre, rtol=1e-5, atol=1e-6)
 
 
 def class_means(oracle: SimpleNamespace, z: Tensor, target: Tensor, classes: int) -> Tensor:

@@ -29,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`tasks.<task>.protocol`": config.Protocol,
     "`training`": config.Training,
     "Arms": config.Arm,
+    "`search`": config.Search,
     "Aggregators": config.Part,
     "`images.<task>.training`": config.ImageTraining,
     "`images.<task>`": config.ImageTask,
@@ -110,7 +111,8 @@ def merged(root: Path, *names: str) -> dict[str, Any]:
 
 
 def shipped(root: Path) -> list[tuple[str, ...]]:
-    names = sorted(path.name for path in (root / "config").glob("*.yaml"))
+    folder = root / "config"
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
     overlays = {"camelyon17-small.yaml": "camelyon17.yaml"}
     return [(overlays[n], n) if n in overlays else (n,) for n in names]
 
@@ -119,7 +121,8 @@ def test_every_configuration_parses_with_its_parts(root: Path) -> None:
     schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
     files = shipped(root)
     assert ("camelyon17.yaml", "camelyon17-small.yaml") in files
-    assert len(files) >= 5
+    assert ("studies/kidney.yaml",) in files
+    assert len(files) >= 9
     for names in files:
         parsed = config.parse(merged(root, *names))
         assert config.part_problems(parsed, schemas) == [], names

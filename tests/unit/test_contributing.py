@@ -41,12 +41,17 @@ def test_aggregator(examples: dict[str, ModuleType]) -> None:
     torch.testing.assert_close(whole, expected)
 
 
-def test_objective_without_gamma_is_cross_entropy(examples: dict[str, ModuleType]) -> None:
-    module = examples["wsi_ncmi/losses/focal.py"]
-    objective = module.build(6, [3, 3], registry.options_of(module, {"gamma": 0.0}))
+def test_objective_between_cross_entropy_and_the_absolute_error(
+    examples: dict[str, ModuleType],
+) -> None:
+    module = examples["wsi_ncmi/losses/gce.py"]
     z, target = torch.randn(8, 6), torch.arange(8) % 2
-    expected = torch.nn.functional.cross_entropy(objective.head(z), target)
-    torch.testing.assert_close(objective(z, target).total, expected)
+    for q in (1e-3, 1.0):
+        objective = module.build(6, [3, 3], registry.options_of(module, {"q": q}))
+        cross_entropy = torch.nn.functional.cross_entropy(objective.head(z), target)
+        own = objective.head(z).softmax(1)[torch.arange(8), target]
+        expected = (1 - own).mean() if q == 1 else cross_entropy
+        torch.testing.assert_close(objective(z, target).total, expected, rtol=5e-3, atol=0)
 
 
 def test_encoder(examples: dict[str, ModuleType]) -> None:

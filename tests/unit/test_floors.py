@@ -18,6 +18,7 @@ FLOORS = {
     "wsi_ncmi": 0,
     "wsi_ncmi.errors": 0,
     "wsi_ncmi.registry": 0,
+    "wsi_ncmi.arms": 1,
     "wsi_ncmi.config": 1,
     "wsi_ncmi.provenance": 1,
     "wsi_ncmi.sheet": 1,

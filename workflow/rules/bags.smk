@@ -107,9 +107,7 @@ if CONFIG.tasks:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.task_json(
-                wildcards.task, without=("seeds", "reference")
-            ),
+            task=lambda wildcards: PLAN.training_json(wildcards.task),
             digest=lambda wildcards: PLAN.train_digest(wildcards.task),
             cohort=CONFIG.cohort,
             encoder=ENCODER,

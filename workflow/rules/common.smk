@@ -25,6 +25,7 @@ wildcard_constraints:
     bucket=r"\d+",
     seed=r"\d+",
     task="|".join(PLAN.task_names),
+    arm=r"[A-Za-z0-9._-]+",
 
 
 def settled(path, stamp, digest):
@@ -56,3 +57,10 @@ def seeds(wildcards):
 
 def first_seed(wildcards):
     return seeds(wildcards)[0]
+
+
+def searched(wildcards):
+    """Tables of all arms that have candidate settings."""
+    if not PLAN.searched:
+        raise WorkflowError("no arm has settings to search: give an objective `search`")
+    return [f"{ROOT}/search/{task}/{arm}.tsv" for task, arm in PLAN.searched]

@@ -44,9 +44,7 @@ if CONFIG.images:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.task_json(
-                wildcards.task, without=("seeds", "reference")
-            ),
+            task=lambda wildcards: PLAN.training_json(wildcards.task),
             cohort=CONFIG.cohort,
             folder=subpath(output[0], parent=True),
             version=PLAN.versions("images"),

@@ -5,8 +5,10 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 
-from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.evaluation import information, metrics
 from wsi_ncmi.evaluation.calibration import Reliability
 from wsi_ncmi.evaluation.comparison import (
     Arm,
@@ -16,6 +18,7 @@ from wsi_ncmi.evaluation.comparison import (
     class_key,
     paired_difference,
 )
+from wsi_ncmi.evaluation.metrics import Ints
 
 Estimates = Mapping[ArmKey, Mapping[str, Estimate]]
 
@@ -99,3 +102,25 @@ def calibration_table(found: Mapping[ArmKey, Reliability], test: pd.DataFrame) -
         {"aggregator": a, "objective": o, "ece": r.error, "temperature_applied": applied[a, o]}
         for (a, o), r in found.items()
     )
+
+
+def information_table(scores: Mapping[ArmKey, NDArray[np.floating]], target: Ints) -> pd.DataFrame:
+    """CMI, Γ and NCMI of each arm: mean over seeds, and NCMI's s.d. over them.
+
+    Args:
+        scores: log-odds `[S, N, C]` of each arm.
+        target: class indices `[N]`; of a single class there is no Γ, and no value.
+    """
+    rows: list[dict[str, object]] = []
+    for (aggregator, objective), of_arm in scores.items():
+        values = pd.DataFrame(_measures_of_seeds(of_arm, target), columns=information.MEASURES)
+        rows.append({"aggregator": aggregator, "objective": objective, **values.mean()})
+        rows[-1]["ncmi_seed_sd"] = values["ncmi"].std()
+    return pd.DataFrame(rows)
+
+
+def _measures_of_seeds(scores: NDArray[np.floating], target: Ints) -> list[dict[str, float]]:
+    if len(np.unique(target)) < 2:
+        return []
+    log_p = log_softmax(scores.astype(np.float64), axis=-1)
+    return [information.information(of_seed, target).measures for of_seed in log_p]

@@ -1,42 +1,73 @@
-"""Cross-entropy with its linear head: the reference that everything is compared with."""
+"""Cross-entropy with its linear head: the reference that everything is compared with.
+
+    loss = mean_n w_{y_n} · CE_n,   CE_n = −(1 − ε) ln p_{y_n} − (ε / C) Σ_c ln p_c
+
+with p = softmax(W z + b), ε the label smoothing and w_y the class weight. The mean is over samples
+and not over the sum of their weights, as torch's `weight` has it: there the weight of a batch of
+one cancels, and accumulated micro-batches would not add up to the batch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of cross-entropy."""
+    """Options of cross-entropy.
+
+    Attributes:
+        label_smoothing: ε, the share of the target spread over all classes; a sample's weight
+            multiplies both parts.
+        class_weights: `none`: 1 each; `balanced`: see `class_weights`.
+    """
 
     label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), found {self.label_smoothing}")
 
 
-class CrossEntropy(Objective):
-    """−ln softmax(W z + b)_y, averaged over the batch."""
+class CrossEntropy(Classifier):
+    """−w_y ln softmax(W z + b)_y, averaged over the batch."""
+
+    class_weights: Tensor
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
         super().__init__(embedding_dim, class_counts)
         self.options = options or Options()
-        if not 0 <= self.options.label_smoothing < 1:
-            found = self.options.label_smoothing
-            raise ValueError(f"label_smoothing must lie in [0, 1), found {found}")
-        self.head = nn.Linear(embedding_dim, self.classes)
+        weights = class_weights(self.class_counts, self.options.class_weights)
+        self.register_buffer("class_weights", weights)
 
-    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
-        self.check_inputs(embedding, target)
-        logits = self.head(embedding).float()
-        total = F.cross_entropy(logits, target, label_smoothing=self.options.label_smoothing)
+    def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
+        smoothing = self.options.label_smoothing
+        each = F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+        total = (self.class_weights[target] * each).mean()
         return LossOutput(total, {"cross_entropy": total.detach()})
 
-    def raw_scores(self, embedding: Tensor) -> Tensor:
-        return self.head(embedding)
+
+def class_weights(class_counts: Tensor, kind: Literal["none", "balanced"]) -> Tensor:
+    """Weights [C] whose mean over the training samples is 1.
+
+    `balanced`: N / (C′ n_y), with C′ the classes that have samples (scikit-learn's `balanced`),
+    so that each of these counts alike. A class without training samples has weight 0.
+    """
+    if kind == "none":
+        return torch.ones_like(class_counts)
+    present = class_counts > 0
+    weights = class_counts.sum() / (present.sum() * class_counts)
+    return torch.where(present, weights, torch.zeros_like(weights))
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

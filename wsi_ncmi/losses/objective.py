@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.losses.distributed import average_gradients, sum_over_ranks
+
 # Bounds of the search for a temperature: scores of well separated classes have no finite optimum.
 LOG_SCALE_RANGE = (-10.0, 12.0)
 TERNARY_STEPS = 60
@@ -27,8 +29,9 @@ class LossOutput(NamedTuple):
 class Objective(nn.Module, ABC):
     """A loss with its own state, from the embedding [B, m] on.
 
-    All state is parameters or buffers. `forward` in training mode may update running means; nothing
-    else changes state but the methods that say so.
+    All state is parameters or buffers, and the same in all processes of a data-parallel training if
+    its methods are called in all of them. `forward` in training mode may update running means;
+    nothing else changes state but the methods that say so.
 
     Args:
         embedding_dim: m.
@@ -37,6 +40,9 @@ class Objective(nn.Module, ABC):
 
     min_samples: int = 1
     """Samples a step needs; an objective that compares pairs needs more."""
+
+    stackable: bool = True
+    """Whether many can be stacked and mapped over (torch.func), and compiled as one graph."""
 
     log_scale: Tensor
     class_counts: Tensor
@@ -85,7 +91,8 @@ class Objective(nn.Module, ABC):
         """Scale the scores to the least negative log-likelihood of validation data.
 
         The likelihood is convex in the scale, so a ternary search over its logarithm finds it.
-        The scale never changes which class is the largest.
+        The scale never changes which class is the largest. Under data parallelism each process may
+        hold a part of the samples.
         """
         raw = self.raw_scores(embeddings).double()
         low, high = LOG_SCALE_RANGE
@@ -100,6 +107,14 @@ class Objective(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters trained with the network, and those with an optimiser of their own."""
         return {"network": list(self.parameters()), "centroids": []}
+
+    def average_gradients(self) -> None:
+        """In a data-parallel training, after each backward pass of an objective outside DDP.
+
+        Averages the gradients of its own parameters over the processes, as DDP does with the
+        network's; in a single process it does nothing.
+        """
+        average_gradients(self.parameters())
 
     def check_inputs(self, embedding: Tensor, target: Tensor) -> None:
         """Shapes always; the range of labels where looking at them costs nothing.
@@ -128,9 +143,21 @@ class Objective(nn.Module, ABC):
             )
 
 
+def full_precision(embedding: Tensor) -> torch.autocast:
+    """Autocast off on the embedding's device: losses are computed in float32 or float64."""
+    return torch.autocast(embedding.device.type, enabled=False)
+
+
+def at_least_float32(embedding: Tensor) -> Tensor:
+    """bf16 and fp16 become float32; float32 and float64 stay."""
+    return embedding if embedding.dtype == torch.float64 else embedding.float()
+
+
 def _nll(raw: Tensor, targets: Tensor, log_scale: float) -> float:
     scale = torch.tensor(log_scale, dtype=raw.dtype, device=raw.device).exp()
-    return F.cross_entropy(raw * scale, targets).item()
+    total = F.cross_entropy(raw * scale, targets, reduction="sum")
+    sum_over_ranks(total, count := torch.full_like(total, len(targets)))
+    return (total / count).item()
 
 
 def _inspectable(target: Tensor) -> bool:

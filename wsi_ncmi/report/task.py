@@ -89,6 +89,8 @@ def task_section(task: Evaluated) -> Section:
         Heading("Calibration and learning curves"),
         _figure(task, "reliability"),
         _figure(task, "curves"),
+        Heading("Information"),
+        _information_table(task),
     ]
     return Section(f"Task {task.name}", f"task-{task.name}", blocks)
 
@@ -187,6 +189,22 @@ def _centre_blocks(task: Evaluated) -> list[Block]:
     ]
     caption = "Macro-F1 within each centre, over the classes that occur there; no intervals."
     return [Heading("By centre"), Table(caption, ["centre", "samples", *wide.columns], body)]
+
+
+def _information_table(task: Evaluated) -> Table:
+    measures = ["cmi", "gamma", "ncmi", "ncmi_seed_sd"]
+    body = [
+        [title(row["aggregator"]), title(row["objective"]), *(number(row[m]) for m in measures)]
+        for _, row in task.table("information").iterrows()
+    ]
+    header = ["aggregator", "objective", "CMI", "Γ", "NCMI", "seed s.d."]
+    caption = (
+        "CMI, Γ and NCMI of the predictions on the test part: mean over seeds, in nats. CMI: how "
+        "far samples are from their class's mean distribution; Γ: cross-entropy between samples "
+        "of different classes; NCMI = CMI/Γ, lower is better; seed s.d.: of NCMI. They depend on "
+        "the scores' scale, which the fitted temperature sets."
+    )
+    return Table(caption, header, body, 2)
 
 
 def _figure(task: Evaluated, name: str) -> Picture:

@@ -8,6 +8,13 @@ from wsi_ncmi.evaluation import metrics
 TITLES = {
     "cross_entropy": "cross-entropy",
     "ncmi": "NCMI",
+    "ncmi_mixture": "NCMI, several per class",
+    "cmic_dl": "CMIC-DL",
+    "mutual_information": "CE + Rényi MI",
+    "logit_adjusted": "logit-adjusted CE",
+    "supcon": "SupCon",
+    "opl": "OPL",
+    "poly1": "Poly-1",
     "abmil": "gated ABMIL",
     "mean": "mean + MLP",
     metrics.MACRO_F1: "macro-F1",

@@ -36,8 +36,8 @@ def run(
         evaluation: resamples, confidence and seed of the bootstrap.
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
-            differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, confusion.json, curves.tsv,
-            summary.json, figures/*.png.
+            differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
+            confusion.json, curves.tsv, summary.json, figures/*.png.
 
     Raises:
         UserError: runs are missing, doubled, or were trained on other bags than those of today.
@@ -57,6 +57,9 @@ def run(
         "differences": tables.difference_table(estimates, reference, evaluation.confidence),
         "centres": tables.centre_table(rows, samples, arms),
         "calibration": tables.calibration_table(reliabilities, task.test),
+        "information": tables.information_table(
+            {key: task.scores(key) for key in arms}, samples.target
+        ),
         "curves": task.curves,
     }
     for name, table in written.items():

@@ -30,7 +30,7 @@ def run(
     torch.set_num_threads(threads)
     dataset = load_dataset(task)
     parts = partition(dataset, task)
-    facts = _data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
+    facts = data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
     planned = list(plan(task_name, task, cohort, seed, dataset.protocol, facts))
     pending = [one for one in planned if not is_done(out_dir / one.run_id, one)]
     log.info("%s: %d of %d runs done before", task_name, len(planned) - len(pending), len(planned))
@@ -75,15 +75,13 @@ def plan(
             settings={
                 "version": STAGE_VERSIONS["images"],
                 **facts,
-                "objective": arm.model_dump(mode="json"),
+                "objective": arm.record,
                 "training": settings.model_dump(mode="json"),
             },
         )
 
 
-def _data_facts(
-    task: ImageTask, dataset: ImageDataset, ids: dict[str, list[str]]
-) -> dict[str, Any]:
+def data_facts(task: ImageTask, dataset: ImageDataset, ids: dict[str, list[str]]) -> dict[str, Any]:
     """What a run's digest says of its images and its network; where they lie is not part of it."""
     network = ("model", "pretrained", "small_stem", "image_size", "augmentation")
     return {

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import completeness
@@ -56,11 +57,17 @@ class TaskRuns:
 
     def arm(self, key: ArmKey) -> Arm:
         """An arm's test predictions, a row per seed, samples sorted by identifier."""
+        predicted = self._test_rows(key)["predicted"].to_numpy(np.int64)
+        return Arm(predicted.reshape(len(self.seeds), -1), softmax(self.scores(key)))
+
+    def scores(self, key: ArmKey) -> NDArray[np.float32]:
+        """An arm's log-odds on the test part `[S, N, C]`, in the order of `arm`."""
+        scores = np.stack(self._test_rows(key)["scores"].to_numpy())
+        return scores.reshape(len(self.seeds), -1, len(self.classes))
+
+    def _test_rows(self, key: ArmKey) -> pd.DataFrame:
         chosen = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
-        rows = self.test[chosen].sort_values(["seed", "sample_id"])
-        scores = np.stack(rows["scores"].to_numpy()).reshape(len(self.seeds), -1, len(self.classes))
-        predicted = rows["predicted"].to_numpy(np.int64).reshape(len(self.seeds), -1)
-        return Arm(predicted, softmax(scores))
+        return self.test[chosen].sort_values(["seed", "sample_id"])
 
 
 def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = None) -> TaskRuns:

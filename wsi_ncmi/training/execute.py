@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wsi_ncmi import registry
 from wsi_ncmi.config import Part, Training
 from wsi_ncmi.losses.objective import Objective
-from wsi_ncmi.training.loop import Data, Network, fit, score
+from wsi_ncmi.training.loop import Data, History, Network, fit, score
 from wsi_ncmi.training.runs import (
     Run,
     Scored,
@@ -33,7 +33,7 @@ def build_part(kind: str, label: str, arm: Part, *arguments: Any) -> Any:
 
 def arm_record(label: str, arm: Part) -> dict[str, Any]:
     """An arm as a checkpoint holds it."""
-    return {"label": label, **arm.model_dump(mode="json")}
+    return {"label": label, **arm.record}
 
 
 def rebuild_part(kind: str, record: Mapping[str, Any], *arguments: Any) -> Any:
@@ -42,37 +42,50 @@ def rebuild_part(kind: str, record: Mapping[str, Any], *arguments: Any) -> Any:
     return build_part(kind, record["label"], arm, *arguments)
 
 
-def execute(
-    run: Run,
-    settings: Training,
-    network: Network,
-    objective: Objective,
-    data: Data,
-    identities: Mapping[str, pd.DataFrame],
-    configuration: Mapping[str, Any],
-    states: Mapping[str, nn.Module],
-    folder: Path,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A run before its first step.
+
+    Attributes:
+        network, objective: on the device of `data`.
+        identities: sample_id, patient_id and centre of the parts that can be scored.
+        configuration: for the checkpoint, what rebuilds the modules; it must hold `classes`.
+        states: modules whose state the checkpoint keeps as `<name>_state`.
+    """
+
+    settings: Training
+    network: Network
+    objective: Objective
+    data: Data
+    identities: Mapping[str, pd.DataFrame]
+    configuration: Mapping[str, Any]
+    states: Mapping[str, nn.Module]
+
+    def fit(self, run: Run) -> History:
+        torch.manual_seed(derive(run.seed, run.fold, "dropout"))
+        return fit(self.network, self.objective, self.data, self.settings, run.run_id)
+
+    def score(self, part: str) -> tuple[Tensor, Tensor]:
+        """Calibrated class log-odds [n, C] and targets [n]."""
+        return score(self.network, self.objective, self.data, part)
+
+
+def execute(run: Run, setup: Setup, folder: Path) -> None:
     """Train, score validation and test once, and write the run's records.
 
     Args:
-        network, objective: on the device of `data`.
-        identities: sample_id, patient_id and centre of the parts val and test.
-        configuration: for the checkpoint, what rebuilds the modules; it must hold `classes`.
-        states: modules whose state the checkpoint keeps as `<name>_state`.
         folder: of this run; `run.json` is written last.
     """
     started = time.perf_counter()
-    torch.manual_seed(derive(run.seed, run.fold, "dropout"))
-    history = fit(network, objective, data, settings, run.run_id)
+    history = setup.fit(run)
     scored = []
     for part in ("val", "test"):
-        scores, targets = score(network, objective, data, part)
-        scored.append(Scored(part, identities[part], targets, scores))
-    classes = configuration["classes"]
+        scores, targets = setup.score(part)
+        scored.append(Scored(part, setup.identities[part], targets, scores))
+    classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
     write_curves(folder / "curves.tsv", history.curves)
-    kept = {f"{name}_state": module.state_dict() for name, module in states.items()}
-    write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **configuration, **kept})
+    kept = {f"{name}_state": module.state_dict() for name, module in setup.states.items()}
+    write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **setup.configuration, **kept})
     seconds = time.perf_counter() - started
     finish(folder, run, best_epoch=history.best_epoch, epochs=history.epochs, seconds=seconds)

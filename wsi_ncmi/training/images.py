@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_ncmi.arms import SEARCHES
 from wsi_ncmi.config import ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
 from wsi_ncmi.images.augmentation import Augmenter
@@ -18,7 +19,7 @@ from wsi_ncmi.images.data import Parts, channel_statistics, to_square
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
 from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.objective import Objective
-from wsi_ncmi.training.execute import arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.loop import Inputs, Network
 from wsi_ncmi.training.order import epoch_order
 from wsi_ncmi.training.runs import Run
@@ -132,6 +133,11 @@ def train_run(
     run: Run, task: ImageTask, images: ImageParts, folder: Path, device: torch.device
 ) -> None:
     """Train, score validation and test once, and write the run's records into `folder`."""
+    execute(run, prepare(run, task, images, device), folder)
+
+
+def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device) -> Setup:
+    """Build what the run names, on the device; without the part `test` it can only validate."""
     arm, settings = task.objectives[run.objective], task.training_of(run.objective)
     targets = images.parts["train"].targets
     counts = [int(n) for n in np.bincount(targets, minlength=len(images.classes))]
@@ -140,7 +146,7 @@ def train_run(
     dim = encoder.embedding_dim
     objective: Objective = build_part("objective", run.objective, arm, dim, counts)
     configuration = {
-        "task": task.model_dump(mode="json"),
+        "task": task.model_dump(mode="json", exclude=SEARCHES),
         "size": list(images.size),
         "objective": arm_record(run.objective, arm),
         "class_counts": counts,
@@ -148,16 +154,14 @@ def train_run(
         "pretrained_sha256": state_sha256(encoder.module) if task.pretrained else "",
     }
     encoder.to(device).to(memory_format=torch.channels_last)
-    execute(
-        run,
+    return Setup(
         settings,
         ImageNetwork(encoder),
         objective.to(device),
         ImageData(images, task, settings, run.seed, run.fold, device),
-        {part: identity(images.parts[part].ids) for part in ("val", "test")},
+        {part: identity(found.ids) for part, found in images.parts.items()},
         configuration,
         {"encoder": encoder, "objective": objective},
-        folder,
     )
 
 

@@ -24,6 +24,10 @@ from wsi_ncmi.training.optimisers import Optimisers
 Inputs = tuple[Tensor, ...]
 
 
+class NotFiniteError(UserError):
+    """These settings do not train: others may."""
+
+
 class Data(Protocol):
     """Where a loop's batches come from, on the loop's device."""
 
@@ -79,7 +83,7 @@ def fit(
         context: the run's name, for errors.
 
     Raises:
-        UserError: the loss is not finite.
+        NotFiniteError: the loss is not finite.
     """
     objective.start(*embed(network, data, "train"))
     groups = objective.parameter_groups()
@@ -131,7 +135,7 @@ def _train_epoch(
         count += len(target)
     means = {name: (total / count).item() for name, total in sums.items()}
     if not all(map(_finite, means.values())):
-        raise UserError(
+        raise NotFiniteError(
             f"{context}: the loss is not finite in epoch {epoch} ({means}): "
             "lower training.learning_rate or set training.clip_norm"
         )

@@ -12,7 +12,7 @@ from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Task
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
-from wsi_ncmi.training.execute import arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.runs import Run
 from wsi_ncmi.training.seeds import derive
 
@@ -32,6 +32,17 @@ def train_run(
         parts: the fold's samples.
         folder: of this run; `run.json` is written last.
     """
+    execute(run, prepare(run, task, cache, parts, device), folder)
+
+
+def prepare(
+    run: Run,
+    task: Task,
+    cache: BagCache,
+    parts: dict[str, list[Sample]],
+    device: torch.device,
+) -> Setup:
+    """Build what the run names, on the device; without the part `test` it can only validate."""
     arms = task.aggregators[run.aggregator], task.objectives[run.objective]
     settings, classes = task.training_of(run.objective), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
@@ -50,16 +61,14 @@ def train_run(
         "class_counts": class_counts,
         "classes": classes,
     }
-    execute(
-        run,
+    return Setup(
         settings,
         network.to(device),
         objective.to(device),
         BagData(cache, parts, settings, run.seed, run.fold, device),
-        {part: identity(parts[part]) for part in ("val", "test")},
+        {part: identity(samples) for part, samples in parts.items()},
         configuration,
         {"network": network, "objective": objective},
-        folder,
     )
 
 

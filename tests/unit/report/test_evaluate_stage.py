@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix, f1_score
 
 from wsi_ncmi.config import Evaluation
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation.information import information
 from wsi_ncmi.stages import evaluate
 from wsi_ncmi.stages.predictions import export_tsv
 
@@ -47,6 +49,24 @@ def test_values_are_pooled_over_folds_and_averaged_over_seeds(evaluated):
     )
 
 
+def test_information_is_pooled_over_folds_and_averaged_over_seeds(evaluated):
+    out = evaluated[0] / "runs/stage/evaluation"
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    runs = table(out, "runs").set_index("run_id")
+    rows = predictions.join(runs[["aggregator", "objective", "seed"]], on="run_id")
+    own = rows[(rows["aggregator"] == "mean") & (rows["objective"] == "ncmi")]
+    seeds = pd.DataFrame(
+        information(
+            log_softmax(np.stack(part["scores"]).astype(float), axis=1), part["target"]
+        ).measures
+        for _, part in own.groupby("seed")
+    )
+    found = table(out, "information").set_index(["aggregator", "objective"]).loc["mean", "ncmi"]
+    for name in ("cmi", "gamma", "ncmi", "centroid_gamma", "centroid_ncmi"):
+        assert found[name] == pytest.approx(seeds[name].mean(), rel=1e-5)
+    assert found["ncmi_seed_sd"] == pytest.approx(seeds["ncmi"].std(), rel=1e-4)
+
+
 def test_differences_are_paired_with_the_reference_of_the_same_aggregator(evaluated):
     cohort, _, _ = evaluated
     out = cohort / "runs/stage/evaluation"
@@ -69,7 +89,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     out = cohort / "runs/stage/evaluation"
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
-    names = [f"{name}.tsv" for name in (*tables, "curves")]
+    names = [f"{name}.tsv" for name in (*tables, "information", "curves")]
     names += ["confusion.json", "summary.json", "predictions.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png"]
     assert sorted(names) == sorted(path.name for path in first)

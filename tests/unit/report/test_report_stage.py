@@ -58,6 +58,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
         "Does training under NCMI change macro-F1 against cross-entropy?",
         "against cross-entropy with gated ABMIL",
         "the smallest the data could have shown is",
+        "CMI, Γ and NCMI of the predictions on the test part",
         "24 models: 4 arms × 2 folds × 3 seeds, protocol kfold",
         "accuracy (= micro-F1)",
         "cannot be read: not a TIFF file",

@@ -50,8 +50,16 @@ def make_cache(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BagCac
 
 
 @pytest.fixture(scope="session")
-def cache(make_cache: Callable[..., BagCache]) -> BagCache:
-    return make_cache()
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `cache` lies."""
+    folder = tmp_path_factory.mktemp("cache")
+    write_cache(Memory(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(cache_folder: Path) -> BagCache:
+    return BagCache(cache_folder)
 
 
 @pytest.fixture(scope="session")

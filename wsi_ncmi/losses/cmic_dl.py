@@ -1,0 +1,156 @@
+"""CMIC-DL: cross-entropy constrained by conditional mutual information (arXiv 2309.09123).
+
+With p = softmax(W z + b), a point of the simplex over the C classes,
+
+    loss = CE + λ · CMI − β · Γ
+    CMI = E[KL(p_X ‖ Q_Y)],   Γ = E[1{Y ≠ V} · H(p_X, p_U)],   H(p, u) = −Σ p ln u
+
+(U, V) is an independent copy of (X, Y): the pairs of a batch. The Q are no parameters: after a step
+with Q fixed, each class's Q moves to the mean of p over some of its samples, which lowers CMI with
+the network fixed. A batch without two classes has Γ = 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsi_ncmi.losses.classifier import Classifier
+from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.functional import kl, one_hot, pairwise_cross_entropy
+from wsi_ncmi.losses.objective import LossOutput, Objective
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of CMIC-DL.
+
+    Attributes:
+        cmi_weight: λ.
+        separation_weight: β.
+        centroid_decay: of each class's Q; corrected for its bias, so that a short training moves
+            too. The paper's .9999 suits long ones.
+        centroid_samples: |B_c|, how many of a class's samples make a step of its Q.
+        source: of these samples: the last ones of the class, kept in a queue, or those of the
+            step's batch alone (for `sampling: balanced`, as in the paper).
+    """
+
+    cmi_weight: float = 0.7
+    separation_weight: float = 0.4
+    centroid_decay: float = 0.99
+    centroid_samples: int = 8
+    source: Literal["queue", "batch"] = "queue"
+
+    def __post_init__(self) -> None:
+        for name in ("cmi_weight", "separation_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be below 0, found {getattr(self, name)}")
+        if not 0 <= self.centroid_decay < 1:
+            raise ValueError(f"centroid_decay must lie in [0, 1), found {self.centroid_decay}")
+        if self.centroid_samples < 1:
+            raise ValueError(f"centroid_samples must be 1 or more, found {self.centroid_samples}")
+
+
+class CMICDL(Classifier):
+    """CE + λ·CMI − β·Γ with a linear head; Q, the queue and the step's sums are buffers."""
+
+    total: Tensor
+    weight: Tensor
+    queue: Tensor
+    filled: Tensor
+    step_sums: Tensor
+    step_counts: Tensor
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
+    ) -> None:
+        super().__init__(embedding_dim, class_counts)
+        self.options = options or Options()
+        classes, depth = self.classes, self.options.centroid_samples
+        self.register_buffer("total", torch.full((classes, classes), 1 / classes))
+        self.register_buffer("weight", torch.ones(classes))
+        if self.options.source == "queue":
+            self.register_buffer("queue", torch.zeros(classes, depth, classes))
+            self.register_buffer("filled", torch.zeros(classes, depth))
+        self.register_buffer("step_sums", torch.zeros(classes, classes))
+        self.register_buffer("step_counts", torch.zeros(classes))
+
+    @property
+    def centroids(self) -> Tensor:
+        """Q [C, C]: bias-corrected running means of p, one row a class."""
+        return self.total / self.weight[:, None]
+
+    @torch.no_grad()
+    def start(self, embeddings: Tensor, targets: Tensor) -> None:
+        """Q at the class means of many samples, as a first observation; absent ones are uniform."""
+        p = self.raw_scores(embeddings).softmax(-1).to(self.total.dtype)
+        hot = one_hot(targets, self.classes).to(p.dtype)
+        sums, counts = hot.T @ p, hot.sum(0)
+        sum_over_ranks(sums, counts)
+        uniform = torch.full_like(sums, 1 / self.classes)
+        means = torch.where((counts > 0)[:, None], sums / counts.clamp_min(1)[:, None], uniform)
+        first = 1 - self.options.centroid_decay
+        self.total.copy_(first * means)
+        self.weight.fill_(first)
+
+    def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
+        log_p = logits.log_softmax(-1)
+        log_q = self.centroids.clamp_min(torch.finfo(self.total.dtype).tiny).log()
+        cross_entropy = F.nll_loss(log_p, target)
+        cmi = kl(log_p, log_q.to(log_p.dtype)[target]).mean()
+        gamma = pairwise_cross_entropy(log_p, target).mean()
+        options = self.options
+        total = cross_entropy + options.cmi_weight * cmi - options.separation_weight * gamma
+        if self.training:
+            self._collect(log_p.detach().exp().to(self.total.dtype), target)
+        parts = {"cross_entropy": cross_entropy, "cmi": cmi, "gamma": gamma}
+        return LossOutput(total, {name: value.detach() for name, value in parts.items()})
+
+    @torch.no_grad()
+    def _collect(self, p: Tensor, target: Tensor) -> None:
+        hot = one_hot(target, self.classes)
+        if self.options.source == "queue":
+            self._enqueue(p, hot)
+        self.step_sums.add_(hot.to(p.dtype).T @ p)
+        self.step_counts.add_(hot.sum(0))
+
+    def _enqueue(self, p: Tensor, hot: Tensor) -> None:
+        # Newest first: the rank of a sample among its class's, counted from the batch's end, is its
+        # place; what was there moves on by the class's number of samples. Gathered, not branched.
+        depth = self.options.centroid_samples
+        counts = hot.sum(0)
+        rank = hot.flip(0).cumsum(0).flip(0) - 1  # [B, C]
+        place = torch.arange(depth, device=p.device)
+        is_new = hot[:, :, None] & (rank[:, :, None] == place)  # [B, C, depth]
+        new = torch.einsum("bcd,bk->cdk", is_new.to(p.dtype), p)
+        old = place - counts[:, None]  # [C, depth]
+        moved = old.clamp_min(0)
+        kept = self.queue.gather(1, moved[:, :, None].expand_as(self.queue))
+        full = torch.where(old >= 0, self.filled.gather(1, moved), torch.ones_like(self.filled))
+        self.queue.copy_(torch.where((old >= 0)[:, :, None], kept, new))
+        self.filled.copy_(full)
+
+    @torch.no_grad()
+    def end_step(self) -> None:
+        """Q ← d·Q + (1 − d)·mean of p over B_c, for the classes of the step."""
+        sums, counts = self.step_sums.clone(), self.step_counts.clone()
+        seen = counts > 0
+        if self.options.source == "queue":
+            sums, counts = self.queue.sum(1), self.filled.sum(1)
+            sums, counts = sums * seen[:, None], counts * seen
+        sum_over_ranks(sums, counts)
+        decay, seen = self.options.centroid_decay, counts > 0
+        means = sums / counts.clamp_min(1)[:, None]
+        moved = decay * self.total + (1 - decay) * means
+        self.total.copy_(torch.where(seen[:, None], moved, self.total))
+        weight = decay * self.weight + (1 - decay)
+        self.weight.copy_(torch.where(seen, weight, self.weight))
+        self.step_sums.zero_()
+        self.step_counts.zero_()
+
+
+def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:
+    return CMICDL(embedding_dim, class_counts, options)

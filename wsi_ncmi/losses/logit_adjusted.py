@@ -1,0 +1,57 @@
+"""Logit-adjusted cross-entropy (Menon et al. 2021, arXiv 2007.07314, equation 10).
+
+    loss = mean_n −ln softmax(f + τ ln π)_{y_n},   f = W z + b,   π_y = n_y / N
+
+With τ = 1 its minimiser has f_y = ln P(z | y) up to a constant: the plain logits f are scores under
+equal priors, which is what macro-averaged measures ask for. The adjustment is in training only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsi_ncmi.losses.classifier import Classifier
+from wsi_ncmi.losses.objective import LossOutput, Objective
+
+# A class without training samples counts as half a sample: its ln π stays finite.
+SMALLEST_COUNT = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of logit-adjusted cross-entropy.
+
+    Attributes:
+        tau: τ, the strength of the adjustment; 0 is cross-entropy.
+    """
+
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau < math.inf:
+            raise ValueError(f"tau must be finite and not below 0, found {self.tau}")
+
+
+class LogitAdjusted(Classifier):
+    """−ln softmax(W z + b + τ ln π)_y, averaged over the batch."""
+
+    adjustment: Tensor
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
+    ) -> None:
+        super().__init__(embedding_dim, class_counts)
+        self.options = options or Options()
+        prior = self.class_counts.clamp_min(SMALLEST_COUNT) / self.class_counts.sum()
+        self.register_buffer("adjustment", self.options.tau * prior.log())
+
+    def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
+        total = F.cross_entropy(logits + self.adjustment, target)
+        return LossOutput(total, {"logit_adjusted": total.detach()})
+
+
+def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:
+    return LogitAdjusted(embedding_dim, class_counts, options)

@@ -1,0 +1,130 @@
+"""Cross-entropy with Rényi mutual information (Zaugg et al. 2025, 10.1007/978-3-031-93631-9_16).
+
+    L = f(e)·CE − (1 − f(e))·I_α(Y; Ŷ),   f(e) = (1 + e)^−decay,   e = 0, 1, … the epoch
+
+Ŷ is the softmax of a linear head, I_α the matrix-based mutual information of the batch. The first
+epoch is cross-entropy alone. As in the paper CE is in nats and I_α in bits.
+
+I_α compares the samples of a step: it is at most the entropy of the step's labels, and 0 for a
+step of one sample or one class, which then has f(e)·CE alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsi_ncmi.losses.classifier import Classifier
+from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.functional import renyi
+from wsi_ncmi.losses.objective import LossOutput, Objective
+
+# The largest distance of two distributions: so every step has the same candidates.
+LARGEST_WIDTH = 2**0.5
+START_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of cross-entropy with Rényi mutual information.
+
+    Attributes:
+        alpha: order of the entropy; above 1, where its gradient is always finite.
+        width: s of the kernel on Ŷ; None: the candidate best aligned with the labels over the
+            epoch before.
+        candidates: how many equidistant widths up to √2 are tried.
+        decay: exponent of f.
+    """
+
+    alpha: float = renyi.ALPHA
+    width: float | None = None
+    candidates: int = renyi.CANDIDATES
+    decay: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 1:
+            raise ValueError(f"alpha must be above 1, found {self.alpha}")
+        if self.width is not None and not self.width > 0:
+            raise ValueError(f"width must be above 0, found {self.width}")
+        if self.candidates < 1:
+            raise ValueError(f"candidates must be 1 or more, found {self.candidates}")
+        if not self.decay >= 0:
+            raise ValueError(f"decay must be 0 or more, found {self.decay}")
+
+
+class MutualInformation(Classifier):
+    """The objective; its state beside the head: epoch, width, sums of the epoch's alignments.
+
+    The paper takes the width of a whole cross-entropy run. Here an epoch takes the width that was
+    best aligned, on average over the steps, in the epoch before; the first epoch, in which I_α has
+    no weight, takes that of the untrained head.
+    """
+
+    epoch: Tensor
+    width: Tensor
+    alignment_sums: Tensor
+    steps: Tensor
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
+    ) -> None:
+        super().__init__(embedding_dim, class_counts)
+        self.options = options or Options()
+        width = LARGEST_WIDTH if self.options.width is None else self.options.width
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("width", torch.tensor(width))
+        self.register_buffer("alignment_sums", torch.zeros(self.options.candidates))
+        self.register_buffer("steps", torch.zeros(()))
+
+    @torch.no_grad()
+    def start(self, embeddings: Tensor, targets: Tensor) -> None:
+        """The first width, from at most START_SAMPLES samples spread over those given."""
+        if self.options.width is None:
+            stride = -(-len(targets) // START_SAMPLES)
+            probabilities = self.raw_scores(embeddings[::stride]).softmax(1)
+            found = self._alignments(probabilities, targets[::stride])
+            sum_over_ranks(found)
+            self.width.copy_(renyi.best_width(self._candidates(), found))
+
+    def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
+        cross_entropy = F.cross_entropy(logits, target)
+        # A diverged head makes CE NaN, which is the loss's answer; the eigenvalues would raise, and
+        # stacked models would fall with it.
+        probabilities = logits.softmax(1)
+        probabilities = torch.where(probabilities.isfinite(), probabilities, 0)
+        if self.training and self.options.width is None:
+            self._collect(probabilities.detach(), target)
+        information = renyi.renyi_mutual_information(
+            renyi.label_gram(target), renyi.gram(probabilities, self.width), self.options.alpha
+        ).to(logits.dtype)
+        share = (1 + self.epoch).to(logits.dtype) ** -self.options.decay
+        total = share * cross_entropy - (1 - share) * information
+        parts = {"cross_entropy": cross_entropy, "mutual_information": information}
+        return LossOutput(total, {name: part.detach() for name, part in parts.items()})
+
+    @torch.no_grad()
+    def _collect(self, probabilities: Tensor, target: Tensor) -> None:
+        found = self._alignments(probabilities, target)
+        self.alignment_sums.add_(found.to(self.alignment_sums.dtype))
+        self.steps.add_(1)
+
+    @torch.no_grad()
+    def end_epoch(self, epoch: int) -> None:
+        self.epoch.fill_(epoch + 1)
+        sum_over_ranks(self.alignment_sums, self.steps)
+        best = renyi.best_width(self._candidates(), self.alignment_sums)
+        self.width.copy_(torch.where(self.steps > 0, best.to(self.width.dtype), self.width))
+        self.alignment_sums.zero_()
+        self.steps.zero_()
+
+    def _candidates(self) -> Tensor:
+        return renyi.width_candidates(LARGEST_WIDTH, self.options.candidates).to(self.width.device)
+
+    def _alignments(self, probabilities: Tensor, target: Tensor) -> Tensor:
+        return renyi.alignments(renyi.label_gram(target), probabilities, self._candidates())
+
+
+def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:
+    return MutualInformation(embedding_dim, class_counts, options)

@@ -1,0 +1,189 @@
+"""NCMI with several distributions per class: classes that come in more than one form.
+
+Class y has q_{y,1} … q_{y,k}, learnt as NCMI's. A sample belongs to them softly:
+
+    d_{n,j} = KL(p_n ‖ q_{y_n,j})
+    a_n = −T · ln (1/k) Σ_j exp(−d_{n,j} / T)            the soft minimum of the d_{n,j}
+    b_n = Σ_{v≠y_n} w_v · (1/k) Σ_j KL(q_{v,j} ‖ p_n)
+    loss = mean of a_n / b_n, or another of NCMI's reductions
+
+The gradient of a_n is Σ_j r_{n,j} ∇d_{n,j} with r_n = softmax(−d_n / T): soft assignment. k = 1 is
+NCMI. T is relative to the divergences of a batch, because these are 1e-3 to 1: `softness` times the
+mean of a sample's d over its class's distributions, without gradient. Inference has k class means
+s_{y,j}, each weighted by the samples' r, and the score −T · (soft minimum of KL(p ‖ s_{y,j})).
+
+An extension of the NCMI paper (arXiv 2601.02543 asks for it as future work), not a published loss.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from wsi_ncmi.losses import functional
+from wsi_ncmi.losses.centroids import initial_centroids
+from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.functional.ratios import Reduction
+from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.running import Centre, RunningRatio
+
+FIT_STEPS = 10
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of NCMI with several distributions per class; the shared ones are NCMI's.
+
+    Attributes:
+        centroids_per_class: k.
+        softness: T relative to a sample's mean divergence from its class's distributions; a small
+            one assigns to the nearest.
+        temperature: τ of the map.
+        reduction: mean of the samples' ratios, ratio of the batch's means, or the latter with
+            running means.
+        schedule: a step of q with p fixed, then one of the network with q fixed; or both at once.
+        centroid_scale: length of the initial ξ.
+        centre: the c taken off: the training mean before training, a running mean, or nothing.
+        centre_decay: of an `ema` centre.
+        ratio_decay: of `ema_ratio`.
+        seed: of the initial ξ when m is below C·k − 1.
+    """
+
+    centroids_per_class: int = 2
+    softness: float = 0.5
+    temperature: float = 0.2
+    reduction: Reduction = "mean_of_ratios"
+    schedule: Literal["alternating", "simultaneous"] = "alternating"
+    centroid_scale: float = 10.0
+    centre: Literal["frozen", "ema", "none"] = "frozen"
+    centre_decay: float = 0.999999
+    ratio_decay: float = 0.99
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.centroids_per_class < 1:
+            raise ValueError(f"centroids_per_class must be >= 1, found {self.centroids_per_class}")
+        for name in ("softness", "temperature", "centroid_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+        for name in ("centre_decay", "ratio_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
+
+
+class NCMIMixture(Objective):
+    """State: ξ [C, k, m], centre, running ratio, and the means s [C, k, m] for inference."""
+
+    log_means: Tensor
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
+    ) -> None:
+        super().__init__(embedding_dim, class_counts)
+        self.options = options = options or Options()
+        if embedding_dim < 2:
+            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {embedding_dim}")
+        k = options.centroids_per_class
+        xi = initial_centroids(self.classes * k, embedding_dim, options.seed)
+        xi = options.centroid_scale * xi.view(self.classes, k, embedding_dim)
+        self.xi = nn.Parameter(xi)
+        self.register_buffer("log_means", functional.centred_log_nsf(xi))
+        decay = options.centre_decay if options.centre == "ema" else None
+        self.centre = Centre(embedding_dim, decay)
+        self.ratio = RunningRatio(options.ratio_decay)
+
+    def log_p(self, embedding: Tensor) -> Tensor:
+        """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
+        z = at_least_float32(embedding)
+        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
+        return functional.centred_log_nsf(unit / self.options.temperature)
+
+    @torch.no_grad()
+    def start(self, embeddings: Tensor, targets: Tensor) -> None:
+        if self.options.centre != "none":
+            self.centre.start(at_least_float32(embeddings))
+        self.fit_classes(embeddings, targets)
+
+    def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
+        if self.options.schedule == "simultaneous":
+            return None
+        with full_precision(embedding):
+            a, b = self._terms(self.log_p(embedding.detach()), self.xi, target)
+            return self._reduce(a, b, update=False)
+
+    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
+        self.check_inputs(embedding, target)
+        with full_precision(embedding):
+            xi = self.xi.detach() if self.options.schedule == "alternating" else self.xi
+            a, b = self._terms(self.log_p(embedding), xi, target)
+            total = self._reduce(a, b, update=self.training)
+        if self.training:
+            self.centre.collect(embedding.detach())
+        return LossOutput(total, {"cmi": a.detach().mean(), "gamma": b.detach().mean()})
+
+    def _terms(self, log_p: Tensor, xi: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        log_q = functional.centred_log_nsf(xi).to(log_p.dtype)  # [C, k, m]
+        divergences = functional.kl(log_p[:, None], log_q[target])  # [B, k]
+        a = self._soft_minimum(divergences)
+        mean = functional.log_ratio(torch.expm1(log_q).mean(1))  # [C, m]
+        # Σ_j KL(q_vj ‖ p)/k = KL(mean ‖ p) + Σ_j KL(q_vj ‖ mean)/k
+        spread = functional.kl(log_q, mean[:, None]).mean(1)
+        other_spreads = (spread.sum() - spread) / self.classes
+        return a, functional.separation(log_p, mean, target) + other_spreads[target]
+
+    def _soft_minimum(self, divergences: Tensor) -> Tensor:
+        """[..., k] -> [...]; above the smallest by at most T·ln k."""
+        scale = divergences.detach().mean(-1, keepdim=True).clamp_min(SMALLEST)
+        temperature = self.options.softness * scale
+        log_sum = torch.logsumexp(-divergences / temperature, -1)
+        return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
+
+    def _reduce(self, a: Tensor, b: Tensor, *, update: bool) -> Tensor:
+        if self.options.reduction != "ema_ratio":
+            return functional.ncmi(a, b, self.options.reduction)
+        averages = self.ratio.averages(a.detach().mean(), b.detach().mean(), update=update)
+        return functional.ncmi(a, b, "ema_ratio", averages=averages.to(a.dtype))
+
+    def end_step(self) -> None:
+        self.centre.move()
+
+    @torch.no_grad()
+    def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
+        """The k means of each class: soft assignment and means in turn, from the learnt q on."""
+        with full_precision(embeddings):
+            log_p = self.log_p(embeddings)
+            means = functional.centred_log_nsf(self.xi).to(log_p.dtype)
+            for _ in range(FIT_STEPS):
+                means = self._refit(log_p, targets, means)
+        self.log_means.copy_(means)
+
+    def _refit(self, log_p: Tensor, target: Tensor, means: Tensor) -> Tensor:
+        divergences = functional.kl(log_p[:, None], means[target])
+        scale = divergences.mean(-1, keepdim=True).clamp_min(SMALLEST)
+        share = torch.softmax(-divergences / (self.options.softness * scale), -1)  # [n, k]
+        hot = functional.one_hot(target, self.classes).to(log_p.dtype)
+        weights = hot[:, :, None] * share[:, None]  # [n, C, k]
+        sums = torch.einsum("nck,nm->ckm", weights, torch.expm1(log_p))
+        counts = weights.sum(0)
+        sum_over_ranks(sums, counts)
+        fitted = functional.log_ratio(sums / counts.clamp_min(SMALLEST)[..., None])
+        return torch.where((counts > SMALLEST)[..., None], fitted, means)
+
+    def raw_scores(self, embedding: Tensor) -> Tensor:
+        """Minus the soft minimum of KL(p ‖ s_{y,j}) over j."""
+        with full_precision(embedding):
+            log_p = self.log_p(embedding)
+            means = self.log_means.to(log_p.dtype).flatten(0, 1)
+            divergences = functional.kl_all_classes(log_p, means).unflatten(1, (self.classes, -1))
+            return -self._soft_minimum(divergences)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"network": [], "centroids": [self.xi]}
+
+
+def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:
+    return NCMIMixture(embedding_dim, class_counts, options)

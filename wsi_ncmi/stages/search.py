@@ -1,0 +1,154 @@
+"""Stage `search`: an arm's candidate settings on one fold, judged by its validation part alone.
+
+The test part is taken out before anything is trained. A setting that was tried is never tried
+again: a trial's digest is that of the run that the final training would make of it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsi_ncmi.bags.cache import BagCache, bags_digest
+from wsi_ncmi.config import ImageTask, Task
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.images.data import load_dataset, partition
+from wsi_ncmi.stages import images, train
+from wsi_ncmi.stages.choose import Row, flow, read_table, write_table
+from wsi_ncmi.training import images as image_training
+from wsi_ncmi.training import mil
+from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.execute import Setup
+from wsi_ncmi.training.loop import NotFiniteError
+from wsi_ncmi.training.runs import Run
+
+log = logging.getLogger(__name__)
+
+AnyTask = TypeVar("AnyTask", Task, ImageTask)
+LEARNT_FROM = ("train", "val")
+
+
+def run_bags(
+    task_name: str,
+    task: Task,
+    cohort: str,
+    encoder: str,
+    seed: int,
+    cache_dir: Path,
+    splits_path: Path,
+    out: Path,
+    threads: int,
+) -> None:
+    """Try an arm's settings on bags: the task's first fold and first aggregator.
+
+    Args:
+        task: with one objective, the arm that is searched.
+        out: the table of its settings; `trials/` beside it keeps all that were ever tried.
+
+    Raises:
+        UserError: no setting of the arm could be trained.
+    """
+    torch.set_num_threads(threads)
+    device, cache = pick_device(), BagCache(cache_dir)
+    splits = train.read_splits(splits_path)
+    bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
+
+    def plan(candidate: Task) -> Run:
+        return next(train.plan(task_name, candidate, cohort, encoder, seed, splits, bags))
+
+    def prepare(run: Run, candidate: Task) -> Setup:
+        found = fold_samples(splits, run.fold, candidate.classes, cache)
+        parts = {part: found[part] for part in LEARNT_FROM}
+        return mil.prepare(run, candidate, cache, parts, device)
+
+    _search(task, plan, prepare, out)
+
+
+def run_images(
+    task_name: str, task: ImageTask, cohort: str, seed: int, out: Path, threads: int
+) -> None:
+    """Try an arm's settings on images; see `run_bags`."""
+    torch.set_num_threads(threads)
+    device, dataset = pick_device(), load_dataset(task)
+    found = partition(dataset, task)
+    facts = images.data_facts(task, dataset, {part: list(found[part].ids) for part in found})
+    parts = {part: found[part] for part in LEARNT_FROM}
+    measured = image_training.ImageParts.measure(dataset.classes, parts, task.image_size)
+
+    def plan(candidate: ImageTask) -> Run:
+        return next(images.plan(task_name, candidate, cohort, seed, dataset.protocol, facts))
+
+    def prepare(run: Run, candidate: ImageTask) -> Setup:
+        return image_training.prepare(run, candidate, measured, device)
+
+    _search(task, plan, prepare, out)
+
+
+def _search(
+    task: AnyTask,
+    plan: Callable[[AnyTask], Run],
+    prepare: Callable[[Run, AnyTask], Setup],
+    out: Path,
+) -> None:
+    (arm,) = task.objectives
+    settings = task.candidates(arm)
+    if not settings:
+        raise UserError(f"{arm} has no settings to search: give it `search` in the configuration")
+    kept = out.parent / "trials" / out.name
+    tried: dict[str, Row] = {row["digest"]: row for row in read_table(kept)}
+    rows = []
+    for number, setting in enumerate(settings, 1):
+        objectives = {arm: task.objectives[arm].with_setting(setting)}
+        candidate = task.model_copy(update={"objectives": objectives})
+        run = plan(candidate)
+        text = {"options": flow(setting.options), "training": flow(setting.training)}
+        if run.digest not in tried:
+            log.info("%d/%d %s %s", number, len(settings), arm, text)
+            tried[run.digest] = {**text, **_attempt(run, prepare(run, candidate))}
+            write_table(kept, list(tried.values()))
+        rows.append({**tried[run.digest], **text})
+    _check_any(rows, kept)
+    write_table(out, rows)
+
+
+def _check_any(rows: list[Row], kept: Path) -> None:
+    if all(row["status"] != "ok" for row in rows):
+        raise UserError(
+            f"{rows[0]['task']}: none of the {len(rows)} settings of {rows[0]['arm']} could be "
+            f"trained, the first: {rows[0]['reason']}: give its search other values "
+            f"(what was tried: {kept})"
+        )
+
+
+def _attempt(run: Run, setup: Setup) -> Row:
+    started = time.perf_counter()
+    row: Row = {"task": run.task, "arm": run.objective, "aggregator": run.aggregator}
+    row |= {"fold": run.fold, "seed": run.seed, "digest": run.digest}
+    try:
+        history = setup.fit(run)
+        row |= _judge(*setup.score("val"))
+        row |= {"status": "ok", "epochs": history.epochs, "best_epoch": history.best_epoch}
+    except NotFiniteError as error:
+        log.warning("%s", error)
+        row |= {"status": "failed", "reason": str(error)}
+    return {**row, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _judge(scores: Tensor, targets: Tensor) -> Row:
+    """Metrics of calibrated log-odds [n, C] against targets [n]."""
+    if not scores.isfinite().all():
+        raise NotFiniteError("the scores of the validation part are not finite")
+    values = scores.double().cpu()
+    found = metrics.evaluate(
+        targets.cpu().numpy(), values.argmax(1).numpy(), metrics.softmax(values.numpy())
+    )
+    names = (metrics.MACRO_F1, metrics.BALANCED_ACCURACY, metrics.AUROC)
+    loss = F.cross_entropy(values, targets.cpu()).item()
+    return {"log_loss": loss, **{name: found[name] for name in names}}
