@@ -15,7 +15,7 @@ from typing import Any
 from wsi_ncmi.errors import PartError
 
 LOSS_CODE = frozenset(
-    {"centroids", "classifier", "distributed", "functional", "objective", "running"}
+    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
 )
 # kind -> (package, modules of it that are shared code and not parts)
 KINDS: dict[str, tuple[str, frozenset[str]]] = {

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_ncmi.losses.classifier import Classifier
-from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.distributed import gather_over_ranks, ranks, sum_over_ranks
 from wsi_ncmi.losses.functional import kl, one_hot, pairwise_cross_entropy
 from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.options import check_choices, check_decay
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Options:
         for name in ("cmi_weight", "separation_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be below 0, found {getattr(self, name)}")
-        if not 0 <= self.centroid_decay < 1:
-            raise ValueError(f"centroid_decay must lie in [0, 1), found {self.centroid_decay}")
+        check_choices(self)
+        check_decay(self, "centroid_decay")
         if self.centroid_samples < 1:
             raise ValueError(f"centroid_samples must be 1 or more, found {self.centroid_samples}")
 
@@ -133,15 +134,31 @@ class CMICDL(Classifier):
         self.queue.copy_(torch.where((old >= 0)[:, :, None], kept, new))
         self.filled.copy_(full)
 
+    def _join_queues(self) -> None:
+        # Every process has the step's samples of its own before what all had. The last rank's count
+        # as the newest, as if the shards were one batch.
+        queues, filled, counts = map(gather_over_ranks, (self.queue, self.filled, self.step_counts))
+        place = torch.arange(self.options.centroid_samples, device=counts.device)
+        new = place < counts[:, :, None]  # [R, C, depth]
+        old = (filled[:1] > 0) & ~new[:1]
+        usable = torch.cat([new.flip(0), old]).transpose(0, 1).flatten(1)  # [C, (R + 1) depth]
+        rows = torch.cat([queues.flip(0), queues[:1]]).transpose(0, 1).flatten(1, 2)
+        first = usable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, : len(place)]
+        kept = usable.gather(1, first)
+        chosen = rows.gather(1, first[:, :, None].expand_as(self.queue))
+        self.queue.copy_(torch.where(kept[:, :, None], chosen, 0))
+        self.filled.copy_(kept)
+
     @torch.no_grad()
     def end_step(self) -> None:
         """Q ← d·Q + (1 − d)·mean of p over B_c, for the classes of the step."""
-        sums, counts = self.step_sums.clone(), self.step_counts.clone()
-        seen = counts > 0
+        if self.options.source == "queue" and ranks() > 1:
+            self._join_queues()
+        sum_over_ranks(self.step_sums, self.step_counts)
+        sums, counts = self.step_sums, self.step_counts
         if self.options.source == "queue":
-            sums, counts = self.queue.sum(1), self.filled.sum(1)
-            sums, counts = sums * seen[:, None], counts * seen
-        sum_over_ranks(sums, counts)
+            seen = counts > 0
+            sums, counts = self.queue.sum(1) * seen[:, None], self.filled.sum(1) * seen
         decay, seen = self.options.centroid_decay, counts > 0
         means = sums / counts.clamp_min(1)[:, None]
         moved = decay * self.total + (1 - decay) * means

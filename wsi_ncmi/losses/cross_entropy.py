@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.options import check_choices
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), found {self.label_smoothing}")
 

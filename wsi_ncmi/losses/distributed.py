@@ -26,6 +26,16 @@ def sum_over_ranks(*tensors: Tensor) -> None:
 
 
 @torch.no_grad()
+def gather_over_ranks(tensor: Tensor) -> Tensor:
+    """The tensors of all R processes, of one shape, stacked: [...] -> [R, ...]."""
+    if ranks() == 1:
+        return tensor[None]
+    parts = [torch.empty_like(tensor) for _ in range(ranks())]
+    dist.all_gather(parts, tensor)
+    return torch.stack(parts)
+
+
+@torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their means over all processes, as DistributedDataParallel does."""
     if ranks() > 1:

@@ -18,6 +18,7 @@ from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.cross_entropy import class_weights
 from wsi_ncmi.losses.functional.labels import one_hot
 from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.options import check_choices
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be finite and not below 0, found {self.gamma}")
 

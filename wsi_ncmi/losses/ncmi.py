@@ -22,6 +22,7 @@ from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.centroids import initial_centroids
 from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
 from wsi_ncmi.losses.running import Centre, ClassSums, RunningRatio
 
 
@@ -72,12 +73,12 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "centroid_scale"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
-        for name in ("centroid_decay", "centre_decay", "ratio_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
+        check_choices(self)
+        check_positive(self, "temperature", "centroid_scale")
+        check_decay(self, "centroid_decay", "centre_decay", "ratio_decay")
+        if self.centroid_start_epoch < 0:
+            found = self.centroid_start_epoch
+            raise ValueError(f"centroid_start_epoch must be 0 or more, found {found}")
 
 
 class NCMI(Objective):
@@ -96,9 +97,9 @@ class NCMI(Objective):
     ) -> None:
         super().__init__(embedding_dim, class_counts)
         self.options = options = options or Options()
-        if embedding_dim < 2:
-            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {embedding_dim}")
         logits = options.space == "logits"
+        if embedding_dim < 2 and not logits:
+            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {embedding_dim}")
         self.space = nn.Linear(embedding_dim, self.classes) if logits else nn.Identity()
         self.dim = self.classes if logits else embedding_dim
         self._register_classes()
@@ -188,7 +189,8 @@ class NCMI(Objective):
             return None
         with full_precision(embedding):
             z = self.space(at_least_float32(embedding)).detach()
-            terms = self._terms(z, self._class_activations(), target, self.temperature.detach())
+            given = z, self._class_activations(), target, self.temperature.detach()
+            terms = self._terms(*given, learn=True)
             return self._reduce(terms, target, update=False).to(z.dtype)
 
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
@@ -196,9 +198,10 @@ class NCMI(Objective):
         with full_precision(embedding):
             z = self.space(at_least_float32(embedding))
             classes = self._class_activations()
-            if self.options.schedule == "alternating":
+            learn = self.options.schedule == "simultaneous"
+            if not learn:
                 classes = classes.detach()
-            terms = self._terms(z, classes, target, self.temperature)
+            terms = self._terms(z, classes, target, self.temperature, learn=learn)
             total = self._reduce(terms, target, update=self.training).to(z.dtype)
             if self.training:
                 self._collect(terms.excess, z.detach(), target)
@@ -206,7 +209,7 @@ class NCMI(Objective):
         return LossOutput(total, parts)
 
     def _terms(
-        self, z: Tensor, classes: Tensor, target: Tensor, temperature: Tensor
+        self, z: Tensor, classes: Tensor, target: Tensor, temperature: Tensor, *, learn: bool
     ) -> functional.Terms:
         def of(classes: Tensor) -> functional.Terms:
             centre, weights = self.centre.value, self.gamma_weights
@@ -214,7 +217,7 @@ class NCMI(Objective):
             return functional.ncmi_terms(*given, self._forms)
 
         terms = of(classes)
-        if self.options.centroid_gradient == "cmi_only" and classes.requires_grad:
+        if self.options.centroid_gradient == "cmi_only" and learn:
             return terms._replace(b=of(classes.detach()).b)
         return terms
 
@@ -228,7 +231,7 @@ class NCMI(Objective):
         # The quotient of all processes' means: each one's own would not average to it.
         pi = 1.0 if weights is None else weights
         means = (pi * terms.a.detach()).mean(), (pi * terms.b.detach()).mean()
-        averages = self.ratio.averages(*means, update=update)
+        averages = self.ratio.averages(*means, update=update and reduction == "ema_ratio")
         return functional.ncmi(terms.a, terms.b, "ema_ratio", weights, averages)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ Class y has q_{y,1} … q_{y,k}, learnt as NCMI's. A sample belongs to them soft
 The gradient of a_n is Σ_j r_{n,j} ∇d_{n,j} with r_n = softmax(−d_n / T): soft assignment. k = 1 is
 NCMI. T is relative to the divergences of a batch, because these are 1e-3 to 1: `softness` times the
 mean of a sample's d over its class's distributions, without gradient. Inference has k class means
-s_{y,j}, each weighted by the samples' r, and the score −T · (soft minimum of KL(p ‖ s_{y,j})).
+s_{y,j}, each weighted by the samples' r; the score is minus the soft minimum of KL(p ‖ s_{y,j}).
 
 An extension of the NCMI paper (arXiv 2601.02543 asks for it as future work), not a published loss.
 """
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.centroids import initial_centroids
-from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
 from wsi_ncmi.losses.running import Centre, RunningRatio
 
 FIT_STEPS = 10
@@ -67,12 +68,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.centroids_per_class < 1:
             raise ValueError(f"centroids_per_class must be >= 1, found {self.centroids_per_class}")
-        for name in ("softness", "temperature", "centroid_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
-        for name in ("centre_decay", "ratio_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
+        check_choices(self)
+        check_positive(self, "softness", "temperature", "centroid_scale")
+        check_decay(self, "centre_decay", "ratio_decay")
 
 
 class NCMIMixture(Objective):
@@ -94,7 +92,7 @@ class NCMIMixture(Objective):
         self.register_buffer("log_means", functional.centred_log_nsf(xi))
         decay = options.centre_decay if options.centre == "ema" else None
         self.centre = Centre(embedding_dim, decay)
-        self.ratio = RunningRatio(options.ratio_decay)
+        self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
 
     def log_p(self, embedding: Tensor) -> Tensor:
         """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
@@ -143,9 +141,12 @@ class NCMIMixture(Objective):
         return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
 
     def _reduce(self, a: Tensor, b: Tensor, *, update: bool) -> Tensor:
-        if self.options.reduction != "ema_ratio":
-            return functional.ncmi(a, b, self.options.reduction)
-        averages = self.ratio.averages(a.detach().mean(), b.detach().mean(), update=update)
+        reduction = self.options.reduction
+        if reduction == "mean_of_ratios" or (reduction == "ratio_of_means" and ranks() == 1):
+            return functional.ncmi(a, b, reduction)
+        # The quotient of all processes' means: each one's own would not average to it.
+        means = a.detach().mean(), b.detach().mean()
+        averages = self.ratio.averages(*means, update=update and reduction == "ema_ratio")
         return functional.ncmi(a, b, "ema_ratio", averages=averages.to(a.dtype))
 
     def end_step(self) -> None:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALLEST_RATIO = 1e-6
+# m·q − 1 holds no smaller m·q than this with some digits.
+SMALLEST_RATIO = {torch.float32: 1e-6, torch.float64: 1e-14}
 
 
 def centred_log_nsf(activation: Tensor) -> Tensor:
@@ -39,8 +40,9 @@ def log_nsf(activation: Tensor) -> Tensor:
 
 
 def log_ratio(excess: Tensor) -> Tensor:
-    """Centred logs ln(m·q) from m·q − 1; the floor stands for entries that float32 cannot hold."""
-    return torch.log1p(excess.clamp_min(SMALLEST_RATIO - 1))
+    """Centred logs ln(m·q) from m·q − 1; the floor stands for entries that it cannot hold."""
+    floor = SMALLEST_RATIO.get(excess.dtype, SMALLEST_RATIO[torch.float32])
+    return torch.log1p(excess.clamp_min(floor - 1))
 
 
 def unit_vectors(values: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ def separation(
         weights = log_q.new_full((classes,), 1 / classes)
     others = weights.sum() - weights  # W_y, [C]
     mean_of_all, mean_of_others = _MEANS[direction](log_q, weights, others)
+    if classes == 2:  # the other class itself, in all its digits
+        mean_of_others = log_q.flip(0)
     if direction == "kl_q_p":
         spread, shift = kl(log_q, mean_of_all), kl(mean_of_others, mean_of_all)
         distance = kl(mean_of_others[target], log_p)
@@ -90,7 +92,7 @@ def separation(
         distance = kl(log_p, mean_of_others[target])
     spread = weights * spread
     constant = spread.sum() - spread - others * shift
-    # With two classes the only other one is its own mean; a difference would be rounding noise.
+    # With two classes a difference would be rounding noise.
     constant = torch.zeros_like(constant) if classes == 2 else constant.clamp_min(0)
     return others[target] * distance + constant[target]
 

@@ -118,7 +118,7 @@ class _Terms(Function):
                 lambda rows: (_gradient_of_activation(state, rows, pooled, a, b, ctx.forms),), p
             )
             grad = grad / temperature
-            unit = (embedding - centre) * inverse
+            unit = (embedding.double() - centre) * inverse
             along = (grad * unit).sum(-1, keepdim=True)
             grad_z = ((grad - along * unit) * inverse).to(embedding.dtype)
             if needs_temperature:
@@ -160,7 +160,7 @@ def _column(grad: Tensor | None, p: Tensor) -> Tensor:
 
 def _direction(embedding: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     """u = (z − c)/‖z − c‖ [B, m] and 1/‖z − c‖ [B, 1]; both zero for z = c. NaN stays NaN."""
-    shifted = (embedding - centre).double()
+    shifted = embedding.double() - centre
     length = torch.linalg.vector_norm(shifted, dim=-1, keepdim=True)
     inverse = torch.where(length > 0, length.reciprocal(), 0.0)
     return shifted * inverse, inverse
