@@ -158,36 +158,3 @@ def test_the_readmes_slides_and_ten_lines_plan(
     assert len(raw.strip().split("\n")) == 10
     plan = planning.Plan(yaml.safe_load(raw), root / "workflow" / "schemas" / "parts.schema.json")
     assert [row.slide_id for row in plan.rows] == [row.slide_id for row in rows]
-
-
-def test_the_readmes_training_loop_runs(root: Path) -> None:
-    """Its five lines, under both schedules, on three separable classes."""
-    import torch
-    from torch import nn
-
-    from wsi_ncmi.losses import NCMI
-    from wsi_ncmi.losses.ncmi import Options
-
-    code = readme_block(root, "python", "state_loss")
-    for schedule in ("alternating", "simultaneous"):
-        torch.manual_seed(0)
-        x = torch.randn(300, 8)
-        y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
-        network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16))
-        objective = NCMI(16, torch.bincount(y).tolist(), Options(schedule=schedule))
-        before = objective.xi.detach().clone()
-        names = {
-            "network": network,
-            "objective": objective,
-            "optimiser": torch.optim.AdamW(network.parameters(), 1e-2),
-            "centroids": torch.optim.SGD(objective.parameter_groups()["centroids"], 0.1),
-            "loader": list(zip(x.split(30), y.split(30), strict=True)),
-            "x": x,
-            "y": y,
-            "epochs": 60,
-            "torch": torch,
-        }
-        exec(code, names)  # the README's own text
-        scores = objective.scores(network(x))
-        assert (scores.argmax(1) == y).float().mean() > 0.9, schedule
-        assert not torch.equal(objective.xi, before), schedule

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wsi_ncmi import registry
 from wsi_ncmi.config import Part, Training
+from wsi_ncmi.errors import PartError
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.loop import Data, History, Network, fit, score
 from wsi_ncmi.training.runs import (
@@ -26,9 +27,16 @@ from wsi_ncmi.training.seeds import derive
 
 
 def build_part(kind: str, label: str, arm: Part, *arguments: Any) -> Any:
-    """A part from its arm: `build(*arguments, options)` of its file."""
+    """A part from its arm: `build(*arguments, options)` of its file.
+
+    Raises:
+        PartError: it needs a package that is not installed; says which.
+    """
     module = registry.load(kind, arm.part or label)
-    return module.build(*arguments, registry.options_of(module, arm.options))
+    try:
+        return module.build(*arguments, registry.options_of(module, arm.options))
+    except ImportError as error:
+        raise PartError(f"{kind} {label}: {error}") from error
 
 
 def arm_record(label: str, arm: Part) -> dict[str, Any]:

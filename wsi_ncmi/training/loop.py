@@ -85,6 +85,7 @@ def fit(
     Raises:
         NotFiniteError: the loss is not finite.
     """
+    check_batch_size(objective, settings, context)
     objective.start(*embed(network, data, "train"))
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
@@ -112,6 +113,19 @@ def fit(
     objective.fit_classes(*embed(network, data, "train"))
     objective.fit_temperature(*embed(network, data, "val"))
     return history
+
+
+def check_batch_size(objective: Objective, settings: Training, context: str) -> None:
+    """An objective that compares samples gets as many as it needs.
+
+    Raises:
+        UserError: names the objective, the batch size and the key to change.
+    """
+    if settings.batch_size < objective.min_samples:
+        raise UserError(
+            f"{context}: {type(objective).__name__} compares the samples of a step and needs "
+            f"{objective.min_samples} or more: found training.batch_size {settings.batch_size}"
+        )
 
 
 def _train_epoch(

@@ -195,3 +195,13 @@ def test_validation_changes_nothing() -> None:
     assert all(torch.equal(before[k], v) for k, v in objective.state_dict().items())
     assert 0 <= result.macro_f1 <= 1
     assert result.loss > 0
+
+
+def test_too_few_samples_a_step_are_named_before_training() -> None:
+    """Not a training that skips every step."""
+
+    class Pairs(CrossEntropy):
+        min_samples = 2
+
+    with pytest.raises(UserError, match=r"run x: Pairs .* needs 2 or more: found .*batch_size 1"):
+        fit(Toy(), Pairs(6, [10, 10, 10]), ToyData(), Training(batch_size=1, epochs=1), "run x")

@@ -1,5 +1,6 @@
 """Whole runs, and what the two arms of a comparison share."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,10 @@ def test_a_run_that_fails_is_not_done(
         train("run")
     assert not is_done(tmp_path / "run", make_run())
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An objective that wraps a library, where the library is not installed."""
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
+    with pytest.raises(PartError, match=r"objective supcon: .*wsi-ncmi\[metric\]"):
+        execute.build_part("objective", "supcon", Arm(), 8, [3, 3])
