@@ -1,6 +1,6 @@
 """Figures of the ablations: macro-F1 against τ, the centre, the class distributions, the batch.
 
-    python benchmarks/ablations.py results/ablations-* --out docs/figures
+    python benchmarks/ablations.py results/ablations-* --out docs/images
 
 A panel for each results folder. What is read is `runs/<task>/evaluation/metrics.tsv` of every task
 in it; what an arm is stands in its name, as config/studies/ablations-*.yaml have them: `nsf-0.2`,
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write every figure that the results have arms for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("results", type=Path, nargs="+", help="results/<cohort>, a panel each")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
     args = parser.parse_args(arguments)
     results = [read(folder) for folder in args.results]
     for name, draw in FIGURES.items():

@@ -268,11 +268,21 @@ for name in [n for n in sys.modules if n.partition(".")[0] in ("numpy", "wsi_ncm
     del sys.modules[name]
 sys.meta_path.insert(0, Guard())
 import torch
-from wsi_ncmi.losses import NCMI, CrossEntropy
-for part in (NCMI, CrossEntropy):
+from wsi_ncmi import losses, registry
+parts = [getattr(losses, name) for name in losses.__all__]
+parts = [part for part in parts if isinstance(part, type) and issubclass(part, losses.Objective)]
+made = [part for part in parts if part not in (losses.Objective, losses.SupCon)]
+for part in made:
     objective = part(8, [3, 3])
     z = torch.randn(4, 8, requires_grad=True)
     objective(z, torch.tensor([0, 1, 0, 1])).total.backward()
+assert len(made) + 1 == len(registry.names("objective")), registry.names("objective")
+try:
+    losses.SupCon(8, [3, 3])
+except ImportError as error:
+    assert "wsi-ncmi[metric]" in str(error), error
+else:
+    raise AssertionError("SupCon was built without its library")
 print(sorted(n for n in ("numpy", "pandas", "pydantic") if n in sys.modules))
 """
     assert run_python(code, root).strip() == "[]"

@@ -6,7 +6,8 @@ comparison differ in one word.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -136,16 +137,17 @@ class Objective(nn.Module, ABC):
                 f"{type(self).__name__} needs {self.min_samples} samples a step, "
                 f"found {embedding.shape[0]}"
             )
-        if _inspectable(target) and not bool(((target >= 0) & (target < self.classes)).all()):
-            raise ValueError(
-                f"target must lie in 0..{self.classes - 1}, found {target.min().item()}.."
-                f"{target.max().item()}"
-            )
+        if _inspectable(target):
+            low, high = (value.item() for value in torch.aminmax(target))
+            if low < 0 or high >= self.classes:
+                raise ValueError(f"target must lie in 0..{self.classes - 1}, found {low}..{high}")
 
 
-def full_precision(embedding: Tensor) -> torch.autocast:
+def full_precision(embedding: Tensor) -> AbstractContextManager[Any]:
     """Autocast off on the embedding's device: losses are computed in float32 or float64."""
-    return torch.autocast(embedding.device.type, enabled=False)
+    kind = embedding.device.type
+    # Entering autocast costs as much as some of a small loss's operations.
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def at_least_float32(embedding: Tensor) -> Tensor:

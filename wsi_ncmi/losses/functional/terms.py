@@ -24,6 +24,7 @@ Map = Literal["nsf", "softmax"]
 BLOCK = 2**17
 # Γ's floor relative to the sum that it is the difference of: above float64's rounding, below use.
 SMALLEST_SEPARATION = 1e-12
+SMALLEST_LENGTH = 1e-290  # of z − c: float32's smallest is 1e-45
 LOWEST_LOGIT = -700.0  # e^-700 is the smallest that float64 can take the logarithm of again
 
 
@@ -120,7 +121,8 @@ class _Terms(Function):
             grad = grad / temperature
             unit = (embedding.double() - centre) * inverse
             along = (grad * unit).sum(-1, keepdim=True)
-            grad_z = ((grad - along * unit) * inverse).to(embedding.dtype)
+            moves = inverse * (inverse < 1 / SMALLEST_LENGTH)
+            grad_z = ((grad - along * unit) * moves).to(embedding.dtype)
             if needs_temperature:
                 grad_temperature = -(along.sum() / temperature).to(temperature.dtype)
         if needs_classes:
@@ -159,10 +161,11 @@ def _column(grad: Tensor | None, p: Tensor) -> Tensor:
 
 
 def _direction(embedding: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """u = (z − c)/‖z − c‖ [B, m] and 1/‖z − c‖ [B, 1]; both zero for z = c. NaN stays NaN."""
+    """u = (z − c)/‖z − c‖ [B, m], zero for z = c, and 1/‖z − c‖ [B, 1]. NaN stays NaN."""
     shifted = embedding.double() - centre
     length = torch.linalg.vector_norm(shifted, dim=-1, keepdim=True)
-    inverse = torch.where(length > 0, length.reciprocal(), 0.0)
+    # Where z = c, 1/‖·‖ is as good as infinite, zero times it is zero, and `backward` masks it.
+    inverse = length.clamp_min(SMALLEST_LENGTH).reciprocal()
     return shifted * inverse, inverse
 
 
@@ -219,15 +222,15 @@ def _values(
     p, log_p, target = (_take(x, rows) for x in (state.p, state.log_p, state.target))
     q, log_q, _ = state.class_rows(target, forms.classes)
     weight = state.weights[target]
-    entropy = (p * log_p).sum(-1)
-    a = entropy - (p * log_q).sum(-1)
+    a = (p * (log_p - log_q)).sum(-1)
     if forms.direction == "kl_q_p":
         size = own.sum() - own[target]
         cross = ((pooled - weight[:, None] * q) * log_p).sum(-1)
     else:
-        size = (state.weights.sum() - weight) * entropy
+        size = (state.weights.sum() - weight) * (p * log_p).sum(-1)
         cross = ((pooled - weight[:, None] * log_q) * p).sum(-1)
-    return a, torch.maximum(size - cross, SMALLEST_SEPARATION * size.abs())
+    # `size` is a sum of p ln p: never above zero.
+    return a, torch.maximum(size - cross, size * -SMALLEST_SEPARATION)
 
 
 def _gradient_of_activation(
