@@ -19,8 +19,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def seconds(
     rivals: Mapping[str, Callable[[], None]], device: torch.device, *, rounds: int, target: float
-) -> dict[str, dict[str, float]]:
-    """Median and smallest seconds per call.
+) -> dict[str, dict[str, Any]]:
+    """Median seconds per call, and those of each round.
 
     Args:
         rivals: what is called; every round calls all of them, one after the other.
@@ -38,8 +38,7 @@ def seconds(
             if not taken[name] or taken[name][0] <= SLOW:
                 taken[name].append(_timed(call, device, repeats[name]))
     return {
-        name: {"median": statistics.median(times), "smallest": min(times), "rounds": len(times)}
-        for name, times in taken.items()
+        name: {"median": statistics.median(times), "each": times} for name, times in taken.items()
     }
 
 
