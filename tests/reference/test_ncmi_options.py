@@ -358,3 +358,11 @@ def test_a_thousand_classes(dim: int, space: str) -> None:
         assert grad.norm() > 0
     objective.fit_classes(z.detach(), target)
     assert torch.isfinite(objective.scores(z)).all()
+
+
+def test_the_smallest_separation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """METHOD: it says whether the class distributions can be told apart at all."""
+    objective = NCMI(2, [1] * 6)
+    with caplog.at_level("INFO", logger="wsi_ncmi.losses"):
+        objective.start(torch.randn(12, 2), torch.arange(12) % 6)
+    assert f"{objective.smallest_separation():.3g}" in caplog.text

@@ -11,6 +11,7 @@ the same kind, learnt or fixed; no classifier follows:
 Inference takes class means s_y of p over the training part: argmin_y KL(p ‖ s_y).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +25,8 @@ from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
 from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
 from wsi_ncmi.losses.running import Centre, ClassSums, RunningRatio
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ class NCMI(Objective):
         self.fit_classes(embeddings, targets)
         if self.options.centroids in ("ema", "epoch_mean"):
             self.log_q.copy_(self.log_means)
+        log.info("smallest KL between two class distributions: %.3g", self.smallest_separation())
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         options = self.options
