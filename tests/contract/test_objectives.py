@@ -198,6 +198,24 @@ def test_temperature_leaves_the_largest_class(make: Callable[[], Objective]) -> 
     assert objective.log_scale.exp() > 0
 
 
+def test_probabilities_are_calibrated_by_validation(make: Callable[[], Objective]) -> None:
+    """No other temperature gives the validation samples a higher likelihood."""
+    objective = train(make(), steps=30)
+    z, target = batch(60, seed=4)
+    target = torch.where(torch.arange(60) % 5 == 0, (target + 1) % CLASSES, target)
+    objective.fit_temperature(z, target)
+    probabilities = objective.probabilities(z)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(60))
+
+    def likelihood() -> float:
+        return objective.probabilities(z).gather(1, target[:, None]).log().mean().item()
+
+    best, fitted = likelihood(), objective.log_scale.item()
+    for change in (-0.3, 0.3):
+        objective.log_scale.fill_(fitted + change)
+        assert likelihood() < best
+
+
 def test_float64(make: Callable[[], Objective]) -> None:
     single, double = make(), make().double()
     z, target = batch(40)

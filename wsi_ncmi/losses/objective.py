@@ -78,6 +78,10 @@ class Objective(nn.Module, ABC):
         """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""
         return self.raw_scores(embedding) * self.log_scale.exp()
 
+    def probabilities(self, embedding: Tensor) -> Tensor:
+        """softmax of the scores, [B, C]: calibrated once `fit_temperature` has seen validation."""
+        return self.scores(embedding).softmax(-1)
+
     def end_step(self) -> None:
         """After every optimiser step: running means move."""
 

@@ -15,6 +15,9 @@ from wsi_ncmi.report.style import GREY, SEQUENTIAL, colour_of, new_figure, png, 
 from wsi_ncmi.report.wording import arm_title, title
 
 ARM = ["aggregator", "objective"]
+Layout = list[list[ArmKey | None]]
+PANELS_PER_ROW = 4
+GAP = 0.6  # between aggregators, in arms
 MAX_NUMBERED_CLASSES = 12  # beyond, numbers in a confusion matrix cannot be read
 
 
@@ -33,10 +36,10 @@ def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> b
     with styled():
         figure = new_figure(6.4, 1.1 + 0.42 * len(table) + 0.25 * len(aggregators))
         axes = figure.add_subplot()
-        spread = 0.7 / len(objectives)
+        height = len(objectives) + GAP  # of an aggregator, in arms
         for _, row in table.iterrows():
             index = objectives.index(row["objective"])
-            y = aggregators.index(row["aggregator"]) + spread * (index - (len(objectives) - 1) / 2)
+            y = aggregators.index(row["aggregator"]) * height + index
             own = (dots[ARM] == row[ARM]).all(axis=1)
             _interval_line(axes, row, y, colour_of(index), dots.loc[own, "value"].to_numpy())
         _label_arms(axes, figure, aggregators, objectives)
@@ -51,7 +54,7 @@ def _interval_line(axes: Axes, row: pd.Series, y: float, colour: str, seeds: Flo
         [row["low"], row["high"]], [y, y], color=colour, linewidth=2.2, solid_capstyle="round"
     )
     axes.plot(row["value"], y, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
-    lower = np.full(len(seeds), y + 0.13)
+    lower = np.full(len(seeds), y + 0.28)
     axes.plot(seeds, lower, "o", color=colour, markersize=3, alpha=0.55, markeredgewidth=0)
     axes.annotate(
         f"{row['value']:.3f}",
@@ -67,8 +70,10 @@ def _interval_line(axes: Axes, row: pd.Series, y: float, colour: str, seeds: Flo
 def _label_arms(
     axes: Axes, figure: Figure, aggregators: Sequence[str], objectives: Sequence[str]
 ) -> None:
-    axes.set_yticks(range(len(aggregators)), [title(name) for name in aggregators])
-    axes.set_ylim(len(aggregators) - 0.4, -0.6)
+    middle = (len(objectives) - 1) / 2
+    places = [i * (len(objectives) + GAP) + middle for i in range(len(aggregators))]
+    axes.set_yticks(places, [title(name) for name in aggregators])
+    axes.set_ylim(places[-1] + middle + 0.7, -0.8)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -82,19 +87,16 @@ def _label_arms(
 def confusion(matrices: Mapping[ArmKey, Floats], classes: Sequence[str]) -> bytes:
     """Confusion matrices `[C, C]` (mean counts over seeds), shaded by the share of each row."""
     side = min(4.2, 1.5 + 0.42 * len(classes))
-    rows, columns = _grid(list(matrices))
+    layout = _layout(list(matrices))
     with styled():
-        figure = new_figure(side * len(columns) + 0.7, side * len(rows) + 0.2)
-        grid = figure.subplots(len(rows), len(columns), squeeze=False)
+        figure = new_figure(side * len(layout[0]) + 0.7, side * len(layout) + 0.2)
+        grid = figure.subplots(len(layout), len(layout[0]), squeeze=False)
         image = None
-        for i, j, axes, key in _cells(grid, rows, columns):
-            if key not in matrices:
-                axes.set_axis_off()
-                continue
+        for cell, axes, key in _cells(grid, layout):
             image = _confusion_panel(axes, matrices[key], classes)
             axes.set_title(arm_title(*key))
-            axes.set_ylabel("label" if j == 0 else "")
-            axes.set_xlabel("prediction" if i == len(rows) - 1 else "")
+            axes.set_ylabel("label" if cell[1] == 0 else "")
+            axes.set_xlabel("prediction" if _is_lowest(layout, cell) else "")
         if image is not None:
             figure.colorbar(image, ax=grid, label="share of the label", shrink=0.8, aspect=30)
         return png(figure)
@@ -127,18 +129,21 @@ def curves(table: pd.DataFrame) -> bytes:
         table: aggregator, objective, epoch, part (train, val), loss, macro_f1. Losses of
             different objectives are different quantities: each has a panel of its own.
     """
-    arms = list(table[ARM].drop_duplicates().itertuples(index=False))
+    layout = _layout([(a, o) for a, o in table[ARM].drop_duplicates().itertuples(index=False)])
     with styled():
-        figure = new_figure(3.0 * len(arms) + 0.4, 4.6)
-        grid = figure.subplots(2, len(arms), squeeze=False, sharex="col")
-        for column, key in enumerate(arms):
+        figure = new_figure(3.0 * len(layout[0]) + 0.4, 4.6 * len(layout))
+        grid = figure.subplots(2 * len(layout), len(layout[0]), squeeze=False)
+        for (i, j), axes, key in _cells(grid[::2], layout):
             own = (table["aggregator"] == key[0]) & (table["objective"] == key[1])
-            _curve_panels(grid[:, column], table[own])
-            grid[0, column].set_title(arm_title(*key))
-            if column:
-                grid[1, column].sharey(grid[1, 0])
-        grid[0, 0].set_ylabel("loss")
-        grid[1, 0].set_ylabel("macro-F1 (validation)")
+            below = grid[2 * i + 1, j]
+            below.sharex(axes)
+            if (i, j) != (0, 0):
+                below.sharey(grid[1, 0])
+            _curve_panels(np.array([axes, below]), table[own])
+            axes.set_title(arm_title(*key))
+            axes.set_ylabel("" if j else "loss")
+            below.set_ylabel("" if j else "macro-F1 (validation)")
+        _hide_empty(grid[1::2], layout)
         figure.supxlabel("epoch", fontsize=9)
         return png(figure)
 
@@ -164,18 +169,16 @@ def _band(axes: Axes, rows: pd.DataFrame, column: str, colour: str, label: str) 
 
 def reliability(found: Mapping[ArmKey, Reliability]) -> bytes:
     """Accuracy over confidence of every arm (all seeds), with the calibration error."""
-    rows, columns = _grid(list(found))
+    layout = _layout(list(found))
+    colours = {o: colour_of(i) for i, o in enumerate(dict.fromkeys(o for _, o in found))}
     with styled():
-        figure = new_figure(2.9 * len(columns) + 0.3, 2.9 * len(rows) + 0.5)
-        grid = figure.subplots(len(rows), len(columns), squeeze=False)
-        for i, j, axes, key in _cells(grid, rows, columns):
-            if key not in found:
-                axes.set_axis_off()
-                continue
-            _reliability_panel(axes, found[key], colour_of(j))
+        figure = new_figure(2.9 * len(layout[0]) + 0.3, 2.9 * len(layout) + 0.5)
+        grid = figure.subplots(len(layout), len(layout[0]), squeeze=False)
+        for cell, axes, key in _cells(grid, layout):
+            _reliability_panel(axes, found[key], colours[key[1]])
             axes.set_title(arm_title(*key))
-            axes.set_ylabel("accuracy" if j == 0 else "")
-            axes.set_xlabel("confidence" if i == len(rows) - 1 else "")
+            axes.set_ylabel("accuracy" if cell[1] == 0 else "")
+            axes.set_xlabel("confidence" if _is_lowest(layout, cell) else "")
         return png(figure)
 
 
@@ -192,14 +195,34 @@ def _reliability_panel(axes: Axes, found: Reliability, colour: str) -> None:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
 
 
-def _grid(arms: Sequence[ArmKey]) -> tuple[list[str], list[str]]:
-    """Aggregators as rows, objectives as columns."""
-    return list(dict.fromkeys(a for a, _ in arms)), list(dict.fromkeys(o for _, o in arms))
+def _layout(arms: Sequence[ArmKey]) -> Layout:
+    """Aggregators as rows, objectives as columns; many objectives take several rows."""
+    aggregators, objectives = (list(dict.fromkeys(names)) for names in zip(*arms, strict=True))
+    width = min(PANELS_PER_ROW, len(objectives))
+    rows: Layout = []
+    for aggregator in aggregators:
+        keys = [(aggregator, o) if (aggregator, o) in arms else None for o in objectives]
+        keys += [None] * (-len(keys) % width)
+        rows += [keys[i : i + width] for i in range(0, len(keys), width)]
+    return rows
 
 
-def _cells(
-    grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]
-) -> Iterator[tuple[int, int, Axes, ArmKey]]:
-    for i, aggregator in enumerate(rows):
-        for j, objective in enumerate(columns):
-            yield i, j, grid[i, j], (aggregator, objective)
+def _cells(grid: np.ndarray, layout: Layout) -> Iterator[tuple[tuple[int, int], Axes, ArmKey]]:
+    """Every arm with its place and axes; axes without an arm are hidden."""
+    _hide_empty(grid, layout)
+    for i, row in enumerate(layout):
+        for j, key in enumerate(row):
+            if key is not None:
+                yield (i, j), grid[i, j], key
+
+
+def _hide_empty(grid: np.ndarray, layout: Layout) -> None:
+    for i, row in enumerate(layout):
+        for j, key in enumerate(row):
+            if key is None:
+                grid[i, j].set_axis_off()
+
+
+def _is_lowest(layout: Layout, cell: tuple[int, int]) -> bool:
+    i, j = cell
+    return i == len(layout) - 1 or layout[i + 1][j] is None
