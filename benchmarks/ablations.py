@@ -27,8 +27,8 @@ from wsi_ncmi.report.style import GREY, colour_of, new_figure, png, styled
 from wsi_ncmi.report.wording import title
 
 BASELINE = "cross_entropy"
-LINES = {"nsf": "NSF"}
-TEMPERATURE = r"(?P<line>nsf|softmax)-(?P<x>[0-9.]+)"
+LINES = {"nsf": "NSF", "softmax_matched": "softmax, ξ of length 1/τ"}
+TEMPERATURE = r"(?P<line>nsf|softmax|softmax_matched)-(?P<x>[0-9.]+)"
 CENTRE = r"(?P<line>centre)-(?P<x>none|frozen|[0-9.]+)"
 CENTROIDS = r"(?P<line>centroids)-(?P<x>\w+)"
 BATCH = r"(?P<line>cross_entropy|ncmi)-batch-(?P<x>[0-9]+)"

@@ -133,7 +133,9 @@ def meaning(arm: dict[str, Any], training: dict[str, Any]) -> set[tuple[str, Any
 def expected(name: str, line: str, x: str) -> set[tuple[str, Any]]:
     """What an arm of that name must be set to."""
     if name == "temperature":
-        return {("part", "ncmi"), ("map", line), ("temperature", float(x))}
+        scale = {("centroid_scale", 1 / float(x))} if line == "softmax_matched" else set()
+        form = line.removesuffix("_matched")
+        return {("part", "ncmi"), ("map", form), ("temperature", float(x)), *scale}
     if name == "centroids":
         return {("part", "ncmi"), ("centroids", x)}
     if name == "batch":
