@@ -123,7 +123,7 @@ def _panels(
     figure.supxlabel(label, fontsize=9)
     handles, names = grid[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside upper center", ncols=len(handles))
+        figure.legend(handles, names, loc="outside upper center", ncols=2 * len(found))
     return figure
 
 
