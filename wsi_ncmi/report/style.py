@@ -21,6 +21,8 @@ COLOURS = (
     "#7B3294",
     "#8C510A",
     "#808000",
+    "#882255",
+    "#4D4D4D",
 )
 SEQUENTIAL = "Blues"
 ATTENTION = "viridis"
