@@ -52,7 +52,7 @@ def read(folder: Path) -> Results:
     """All evaluated tasks of a results folder, `results/<cohort>`.
 
     Raises:
-        SystemExit: there are none, or they hold several aggregators, which no panel can tell apart.
+        SystemExit: there are none, or a task has several aggregators, which a panel cannot tell.
     """
     evaluations = sorted(folder.glob("runs/*/evaluation"))
     if not evaluations:
@@ -62,9 +62,10 @@ def read(folder: Path) -> Results:
         for path in evaluations
     ]
     table = pd.concat(tables, ignore_index=True)
-    aggregators = sorted(table["aggregator"].unique())
-    if len(aggregators) > 1:
-        raise SystemExit(f"{folder}: expected one aggregator, found {', '.join(aggregators)}")
+    for task, rows in table.groupby("task"):
+        found = sorted(rows["aggregator"].unique())
+        if len(found) > 1:
+            raise SystemExit(f"{folder}, {task}: expected one aggregator, found {', '.join(found)}")
     summary = json.loads((evaluations[0] / "summary.json").read_text())
     rows = table.loc[table["metric"] == MACRO_F1, ["task", "objective", "value", "low", "high"]]
     return Results(folder.name, rows, summary["evaluation"]["confidence"])
