@@ -133,10 +133,14 @@ class NCMIMixture(Objective):
         other_spreads = (spread.sum() - spread) / self.classes
         return a, functional.separation(log_p, mean, target) + other_spreads[target]
 
+    def _softness(self, divergences: Tensor) -> Tensor:
+        """T of each sample, [..., k] -> [..., 1], without gradient."""
+        scale = divergences.detach().mean(-1, keepdim=True).clamp_min(SMALLEST)
+        return self.options.softness * scale
+
     def _soft_minimum(self, divergences: Tensor) -> Tensor:
         """[..., k] -> [...]; above the smallest by at most T·ln k."""
-        scale = divergences.detach().mean(-1, keepdim=True).clamp_min(SMALLEST)
-        temperature = self.options.softness * scale
+        temperature = self._softness(divergences)
         log_sum = torch.logsumexp(-divergences / temperature, -1)
         return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
 
@@ -164,8 +168,7 @@ class NCMIMixture(Objective):
 
     def _refit(self, log_p: Tensor, target: Tensor, means: Tensor) -> Tensor:
         divergences = functional.kl(log_p[:, None], means[target])
-        scale = divergences.mean(-1, keepdim=True).clamp_min(SMALLEST)
-        share = torch.softmax(-divergences / (self.options.softness * scale), -1)  # [n, k]
+        share = torch.softmax(-divergences / self._softness(divergences), -1)  # [n, k]
         hot = functional.one_hot(target, self.classes).to(log_p.dtype)
         weights = hot[:, :, None] * share[:, None]  # [n, C, k]
         sums = torch.einsum("nck,nm->ckm", weights, torch.expm1(log_p))
