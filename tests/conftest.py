@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+sys.path.append(str(ROOT / "tests"))  # tests import made_slides and robustness.damage
 MPP = 2.0
 SIDE = 640
 
@@ -152,6 +153,7 @@ def _config() -> dict[str, Any]:
             "encoder": "random_resnet",
             "options": {"architecture": "test_resnet", "stages": [1], "input_px": 32},
             "batch_size": 16,
+            "any_scale": True,
         },
         "tasks": {
             "grade": {"classes": ["fine", "coarse"], **task},

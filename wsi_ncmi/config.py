@@ -46,18 +46,42 @@ class Bags(Model):
 
 
 class Tissue(Model):
-    """The tissue mask, made on a thumbnail."""
+    """The tissue mask, made on a thumbnail. Every key is also a column of the sheet."""
 
-    method: Literal["otsu_saturation"] = "otsu_saturation"
+    method: Literal["otsu_saturation", "hsv", "entropy", "model"] = Field(
+        "otsu_saturation", description="A file of wsi_ncmi/slides/tissue, or model: a network."
+    )
     thumbnail_mpp: float = Field(8.0, gt=0, description="µm/px of the thumbnail.")
     min_saturation: Fraction = Field(
-        0.03, description="Otsu's threshold is never below: a slide of noise is not tissue."
+        0.03, description="otsu_saturation: its threshold is never below; glass is not tissue."
     )
     max_saturation: Fraction = Field(
-        0.12, description="Nor above: faint fatty tissue beside dark tissue is kept."
+        0.12, description="otsu_saturation: nor above; faint fat beside dark tissue is kept."
     )
+    hsv_saturation: Fraction = Field(0.07, description="hsv: least saturation of tissue.")
+    hue_from: float = Field(
+        220.0, ge=0, lt=360, description="hsv: hues of tissue, in degrees, go from here (blue)"
+    )
+    hue_to: float = Field(40.0, ge=0, lt=360, description="hsv: through red (0) up to here (brown)")
+    min_entropy: float = Field(
+        2.0, ge=0, le=5, description="entropy: least bits of the grey levels nearby, 5 at most."
+    )
+    weights: str | None = Field(
+        None, description="model: a local TorchScript file, or weights of `architecture`."
+    )
+    architecture: str | None = Field(
+        None, description="model: a timm classifier of two classes, run on patches."
+    )
+    patch_px: int = Field(32, ge=8, description="model with architecture: side of a patch.")
+    min_probability: Fraction = Field(0.5, description="model: least probability of tissue.")
     min_area_um2: float = Field(4_000.0, ge=0, description="Smaller islands of tissue are dropped.")
     min_hole_um2: float = Field(1_500.0, ge=0, description="Smaller holes are filled, others kept.")
+
+    @model_validator(mode="after")
+    def _check_model(self) -> "Tissue":
+        if self.method == "model" and self.weights is None:
+            raise ValueError("method: model needs weights: a local file")
+        return self
 
 
 class Tiling(Model):
@@ -69,6 +93,9 @@ class Tiling(Model):
     overlap_px: int = Field(0, ge=0, description="Pixels at `mpp` that neighbours share.")
     min_tissue: Fraction = Field(0.25, description="Least fraction of a tile that is tissue.")
     upsample: bool = Field(False, description="Read slides coarser than `mpp` (refused otherwise).")
+    half_decoding: bool = Field(
+        False, description="Decode JPEG at half size where no level fits; differs by grey levels."
+    )
     quality_mpp: float = Field(2.0, gt=0, description="µm/px at which tile quality is measured.")
     tissue: Tissue = Tissue()
 
@@ -122,12 +149,21 @@ class Extraction(Model):
     autocast: Literal["auto", "none", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 (or fp16) on CUDA, none on CPU."
     )
+    compile: bool = Field(False, description="By torch.compile: pays on long runs on CUDA.")
+    any_scale: bool = Field(
+        False, description="Let tiles through whose µm/px the encoder is not meant for."
+    )
     max_invalid_fraction: Fraction = Field(
         0.1, description="A slide with more undecodable tiles is rejected."
     )
     min_focus: float | None = Field(None, description="Leave out tiles whose focus is below.")
     max_pen: Fraction | None = Field(None, description="Leave out tiles with more pen.")
     max_white: Fraction | None = Field(None, description="Leave out tiles with more white.")
+    max_black: Fraction | None = Field(None, description="Leave out tiles with more black.")
+    max_fold: Fraction | None = Field(None, description="Leave out tiles with more folds.")
+    stain: Literal["none", "macenko", "reinhard"] = Field(
+        "none", description="Bring the stain of all slides to one target before encoding."
+    )
     augmentation: Augmentation | None = None
 
     @property

@@ -24,6 +24,10 @@ class BagError(UserError):
     """A feature bag is damaged, or is not what its digest says."""
 
 
+class OutputError(UserError):
+    """A result cannot be written: the disk is full, or the folder is not ours to write to."""
+
+
 class SplitError(UserError):
     """A split would leak, or leaves a part without what it needs."""
 

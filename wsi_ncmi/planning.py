@@ -14,7 +14,14 @@ from wsi_ncmi.arms import SEARCHES
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
-from wsi_ncmi.sheet import SlideRow, bucket_of, is_remote, label_problems, read_sheet
+from wsi_ncmi.sheet import (
+    SlideRow,
+    bucket_of,
+    is_remote,
+    label_problems,
+    read_sheet,
+    tissue_problems,
+)
 
 
 class Plan:
@@ -35,6 +42,7 @@ class Plan:
         problems = configuration.part_problems(self.config, parts)
         self.rows, sheet_problems = self._read_rows()
         problems += sheet_problems + self._label_problems() + self._file_problems()
+        problems += tissue_problems(self.rows, self.config.tiling.tissue, self.sheet)
         if problems:
             raise ConfigError(problems)
 
@@ -77,6 +85,7 @@ class Plan:
         wanted: dict[str, str | None] = {"bags.path": config.bags.path if config.bags else None}
         if config.demo or config.slides:
             wanted["extraction.weights"] = config.extraction.weights
+            wanted["tiling.tissue.weights"] = config.tiling.tissue.weights
         for name, task in config.tasks.items():
             wanted[f"tasks.{name}.protocol.file"] = task.protocol.file
         for name, image_task in config.images.items():
@@ -102,10 +111,16 @@ class Plan:
     def bucket_digest(self, bucket: int) -> str:
         """Of the rows that decide the tiles and features of a bucket: labels do not."""
         rows = self.buckets[bucket]
-        state = [[r.slide_id, r.path, r.mpp, r.sha256, self._state(r)] for r in rows]
+        state = [
+            [r.slide_id, r.path, r.mpp, r.sha256, r.mask, r.tissue, self._state(r)] for r in rows
+        ]
         return digest(state)
 
     def _state(self, row: SlideRow) -> Any:
+        weights = row.tissue_options(self.config.tiling.tissue).weights or ""
+        return [self._slide_state(row), self._file_state(row.mask), self._file_state(weights)]
+
+    def _slide_state(self, row: SlideRow) -> Any:
         if self.config.demo:
             return [self.config.demo.seed, self.config.demo.centres, self.versions("demo")]
         return self._file_state(row.path)

@@ -1,5 +1,6 @@
 """Where things come from: digests, fingerprints, stage versions, and the one atomic writer."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,12 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from wsi_ncmi.errors import OutputError
+
 # Raise a stage's version when its code changes what it writes. Snakemake does not watch an
 # imported package: the version goes into each rule's params and into each output's digest.
 STAGE_VERSIONS = {
     "demo": 1,
-    "tiles": 1,
-    "features": 1,
+    "tiles": 2,
+    "features": 2,
     "pack": 1,
     "splits": 1,
     "train": 2,
@@ -38,6 +41,7 @@ REPORTED_PACKAGES = (
     "tiffslide",
     "tifffile",
     "imagecodecs",
+    "simplejpeg",
     "h5py",
     "numpy",
     "scikit-learn",
@@ -76,22 +80,57 @@ def fingerprint(path: Path) -> str:
     return hasher.hexdigest()[:32]
 
 
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around writing `path`.
+
+    Raises:
+        OutputError: the disk is full or broken, or the folder cannot be written to.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # h5py raises either, with the cause in its text
+        number = getattr(error, "errno", None)
+        causes = [os.strerror(n) for n in UNWRITABLE if n == number or os.strerror(n) in str(error)]
+        if not causes:
+            raise
+        raise OutputError(
+            f"{path}: cannot be written: {causes[0]}: mend that and give the same command again; "
+            "what is finished is kept"
+        ) from error
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; renamed to `path`, flushed to disk, if the block succeeds.
 
     The name is fixed (`.<name>.part`), so that what a killed run left is overwritten by the next.
+
+    Raises:
+        OutputError: see `writing`; there is no temporary file then, and `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -127,7 +166,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": available_cores(),
+        "cores": cpu_budget(),
         "packages": {name: package_version(name) for name in REPORTED_PACKAGES},
     }
 
@@ -144,9 +183,53 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which on a shared machine are fewer than it has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cpu_budget() -> int:
+    """Cores that this process may keep busy, at least 1: not what the machine has.
+
+    The least of its affinity, of the quota of its cgroup (containers, Kubernetes) and of what
+    Slurm granted its task.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+    slurm = int(granted) if granted.isdigit() else None
+    known = [cores for cores in (affinity, _cgroup_cores(), slurm) if cores]
+    return max(1, min(known, default=1))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The CPU quota of the cgroup (version 2, then 1) in cores, rounded up; None: no quota.
+
+    The group's own folder and all above it count: a quota of any of them holds.
+    """
+    quotas = []
+    for folder in _cgroup_folders(root):
+        try:
+            if (folder / "cpu.max").is_file():
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            if quota.strip() != "max" and int(quota) > 0:
+                quotas.append(-(-int(quota) // int(period)))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return min(quotas, default=None)
+
+
+def _cgroup_folders(root: Path) -> list[Path]:
+    """Folders of the process's own group and of those above it, in both versions' layouts."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    folders = [root, root / "cpu"]
+    for line in lines:
+        controllers, path = line.split(":", 2)[1:]
+        base = root if not controllers else root / "cpu"
+        if not controllers or "cpu" in controllers.split(","):
+            own = base / path.lstrip("/")
+            folders += [own, *(p for p in own.parents if root in p.parents)]
+    return list(dict.fromkeys(folders))
 
 
 def _processor() -> str:

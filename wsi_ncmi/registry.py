@@ -17,11 +17,24 @@ from wsi_ncmi.errors import PartError
 LOSS_CODE = frozenset(
     {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
 )
+ENCODER_CODE = frozenset(
+    {
+        "attention_pool",
+        "conv_stem",
+        "dinov2",
+        "facts",
+        "hub",
+        "interface",
+        "pathology",
+        "scale",
+        "weights",
+    }
+)
 # kind -> (package, modules of it that are shared code and not parts)
 KINDS: dict[str, tuple[str, frozenset[str]]] = {
     "aggregator": ("wsi_ncmi.aggregators", frozenset({"interface"})),
     "objective": ("wsi_ncmi.losses", LOSS_CODE),
-    "encoder": ("wsi_ncmi.encoders", frozenset({"interface", "weights"})),
+    "encoder": ("wsi_ncmi.encoders", ENCODER_CODE),
     "dataset": ("wsi_ncmi.images.datasets", frozenset({"interface", "files"})),
 }
 

@@ -7,18 +7,33 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from wsi_ncmi.config import SAFE_NAME
+from pydantic import TypeAdapter, ValidationError
+
+from wsi_ncmi.arms import problems_of
+from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.errors import ConfigError
 
 REQUIRED = ("slide_id", "label", "patient_id", "centre")
-OPTIONAL = ("path", "mpp", "sha256", "annotation")
+OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
+TISSUE = "tissue."
+OVERRIDES: dict[str, TypeAdapter[Any]] = {
+    f"{TISSUE}{key}": TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    for key, field in Tissue.model_fields.items()
+}
+"""Column -> what checks its cells: the keys of `tiling.tissue`, for one slide."""
 REMOTE = ("s3://", "https://", "http://", "gs://", "memory://")
 
 
 @dataclass(frozen=True)
 class SlideRow:
-    """One slide: `label` may be empty (unlabelled), `mpp` in µm/px overrides the file's."""
+    """One slide: `label` may be empty (unlabelled), `mpp` in µm/px overrides the file's.
+
+    Attributes:
+        mask: GeoJSON file that is the tissue mask; empty: the mask is made from the slide.
+        tissue: (key of `tiling.tissue`, its value for this slide), in the order of the columns.
+    """
 
     slide_id: str
     label: str
@@ -28,9 +43,25 @@ class SlideRow:
     mpp: float | None = None
     sha256: str = ""
     annotation: str = ""
+    mask: str = ""
+    tissue: tuple[tuple[str, Any], ...] = ()
 
-    def as_dict(self) -> dict[str, str | float | None]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def tissue_options(self, common: Tissue) -> Tissue:
+        """The configuration's section with this slide's own values.
+
+        Raises:
+            ConfigError: the values do not go together.
+        """
+        try:
+            return Tissue.model_validate({**common.model_dump(), **dict(self.tissue)})
+        except ValidationError as error:
+            found = problems_of(error)
+            raise ConfigError(
+                [f"slide {self.slide_id}: tissue: {text}" for text in found]
+            ) from None
 
 
 def is_remote(path: str) -> bool:
@@ -52,10 +83,12 @@ def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str
         header = reader.fieldnames or []
         required = (*REQUIRED, "path") if need_path else REQUIRED
         missing = [name for name in required if name not in header]
-        unknown = [name for name in header if name not in REQUIRED + OPTIONAL]
+        known = (*REQUIRED, *OPTIONAL, *OVERRIDES)
+        unknown = [name for name in header if name not in known]
         problems = [f"{path}: column {name!r} is missing" for name in missing]
         problems += [
             f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
+            " or tissue.<a key of tiling.tissue>"
             for name in unknown
         ]
         if problems:
@@ -83,7 +116,18 @@ def _row(record: dict[str, str], folder: Path) -> SlideRow:
         mpp=float(record["mpp"]) if (record.get("mpp") or "").strip() else None,
         sha256=(record.get("sha256") or "").strip(),
         annotation=_resolve(record.get("annotation") or "", folder),
+        mask=_resolve(record.get("mask") or "", folder),
+        tissue=tuple(_overrides(record, folder)),
     )
+
+
+def _overrides(record: dict[str, str], folder: Path) -> Iterable[tuple[str, Any]]:
+    for column, adapter in OVERRIDES.items():
+        text = (record.get(column) or "").strip()
+        if text:
+            value = adapter.validate_python(text)
+            key = column.removeprefix(TISSUE)
+            yield key, _resolve(value, folder) if key == "weights" else value
 
 
 def _resolve(path: str, folder: Path) -> str:
@@ -108,12 +152,26 @@ def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[
             problems.append(f"mpp {mpp} is not a plausible µm/px")
     except ValueError:
         problems.append(f"mpp {record['mpp']!r} is not a number")
-    for key in ("path", "annotation") if need_path else ():
+    problems += _override_problems(record)
+    for key in ("path", "annotation", "mask", f"{TISSUE}weights") if need_path else ():
         value = _resolve(record.get(key) or "", sheet.parent)
         if key == "path" and not value:
             problems.append("path is empty")
-        if value and not is_remote(value) and not Path(value).is_file():
+        may_be_remote = key in ("path", "annotation")
+        if value and not (may_be_remote and is_remote(value)) and not Path(value).is_file():
             problems.append(f"{key} {value}: no such file")
+    return problems
+
+
+def _override_problems(record: dict[str, str]) -> list[str]:
+    problems = []
+    for column, adapter in OVERRIDES.items():
+        text = (record.get(column) or "").strip()
+        try:
+            if text:
+                adapter.validate_python(text)
+        except ValidationError as error:
+            problems.append(f"{column} {text!r}: {error.errors()[0]['msg']}")
     return problems
 
 
@@ -142,6 +200,17 @@ def label_problems(
     ]
 
 
+def tissue_problems(rows: Iterable[SlideRow], common: Tissue, sheet: str) -> list[str]:
+    """Rows whose columns `tissue.<key>` do not go with the configuration's `tiling.tissue`."""
+    problems = []
+    for row in rows:
+        try:
+            row.tissue_options(common)
+        except ConfigError as error:
+            problems += [f"{sheet}: {problem}" for problem in error.problems]
+    return problems
+
+
 def checked_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
     """The rows of a sheet without any problem.
 
@@ -154,16 +223,25 @@ def checked_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
     return rows
 
 
+WRITTEN = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256", "annotation")
+
+
 def write_sheet(rows: Iterable[SlideRow], path: Path) -> None:
     """Write a sheet (paths as given), leaving an equal file alone."""
     from wsi_ncmi.provenance import write_text
 
-    header = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256", "annotation")
-    lines = ["\t".join(header)]
+    rows = list(rows)
+    columns = [*WRITTEN, "mask"] if any(row.mask for row in rows) else [*WRITTEN]
+    columns += [c for c in OVERRIDES if any(c.removeprefix(TISSUE) in dict(r.tissue) for r in rows)]
+    lines = ["\t".join(columns)]
     for row in rows:
-        values = row.as_dict()
-        lines.append("\t".join("" if values[k] is None else str(values[k]) for k in header))
+        values = row.as_dict() | {f"{TISSUE}{key}": value for key, value in row.tissue}
+        lines.append("\t".join(_cell(values.get(column)) for column in columns))
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def bucket_of(slide_id: str, buckets: int) -> int:

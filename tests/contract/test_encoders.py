@@ -1,9 +1,9 @@
-"""What every registered encoder keeps to; timm's family through a tiny model's local weights."""
+"""What every registered encoder keeps to; timm's by tiny models, published ones at toy size."""
 
 import dataclasses
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,10 +16,14 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
 from wsi_ncmi import registry
-from wsi_ncmi.encoders import build_encoder
+from wsi_ncmi.encoders import build_encoder, published_facts
+from wsi_ncmi.encoders.attention_pool import make_tower
+from wsi_ncmi.encoders.conv_stem import make_swin
+from wsi_ncmi.encoders.facts import PathologyEncoder
 from wsi_ncmi.encoders.interface import Encoder
+from wsi_ncmi.encoders.pathology import make_network
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.extraction.encode import BatchEncoder
+from wsi_ncmi.extraction.encode import BatchEncoder, Part
 
 FAMILIES = registry.names("encoder")
 TINY = ("test_resnet", "test_vit")
@@ -27,10 +31,40 @@ NAMES = [name for name in FAMILIES if name != "timm"] + list(TINY)
 SIDE, BATCH = 64, 4
 
 
+PUBLISHED = [name for name in FAMILIES if published_facts(name) is not None]
+LOCAL = (*TINY, *PUBLISHED)
+NETWORKS = {"attention": make_tower, "mean": make_swin}
+
+
+def toy(facts: PathologyEncoder) -> PathologyEncoder:
+    """The facts of the same kind of network with fewer and narrower layers."""
+    layers: dict[str, object] = {"embed_dim": 48, "depth": 1, "num_heads": 4, "mlp_ratio": 2.0}
+    if facts.architecture.startswith("swin"):
+        layers = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2]}
+    dim = {"class": 48, "class_mean": 96, "attention": 32, "mean": 128}[facts.pooling]
+    return dataclasses.replace(facts, arguments={**facts.arguments, **layers}, dim=dim)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _published_at_toy_size() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PUBLISHED:
+            module = registry.load("encoder", name)
+            patch.setattr(module, "FACTS", toy(module.FACTS))
+        yield
+
+
 def tiny_state(name: str) -> dict[str, torch.Tensor]:
-    """A state dict with a classifier, as trained weights have one."""
+    """A state dict; timm's with a classifier, as trained weights have one."""
     torch.manual_seed(0)
-    return timm.create_model(name, pretrained=False, num_classes=3).state_dict()
+    if name in TINY:
+        return timm.create_model(name, pretrained=False, num_classes=3).state_dict()
+    facts = registry.load("encoder", name).FACTS
+    state = NETWORKS.get(facts.pooling, make_network)(facts).state_dict()
+    # Untrained layer scales would hide the patches from the class token.
+    return {
+        k: v + 0.2 * torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +92,7 @@ def encoder(
 ) -> Encoder:
     name = request.param
     if name not in built:
-        local = str(weights(name)) if name in TINY else None
+        local = str(weights(name)) if name in LOCAL else None
         try:
             built[name] = build_encoder(name, {}, local)
         except PartError as error:
@@ -73,8 +107,10 @@ def tiles(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def batches(encoder: Encoder) -> BatchEncoder:
-    return BatchEncoder(encoder, BATCH, torch.device("cpu"), "none")
+def batches(encoder: Encoder) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """uint8 [n, side, side, 3] -> float32 [n, D], as extraction encodes them."""
+    encode = BatchEncoder(encoder, BATCH, torch.device("cpu"), "none")
+    return lambda pixels: encode([Part(pixels)]).result()
 
 
 def test_timm_is_a_family() -> None:
@@ -116,7 +152,7 @@ def test_facts_are_json_and_whole(encoder: Encoder) -> None:
 
 
 def test_the_digest_of_weights_is_theirs(encoder: Encoder, weights: Callable[[str], Path]) -> None:
-    local = str(weights(encoder.name)) if encoder.name in TINY else None
+    local = str(weights(encoder.name)) if encoder.name in LOCAL else None
     again = build_encoder(encoder.name, {}, local)
     assert again.weights_sha256 == encoder.weights_sha256
     assert len(encoder.weights_sha256) == 64
@@ -138,7 +174,7 @@ def test_input_is_resized_and_normalised(encoder: Encoder) -> None:
     """A tile of one colour at any size gives one feature: resizing leaves it as it is."""
     encode = batches(encoder)
     colour = np.array([180, 90, 160], np.uint8)
-    small, large = (np.broadcast_to(colour, (1, side, side, 3)) for side in (48, 96))
+    small, large = (np.tile(colour, (1, side, side, 1)) for side in (48, 96))
     np.testing.assert_allclose(encode(small), encode(large), rtol=1e-4, atol=1e-5)
     side = encoder.input_px
     pixels = torch.tensor(colour).float() / 255

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from wsi_ncmi.config import Tissue
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.sheet import (
     SlideRow,
@@ -10,6 +11,7 @@ from wsi_ncmi.sheet import (
     is_remote,
     label_problems,
     read_sheet,
+    tissue_problems,
     write_sheet,
 )
 
@@ -112,6 +114,68 @@ def test_columns(tmp_path: Path) -> None:
     assert found[:3] == [f": column {n!r} is missing" for n in ("label", "centre", "path")]
     assert found[3].startswith(": unknown column 'center', expected slide_id, label")
     assert len(found) == 4
+    assert found[3].endswith("mask or tissue.<a key of tiling.tissue>")
+
+
+def test_a_mask_and_options_of_a_slide(tmp_path: Path, slide: Path) -> None:
+    (tmp_path / "m.geojson").write_text("{}")
+    (tmp_path / "w.pt").write_bytes(b"")
+    columns = "mask\ttissue.method\ttissue.thumbnail_mpp\ttissue.patch_px\ttissue.weights"
+    path = sheet(
+        tmp_path,
+        "s1\ta.tif\tx\tp\tc\tm.geojson\t\t\t\t",
+        "s2\ta.tif\tx\tp\tc\t\tmodel\t4.5\t64\tw.pt",
+        "s3\ta.tif\tx\tp\tc\t\t\t\t\t",
+        header=f"{HEADER}\t{columns}",
+    )
+    rows, found = read_sheet(path, need_path=True)
+    assert found == []
+    assert [row.mask for row in rows] == [str(tmp_path / "m.geojson"), "", ""]
+    assert dict(rows[1].tissue) == {
+        "method": "model",
+        "thumbnail_mpp": 4.5,
+        "patch_px": 64,
+        "weights": str(tmp_path / "w.pt"),
+    }
+    assert rows[0].tissue == rows[2].tissue == ()
+    options = rows[1].tissue_options(Tissue(min_area_um2=7.0))
+    assert (options.method, options.patch_px, options.min_area_um2) == ("model", 64, 7.0)
+    assert rows[2].tissue_options(Tissue(method="hsv")) == Tissue(method="hsv")
+
+
+def test_options_that_do_not_fit_are_named_with_their_rows(tmp_path: Path, slide: Path) -> None:
+    columns = "tissue.method\ttissue.min_saturation\ttissue.patch_px\ttissue.weights\tmask"
+    path = sheet(
+        tmp_path,
+        "s1\ta.tif\tx\tp\tc\totsu\t1.5\t7.5\t\t",
+        "s2\ta.tif\tx\tp\tc\t\tlow\t\tgone.pt\tgone.geojson",
+        "s3\ta.tif\tx\tp\tc\t\t\t\t\ts3://b/m.geojson",
+        header=f"{HEADER}\t{columns}",
+    )
+    found = problems(path)
+    assert len(found) == 7
+    assert found[0].startswith(" row 2: tissue.method 'otsu': Input should be 'otsu_saturation', ")
+    assert found[1] == (
+        " row 2: tissue.min_saturation '1.5': Input should be less than or equal to 1"
+    )
+    assert found[2].startswith(" row 2: tissue.patch_px '7.5': Input should be a valid integer")
+    assert found[3].startswith(" row 3: tissue.min_saturation 'low': Input should be a valid numb")
+    assert found[4] == f" row 3: mask {tmp_path / 'gone.geojson'}: no such file"
+    assert found[5] == f" row 3: tissue.weights {tmp_path / 'gone.pt'}: no such file"
+    assert found[6] == " row 4: mask s3://b/m.geojson: no such file"
+    unknown = problems(sheet(tmp_path, "s\ta.tif\tx\tp\tc\t1", header=f"{HEADER}\ttissue.size"))
+    assert unknown[0].startswith(": unknown column 'tissue.size', expected slide_id")
+
+
+def test_options_that_do_not_go_together(tmp_path: Path, slide: Path) -> None:
+    path = sheet(tmp_path, "s1\ta.tif\tx\tp\tc\tmodel", header=f"{HEADER}\ttissue.method")
+    rows, found = read_sheet(path, need_path=True)
+    assert found == []
+    expected = (
+        "sheet.tsv: slide s1: tissue: configuration: method: model needs weights: a local file"
+    )
+    assert tissue_problems(rows, Tissue(), "sheet.tsv") == [expected]
+    assert tissue_problems(rows, Tissue(weights="w.pt"), "sheet.tsv") == []
 
 
 def test_bags_need_no_path(tmp_path: Path) -> None:
@@ -151,6 +215,13 @@ def test_write_and_read_again(tmp_path: Path, slide: Path) -> None:
         SlideRow("s2", "", "p", "c", "https://host/x.tif"),
     ]
     path = tmp_path / "out" / "slides.tsv"
+    write_sheet(rows, path)
+    assert read_sheet(path, need_path=True) == (rows, [])
+    assert "mask" not in path.read_text()
+    mask = tmp_path / "m.geojson"
+    mask.write_text("{}")
+    options = (("method", "hsv"), ("min_area_um2", 0.0))
+    rows.append(SlideRow("s3", "", "p", "c", "s3://b/y.tif", mask=str(mask), tissue=options))
     write_sheet(rows, path)
     assert read_sheet(path, need_path=True) == (rows, [])
 

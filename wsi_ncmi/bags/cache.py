@@ -5,7 +5,7 @@ files, mapped into memory; `index.tsv` says where each slide's rows are, and wha
 why. The index is written last: without it there is no cache.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.provenance import atomic_path, digest, write_text
-
-HASHED_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -175,10 +173,3 @@ def _available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def iter_blocks(array: NDArray[Any]) -> Iterator[memoryview]:
-    """The bytes of a large array, a block at a time, for hashing."""
-    flat = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
-    for start in range(0, len(flat), HASHED_BLOCK):
-        yield flat[start : start + HASHED_BLOCK].data

@@ -3,9 +3,11 @@
 `features` float16 or float32 [N, D], contiguous and uncompressed; `coords` int32 [N, 2] with the
 attributes that CLAM's and TRIDENT's readers look for; `tissue_fraction` float16 [N];
 `invalid_coords` int32 [K, 2], tiles whose pixels could not be decoded and that have no feature row;
-`augmented` [copies, N, D] where augmented copies were asked for.
+`augmented` [copies, N, D] where augmented copies were asked for. The attribute `data_sha256` is a
+checksum of them all; `digest` is of everything that decided them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.bags.checksum import blocks, data_sha256
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.provenance import atomic_path
 
-FORMAT_VERSION = 1
+# 2: with `data_sha256`. Bags of another version are not current: the features stage remakes them.
+FORMAT_VERSION = 2
+REMEDY = "remove it and run `snakemake -R features` with the same configuration"
+DATASETS = ("features", "coords", "tissue_fraction", "invalid_coords")
+# What h5py raises for one or another damaged byte.
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -63,33 +71,49 @@ def cast_features(features: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def write_bag(path: Path, bag: Bag) -> None:
-    """Write a bag under a temporary name, read it back, then rename it."""
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.create_dataset("features", data=bag.features)
-            coords = file.create_dataset("coords", data=bag.coords)
-            coords.attrs.update(bag.coords_attributes)
-            file.create_dataset("tissue_fraction", data=bag.tissue_fraction)
-            file.create_dataset("invalid_coords", data=bag.invalid_coords)
-            if len(bag.augmented):
-                file.create_dataset("augmented", data=bag.augmented)
-            file.attrs.update(bag.attributes)
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["complete"] = True
-        written = read_bag(temporary)
-        if not np.array_equal(written.features, bag.features):
-            raise BagError(f"{path}: what was written does not read back as it was: check the disk")
-
-
-def read_bag(path: Path) -> Bag:
-    """Read a whole bag.
+    """Write a bag under a temporary name, check every byte of it, then rename it.
 
     Raises:
-        BagError: the file cannot be opened, is not complete or its parts do not fit together.
+        BagError: its parts do not fit together, or what was written does not read back.
+    """
+    datasets = _datasets(bag)
+    _raise_if(path, _shape_problem({name: data.shape for name, data in datasets.items()}))
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            for name, data in datasets.items():
+                file.create_dataset(name, data=data)
+            file["coords"].attrs.update(bag.coords_attributes)
+            file.attrs.update(bag.attributes)
+            file.attrs["data_sha256"] = data_sha256(datasets)
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["complete"] = True
+        problems = verify_bag(temporary)
+        if problems:
+            raise BagError(
+                f"{path}: what was written does not read back as it was "
+                f"({'; '.join(problems)}): check the disk"
+            )
+
+
+def _datasets(bag: Bag) -> dict[str, NDArray[Any]]:
+    names = [*DATASETS, "augmented"] if len(bag.augmented) else DATASETS
+    return {name: np.asarray(getattr(bag, name)) for name in names}
+
+
+def read_bag(path: Path, *, check: bool = False) -> Bag:
+    """Read a whole bag.
+
+    Args:
+        check: compare the data with their checksum as well.
+
+    Raises:
+        BagError: the file cannot be opened, is not complete, or its parts do not fit together.
     """
     try:
         with h5py.File(path, "r") as file:
-            _check_complete(path, file)
+            _raise_if(path, _unfinished(file))
+            _raise_if(path, _shape_problem({name: data.shape for name, data in file.items()}))
+            _raise_if(path, _checksum_problem(file) if check else "")
             bag = Bag(
                 features=file["features"][:],
                 coords=file["coords"][:],
@@ -99,12 +123,38 @@ def read_bag(path: Path) -> Bag:
                 coords_attributes=dict(file["coords"].attrs),
                 attributes=dict(file.attrs),
             )
-    except (OSError, KeyError, RuntimeError) as error:
-        raise BagError(f"{path}: cannot be read as a bag ({error}): remove it and run again") from (
-            error
-        )
-    _check_shapes(path, bag)
+    except DAMAGED as error:
+        raise BagError(f"{path}: cannot be read as a bag ({error}): {REMEDY}") from error
     return bag
+
+
+def verify_bag(path: Path) -> list[str]:
+    """Everything wrong with a bag; reads all of it, a block at a time.
+
+    Looked at: whether it opens, is complete and of this format; shapes; values that are not
+    finite; a digest, without which it is never current; and the checksum of the data.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            unfit = _unfinished(file) or _shape_problem({n: d.shape for n, d in file.items()})
+            if unfit:
+                return [unfit]
+            problems = [
+                f"{name} holds values that are not finite"
+                for name in ("features", "augmented")
+                if name in file
+                and not all(np.isfinite(block).all() for block in blocks(file[name]))
+            ]
+            problems += [] if file.attrs.get("digest") else ["it has no digest"]
+            wrong = _checksum_problem(file)
+    except DAMAGED as error:
+        return [f"cannot be read as a bag ({error})"]
+    return [*problems, wrong] if wrong else problems
+
+
+def _raise_if(path: Path, problem: str) -> None:
+    if problem:
+        raise BagError(f"{path}: {problem}: {REMEDY}")
 
 
 def _augmented(file: h5py.File) -> NDArray[Any]:
@@ -113,30 +163,70 @@ def _augmented(file: h5py.File) -> NDArray[Any]:
     return np.empty((0, *file["features"].shape), file["features"].dtype)
 
 
-def _check_complete(path: Path, file: h5py.File) -> None:
+def _unfinished(file: h5py.File) -> str:
     if not file.attrs.get("complete", False):
-        raise BagError(f"{path}: is not complete: remove it and run again")
+        return "is not complete"
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
-        raise BagError(f"{path}: format version {version}, expected {FORMAT_VERSION}")
+        return f"format version {version}, expected {FORMAT_VERSION} (of another wsi-ncmi)"
+    return ""
 
 
-def _check_shapes(path: Path, bag: Bag) -> None:
-    rows = len(bag.features)
-    expected = {"coords": (rows, 2), "tissue_fraction": (rows,)}
+def _shape_problem(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    missing = [name for name in DATASETS if name not in shapes]
+    unknown = sorted(set(shapes) - {*DATASETS, "augmented"})
+    if missing or unknown:
+        return f"datasets {missing} are missing" if missing else f"unknown datasets {unknown}"
+    features = shapes["features"]
+    if len(features) != 2:
+        return f"features are {features}, expected [N, D]"
+    rows = features[0]
+    invalid, augmented = shapes["invalid_coords"], shapes.get("augmented", (0, *features))
+    expected = {
+        "coords": (rows, 2),
+        "tissue_fraction": (rows,),
+        "invalid_coords": (*invalid[:1], 2),
+        "augmented": (*augmented[:1], *features),
+    }
     for name, shape in expected.items():
-        found = getattr(bag, name).shape
+        found = shapes.get(name, shape)
         if found != shape:
-            raise BagError(f"{path}: {name} is {found}, expected {shape} for {rows} features")
+            return f"{name} is {found}, expected {shape} for {rows} features"
+    return ""
+
+
+def _checksum_problem(file: h5py.File) -> str:
+    stated, found = file.attrs.get("data_sha256"), data_sha256(file)
+    if stated == found:
+        return ""
+    return f"the data do not match their checksum (data_sha256 {str(stated)[:8]}, now {found[:8]})"
 
 
 def is_current(path: Path, digest: str) -> bool:
-    """Whether a complete bag with this digest stands at `path`; damaged files are not current."""
+    """Whether a complete bag with this digest stands at `path`.
+
+    Damaged files and those of another format are not current. The data are not read: a byte that
+    was changed later is found by `verify_bag` and `read_bag(check=True)`.
+    """
     if not path.is_file():
         return False
     try:
         with h5py.File(path, "r") as file:
-            _check_complete(path, file)
-            return file.attrs.get("digest") == digest and "features" in file
-    except (OSError, BagError, RuntimeError):
+            whole = not _unfinished(file) and "features" in file
+            return whole and file.attrs.get("digest") == digest
+    except DAMAGED:
         return False
+
+
+def bag_counts(path: Path) -> tuple[int, int, int]:
+    """Rows, undecodable tiles and width of a bag, without reading its data.
+
+    Raises:
+        BagError: it cannot be opened.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            rows, dim = file["features"].shape
+            return rows, len(file["invalid_coords"]), dim
+    except DAMAGED as error:
+        raise BagError(f"{path}: cannot be read as a bag ({error}): {REMEDY}") from error

@@ -1,9 +1,10 @@
 """What every encoder is: a module and the facts about it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:  # the facts of encoders are read without torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -19,21 +20,21 @@ class Encoder:
         mean, std: of the RGB channels in [0, 1].
         weights_source: where the weights came from.
         weights_sha256: of all tensors of the module in the order of their names.
-        mpp: µm/px it is meant for, or None where it says none.
+        mpp: µm/px of the tiles it is meant for (`scale.check_scale`); empty: any.
         licence: of the weights.
         options: what else makes it what it is; part of every bag's digest.
     """
 
     name: str
     description: str
-    module: nn.Module
+    module: "nn.Module"
     dim: int
     input_px: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_source: str
     weights_sha256: str
-    mpp: float | None
+    mpp: tuple[float, ...]
     licence: str
     options: dict[str, Any]
 
@@ -48,7 +49,7 @@ class Encoder:
             "std": list(self.std),
             "weights_source": self.weights_source,
             "weights_sha256": self.weights_sha256,
-            "mpp": self.mpp,
+            "mpp": list(self.mpp),
             "licence": self.licence,
             "options": self.options,
         }

@@ -27,7 +27,7 @@ class Options:
         stages: of which the maps are pooled.
         seed: of the weights.
         input_px: side of the input.
-        mpp: µm/px that it is told to expect; recorded.
+        mpp: µm/px of the tiles that it is told to expect.
     """
 
     architecture: str = "resnet18"
@@ -79,7 +79,7 @@ def build(name: str, options: Options, weights: str | None) -> Encoder:
         std=(0.25, 0.25, 0.25),
         weights_source=f"random, seed {options.seed}",
         weights_sha256=state_sha256(module),
-        mpp=options.mpp,
+        mpp=(options.mpp,),
         licence="none needed",
         options={
             "architecture": options.architecture,

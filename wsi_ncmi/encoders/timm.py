@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from wsi_ncmi.encoders.hub import remedy
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.weights import load_weights, state_sha256
 from wsi_ncmi.errors import PartError
@@ -23,7 +24,7 @@ class Options:
         input_px: side of the input; None: what the model's data config says.
         mean: RGB means; None: the data config's.
         std: RGB standard deviations; None: the data config's.
-        mpp: µm/px that the weights are meant for, to be recorded.
+        mpp: µm/px of the tiles that the weights are meant for; None: any scale is taken.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +53,7 @@ def build(name: str, options: Options, weights: str | None) -> Encoder:
         std=options.std or tuple(data["std"]),
         weights_source=source,
         weights_sha256=state_sha256(module),
-        mpp=options.mpp,
+        mpp=() if options.mpp is None else (options.mpp,),
         licence=str(described.get("license") or "not stated"),
         options={"arguments": options.arguments},
     )
@@ -65,10 +66,11 @@ def _create(name: str, options: Options, *, pretrained: bool) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **options.arguments)
     except Exception as error:  # hubs and constructors raise what they like
+        why = f"{type(error).__name__}: {error}"
+        if name.startswith("hf-hub:"):
+            why = remedy(name.removeprefix("hf-hub:"), error)
         hint = "; without a network give a local file as extraction.weights" if pretrained else ""
-        raise PartError(
-            f"encoder {name} cannot be made: {type(error).__name__}: {error}{hint}"
-        ) from error
+        raise PartError(f"encoder {name} cannot be made: {why}{hint}") from error
 
 
 def feature_dim(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,13 +26,21 @@ def state_sha256(module: nn.Module) -> str:
     return hasher.hexdigest()
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+Convert = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
+
+
+def load_weights(module: nn.Module, path: Path, convert: Convert | None = None) -> None:
     """Load a local state dict strictly; classifier weights that the module lacks are left out.
+
+    Args:
+        convert: (state as published, module) -> state under the module's names.
 
     Raises:
         PartError: no such file, not a state dict, or keys that do not fit.
     """
     state = read_state(path)
+    if convert is not None:
+        state = convert(state, module)
     own = module.state_dict()
     kept = {k: v for k, v in state.items() if k in own or not _is_classifier(k)}
     try:

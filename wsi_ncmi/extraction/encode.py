@@ -1,6 +1,8 @@
 """Batches of uint8 tiles through a frozen encoder; resize and normalise on the device."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,14 @@ from wsi_ncmi.errors import PartError
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+Prepare = Callable[[Tensor], Tensor]
 
-def pick_device() -> torch.device:
-    """CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+def pick_device(number: int = 0) -> torch.device:
+    """A GPU where there is one; processes of one machine take them in turn."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", number % torch.cuda.device_count())
 
 
 def resolve_autocast(wanted: str, device: torch.device) -> str:
@@ -35,52 +41,112 @@ def resolve_autocast(wanted: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Tiles of one slide in a batch.
+
+    Attributes:
+        pixels: uint8 [b, side, side, 3]; the side may differ between slides.
+        stain: applied on the device to floats [b, 3, side, side] in 0 to 1, before the resize.
+    """
+
+    pixels: NDArray[np.uint8]
+    stain: Prepare | None = None
+
+
+class Pending:
+    """Features on their way from the device."""
+
+    def __init__(self, features: Tensor, keep: Any) -> None:
+        self._keep = keep  # memory that the device may still read from
+        self._event = None
+        if features.device.type == "cuda":
+            host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+            self._features = host.copy_(features, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._features = features
+
+    def result(self) -> NDArray[np.float32]:
+        """float32 [n, D]; waits for the device."""
+        if self._event is not None:
+            self._event.synchronize()
+        self._keep = None
+        return self._features.numpy()
+
+
 class BatchEncoder:
     """Every forward pass has the same batch shape: a last batch is padded, the padding dropped.
 
     Batches of other sizes take other kernels and change some features in their last bits; so a
     tile's features depend neither on its neighbours nor on where a run was cut.
 
+    On CUDA a call returns before its features are there: the next batch travels to the device
+    while this one is encoded.
+
     Args:
         encoder: what encodes.
         batch_size: B of every forward pass.
         autocast: none, bf16 or fp16.
+        compiled: by `torch.compile`.
     """
 
     def __init__(
-        self, encoder: Encoder, batch_size: int, device: torch.device, autocast: str
+        self,
+        encoder: Encoder,
+        batch_size: int,
+        device: torch.device,
+        autocast: str,
+        compiled: bool = False,
     ) -> None:
         self.encoder, self.batch_size, self.device = encoder, batch_size, device
         self.autocast = AUTOCAST.get(autocast)
-        layout = torch.channels_last
-        self.module = encoder.module.to(device).to(memory_format=layout)
+        module = encoder.module.to(device).to(memory_format=torch.channels_last)
+        self.module: Any = torch.compile(module, dynamic=False) if compiled else module
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(encoder.mean, device=device).reshape(shape)
         self.std = torch.tensor(encoder.std, device=device).reshape(shape)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory for tiles that the device can fetch from by itself."""
+        if self.device.type != "cuda":
+            return np.empty(shape, np.uint8)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
     @torch.inference_mode()
-    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [b, side, side, 3] with b at most the batch size -> float32 [b, D]."""
-        count = len(tiles)
-        padded = np.zeros((self.batch_size, *tiles.shape[1:]), np.uint8)
-        padded[:count] = tiles
-        batch = torch.from_numpy(padded)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        inputs = self._prepare(batch.to(self.device, non_blocking=True))
+    def __call__(self, parts: Sequence[Part]) -> Pending:
+        """At most `batch_size` tiles in all; their features come in the same order."""
+        inputs = torch.cat([self._prepare(self._send(part.pixels), part.stain) for part in parts])
+        count = len(inputs)
+        missing = self.batch_size - count
+        inputs = F.pad(inputs, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else inputs
         with self._autocast():
-            features = self.module(inputs)
-        return features[:count].float().cpu().numpy()
+            features = self.module(inputs.contiguous(memory_format=torch.channels_last))
+        return Pending(features[:count].float(), parts)
 
-    def _prepare(self, batch: Tensor) -> Tensor:
-        pixels = batch.permute(0, 3, 1, 2).float() / 255
+    def _send(self, pixels: NDArray[np.uint8]) -> Tensor:
+        host = torch.from_numpy(pixels)
+        if self._copies is None:
+            return host
+        with torch.cuda.stream(self._copies):
+            sent = host.to(self.device, non_blocking=True)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._copies)
+        sent.record_stream(current)
+        return sent
+
+    def _prepare(self, tiles: Tensor, stain: Prepare | None) -> Tensor:
+        pixels = tiles.permute(0, 3, 1, 2).float() / 255
+        if stain is not None:
+            pixels = stain(pixels)
         side = self.encoder.input_px
         if pixels.shape[-1] != side:
             pixels = F.interpolate(
                 pixels, (side, side), mode="bilinear", antialias=True, align_corners=False
             )
-        normalised = (pixels - self.mean) / self.std
-        return normalised.contiguous(memory_format=torch.channels_last)
+        return (pixels - self.mean) / self.std
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.autocast is None:

@@ -1,6 +1,10 @@
-"""One slide's tiles through the encoder into its bag."""
+"""Slides' tiles through the encoder into their bags."""
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +13,22 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.bags.store import Bag, cast_features
 from wsi_ncmi.config import Extraction
-from wsi_ncmi.errors import SlideError
-from wsi_ncmi.extraction.encode import BatchEncoder
-from wsi_ncmi.extraction.tiles import stream
+from wsi_ncmi.errors import BagError, SlideError
+from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, Segment, batches
+from wsi_ncmi.extraction.encode import BatchEncoder, Part, Pending
+from wsi_ncmi.extraction.speed import Speed
+from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.stream import Buffers
 from wsi_ncmi.slides.tilefile import TileFile
 
 REASON_EXAMPLES = 3
+IN_FLIGHT = 2
+"""Batches on the device at a time: one is encoded while the next one travels."""
+
+OnDone = Callable[[Job, Bag | SlideError | BagError], None]
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,15 @@ class Extractor:
         options: the configuration's section.
         autocast: resolved, see `encode.resolve_autocast`.
         augment: what makes the augmented copies, if the configuration asks for them.
-        threads: that read tiles.
+        stain: what brings slides to one stain, likewise.
+        threads: that decode tiles.
     """
 
     encode: BatchEncoder
     options: Extraction
     autocast: str
     augment: Augmenter | None
+    stain: StainNormaliser | None
     threads: int
 
     def digest(self, tiles: TileFile) -> str:
@@ -52,70 +64,123 @@ class Extractor:
             }
         )
 
-    def bag(self, row: SlideRow, tiles: TileFile, on_tiles: Any) -> Bag:
-        """Features of a slide.
-
-        Args:
-            row: its line in the sheet.
-            tiles: its grid, status ok.
-            on_tiles: called with the number of tiles after each batch.
+    def job(self, row: SlideRow, tiles: TileFile) -> Job:
+        """What is to be encoded of a slide.
 
         Raises:
-            SlideError: the slide was replaced since it was tiled, or too much of it is unreadable.
+            SlideError: no tile passes the quality limits, or the slide has too little stain.
         """
         kept = np.flatnonzero(wanted_tiles(tiles, self.options))
         if not len(kept):
             raise SlideError(f"none of {len(tiles)} tiles passes the quality limits of extraction")
-        with open_slide(row.path, reader=_reader(tiles), mpp=row.mpp) as slide:
-            if slide.fingerprint != tiles.fingerprint:
-                raise SlideError(f"{row.path}: replaced since it was tiled: run the tiling again")
-            return self._encode(row, slide, tiles, kept, on_tiles)
+        if self.stain is None:
+            return Job(row, tiles, kept)
+        return Job(row, tiles, kept, partial(self.stain, maps=self.stain.map_of(tiles)))
 
-    def _encode(
-        self, row: SlideRow, slide: Slide, tiles: TileFile, kept: NDArray[Any], on_tiles: Any
-    ) -> Bag:
-        side, level = tiles.read_px or 0, tiles.level or 0
-        coords = tiles.coords[kept]
+    def run(self, jobs: Iterable[Job | None], on_done: OnDone, speed: Speed) -> None:
+        """Encode slides one after the other; their tiles share batches.
 
-        def read(i: int) -> NDArray[np.uint8]:
-            return slide.read_region(int(coords[i, 0]), int(coords[i, 1]), level, side, side)
+        Args:
+            jobs: taken when the loader gets to them, a few batches ahead; None where there is none
+                for a while.
+            on_done: called once for each job with its bag, or with the reason that it has none.
+        """
+        waiting: deque[tuple[Batch, list[Pending]]] = deque()
+        collecting: dict[Job, _Collected] = {}
 
-        copies = self.options.augmentation.copies if self.options.augmentation else 0
-        rows: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + copies)]
-        valid: list[NDArray[np.int64]] = []
-        invalid: dict[int, str] = {}
-        for batch in stream(read, len(kept), self.options.batch_size, self.threads):
-            invalid.update(batch.invalid)
-            if len(batch.indices):
-                valid.append(batch.indices)
-                for copy, features in enumerate(self._copies(batch.pixels, batch.indices, row)):
-                    rows[copy].append(features)
-            on_tiles(len(batch.indices) + len(batch.invalid))
-        self._check_invalid(invalid, len(kept))
-        order = np.concatenate(valid)
-        stored = [cast_features(np.concatenate(r), self.options.dtype) for r in rows]
+        def collect() -> None:
+            batch, pending = waiting.popleft()
+            with speed.device():
+                features = [p.result() for p in pending]
+            self._collect(batch, features, collecting, on_done)
+            for segment in batch:
+                buffers.give_back(segment.pixels)
+            speed.add(sum(len(segment.indices) for segment in batch))
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            buffers = Buffers(self.encode.allocate)
+            stream = batches(jobs, self.options.batch_size, pool, buffers)
+            with Prefetched(stream) as ahead:
+                while True:
+                    with speed.loader():
+                        batch = next(ahead, None)
+                    if batch is None:
+                        break
+                    if batch:
+                        with speed.device():
+                            waiting.append((batch, self._copies(batch)))
+                    # Nothing comes for a while: other processes wait for the slides that we hold.
+                    least = IN_FLIGHT if batch else 1
+                    while len(waiting) >= least:
+                        collect()
+                while waiting:
+                    collect()
+
+    def _copies(self, batch: Batch) -> list[Pending]:
+        """The batch's features, and those of each augmented copy."""
+        parts = [Part(s.pixels, s.job.stain) for s in batch if len(s.indices)]
+        if not parts:
+            return []
+        pending = [self.encode(parts)]
+        augmentation = self.options.augmentation
+        for copy in range(augmentation.copies if self.augment and augmentation else 0):
+            parts = [Part(self._augmented(s, copy), s.job.stain) for s in batch if len(s.indices)]
+            pending.append(self.encode(parts))
+        return pending
+
+    def _augmented(self, segment: Segment, copy: int) -> NDArray[np.uint8]:
+        assert self.augment is not None
+        assert self.options.augmentation is not None
+        seed, slide_id = self.options.augmentation.seed, segment.job.row.slide_id
+        seeds = [_seed(seed, slide_id, copy, int(i)) for i in segment.indices]
+        views = zip(segment.pixels, seeds, strict=True)
+        return np.stack([self.augment(pixels, s) for pixels, s in views])
+
+    def _collect(
+        self,
+        batch: Batch,
+        features: list[NDArray[np.float32]],
+        collecting: dict[Job, "_Collected"],
+        on_done: OnDone,
+    ) -> None:
+        start = 0
+        for segment in batch:
+            job = segment.job
+            if segment.error:
+                on_done(job, SlideError(segment.error))
+                continue
+            collected = collecting.setdefault(job, _Collected(len(job.kept), self.options.dtype))
+            stop = start + len(segment.indices)
+            collected.add(segment, [copy[start:stop] for copy in features])
+            start = stop
+            if collected.count == len(job.kept):
+                del collecting[job]
+                try:
+                    on_done(job, self._bag(job, collected))
+                except (SlideError, BagError) as error:
+                    on_done(job, error)
+
+    def _bag(self, job: Job, collected: "_Collected") -> Bag:
+        self._check_invalid(collected.invalid, len(job.kept))
+        if collected.problem is not None:
+            raise collected.problem
+        valid = np.ones(len(job.kept), bool)
+        valid[list(collected.invalid)] = False
+        stored = [features[valid] for features in collected.features]
+        coords = job.tiles.coords[job.kept]
         return Bag(
             features=stored[0],
-            coords=coords[order],
-            tissue_fraction=tiles.tissue_fraction[kept][order],
-            invalid_coords=coords[sorted(invalid)].reshape(-1, 2),
-            augmented=np.stack(stored[1:]) if copies else np.empty((0, *stored[0].shape)),
-            coords_attributes=coords_attributes(row, tiles),
-            attributes=self._attributes(row, tiles),
+            coords=coords[valid],
+            tissue_fraction=job.tiles.tissue_fraction[job.kept][valid],
+            invalid_coords=coords[~valid].reshape(-1, 2),
+            augmented=(
+                np.stack(stored[1:])
+                if len(stored) > 1
+                else np.empty((0, *stored[0].shape), stored[0].dtype)
+            ),
+            coords_attributes=coords_attributes(job.row, job.tiles),
+            attributes=self._attributes(job.row, job.tiles),
         )
-
-    def _copies(
-        self, pixels: NDArray[np.uint8], indices: NDArray[np.int64], row: SlideRow
-    ) -> list[NDArray[np.float32]]:
-        features = [self.encode(pixels)]
-        augmentation = self.options.augmentation
-        if self.augment is None or augmentation is None:
-            return features
-        for copy in range(augmentation.copies):
-            seeds = [_seed(augmentation.seed, row.slide_id, copy, int(i)) for i in indices]
-            views = [self.augment(p, s) for p, s in zip(pixels, seeds, strict=True)]
-            features.append(self.encode(np.stack(views)))
-        return features
 
     def _check_invalid(self, invalid: dict[int, str], count: int) -> None:
         limit = self.options.max_invalid_fraction
@@ -137,8 +202,11 @@ class Extractor:
             "mean": facts["mean"],
             "std": facts["std"],
             "resize": "bilinear, antialiased, whole tile",
+            "stain": self.options.stain,
             "autocast": self.autocast,
+            "compiled": self.options.compile,
             "batch_size": self.options.batch_size,
+            "reader": tiles.reader,
             "mpp": tiles.mpp,
             "mpp_source": tiles.mpp_source,
             "tile_mpp": tiles.wanted_mpp,
@@ -150,36 +218,70 @@ class Extractor:
         }
 
 
+@dataclass
+class _Collected:
+    """A slide's features as they come, in the order of its grid whatever the reader's is."""
+
+    total: int
+    dtype: str
+    count: int = 0
+    features: list[NDArray[Any]] = field(default_factory=list)
+    invalid: dict[int, str] = field(default_factory=dict)
+    problem: BagError | None = None
+
+    def add(self, segment: Segment, features: list[NDArray[np.float32]]) -> None:
+        self.count += len(segment.indices)
+        self.invalid.update(segment.invalid)
+        if not self.features:
+            self.features = [np.zeros((self.total, f.shape[1]), self.dtype) for f in features]
+        valid = np.array([i not in segment.invalid for i in segment.indices.tolist()])
+        try:
+            for stored, new in zip(self.features, features, strict=True):
+                stored[segment.indices[valid]] = cast_features(new[valid], self.dtype)
+        except BagError as error:
+            self.problem = self.problem or error
+
+
 _DECIDING = {
     "batch_size",
     "dtype",
+    "compile",
+    "stain",
     "max_invalid_fraction",
     "min_focus",
     "max_pen",
     "max_white",
+    "max_black",
+    "max_fold",
     "augmentation",
 }
 
 
 def wanted_tiles(tiles: TileFile, options: Extraction) -> NDArray[np.bool_]:
-    """Which tiles pass the configured quality limits: [N] bool."""
+    """Which tiles pass the configured quality limits: [N] bool.
+
+    A tile whose quality is not known (NaN: its pixels could not be decoded) passes: it is tried,
+    and counted among the invalid ones.
+    """
     keep = np.ones(len(tiles), bool)
     if options.min_focus is not None:
-        keep &= tiles.focus >= options.min_focus
-    if options.max_pen is not None:
-        keep &= tiles.pen <= options.max_pen
-    if options.max_white is not None:
-        keep &= tiles.white <= options.max_white
+        keep &= ~(tiles.focus < options.min_focus)
+    for name in ("pen", "white", "black", "fold"):
+        limit = getattr(options, f"max_{name}")
+        if limit is not None:
+            keep &= ~(getattr(tiles, name) > limit)
     return keep
 
 
 def coords_attributes(row: SlideRow, tiles: TileFile) -> dict[str, Any]:
     """The attributes of `coords` under the names that CLAM's and TRIDENT's readers look for."""
-    overlap = round((tiles.overlap_px or 0) * (tiles.residual or 1.0))
+    # A level at half its size is not the file's: in pixels of the one that it is decoded from.
+    scale = 1 if tiles.stored_level == tiles.level else 2
+    overlap = round((tiles.overlap_px or 0) * (tiles.residual or 1.0) * scale)
     return {
-        "patch_size": tiles.read_px,
+        "patch_size": (tiles.read_px or 0) * scale,
         "patch_size_level0": round(tiles.tile_size_level0 or 0),
-        "patch_level": tiles.level,
+        "patch_level": tiles.stored_level,
         "overlap": overlap,
         "level0_mpp": tiles.mpp,
         "target_mpp": tiles.wanted_mpp,
@@ -188,10 +290,6 @@ def coords_attributes(row: SlideRow, tiles: TileFile) -> dict[str, Any]:
         "name": row.slide_id,
         "savetodir": Path(row.path).parent.name,
     }
-
-
-def _reader(tiles: TileFile) -> Any:
-    return tiles.reader
 
 
 def _seed(seed: int, slide_id: str, copy: int, index: int) -> int:

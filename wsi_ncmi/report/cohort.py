@@ -11,6 +11,13 @@ from wsi_ncmi.sheet import SlideRow, bucket_of
 
 UNLABELLED = "no label"
 OVERLAYS = 6
+READERS = (
+    "Slides read natively give the pixels that OpenSlide gives, decoded by the same library, with "
+    "one exception by design: where a tile's corner lies between two pixels of the level that is "
+    "read, native reads at the nearest whole pixel (at most half a pixel of that level away), and "
+    "OpenSlide interpolates, which blurs. Halved levels (native_half) are scaled inside of the "
+    "JPEG decoder and differ by some grey levels from averaging."
+)
 
 
 def read_buckets(folder: Path, rows: Sequence[SlideRow], buckets: int) -> pd.DataFrame:
@@ -54,7 +61,8 @@ def cohort_section(
     sheet = pd.DataFrame([row.as_dict() for row in rows])
     blocks: list[Block] = [_label_table(sheet, classes)]
     if len(tiles):
-        blocks += [_scale_table(sheet, tiles)]
+        blocks += [_scale_table(sheet, tiles), _reader_table(tiles), Text(READERS)]
+        blocks += _notes(tiles)
     elif len(index):
         blocks += [_bag_table(sheet, index)]
     pictures = _overlay_pictures(overlays, sheet)
@@ -112,6 +120,37 @@ def _scale_row(centre: object, part: pd.DataFrame) -> list[str]:
         f"{number(part['scale_error_percent'].abs().max(), 2)} %",
         _median(part["tiles"]),
     ]
+
+
+def _reader_table(tiles: pd.DataFrame) -> Table:
+    """By reader, and why it was not the native one."""
+    used = tiles[tiles["status"] == "ok"]
+    body = []
+    for (reader, reason), part in used.groupby(["reader", "reader_reason"]):
+        downsample = pd.to_numeric(part["level_downsample"])
+        residual = pd.to_numeric(part["residual"])
+        cells = [str(reader), str(reason), str(len(part)), _range(downsample, 2)]
+        body.append([*cells, _range(pd.to_numeric(part["read_px"]), 0), _range(residual, 4)])
+    return Table(
+        "How the slides were read: the downsample of the level, the pixels of a tile's side that "
+        "are read from it, and the resampling that is left for the encoder's input (wanted µm/px "
+        "over the level's).",
+        ["reader", "why not native", "slides", "downsample", "pixels read", "resampling"],
+        body,
+        text_columns=2,
+    )
+
+
+def _notes(tiles: pd.DataFrame) -> list[Block]:
+    """Slides that can be used and are worth a look."""
+    tiles = tiles[tiles["status"] != "unreadable"]
+    unread = pd.to_numeric(tiles["unreadable_fraction"]).fillna(0)
+    damaged = unread.map(lambda part: f"{part:.2%} of it cannot be decoded" if part else "")
+    notes = (damaged + "; " + tiles["note"]).str.strip("; ")
+    body = [[slide, note] for slide, note in zip(tiles["slide_id"], notes, strict=True) if note]
+    if not body:
+        return []
+    return [Table("Slides worth a look.", ["slide", "what was found"], body, text_columns=2)]
 
 
 def _bag_table(sheet: pd.DataFrame, index: pd.DataFrame) -> Table:

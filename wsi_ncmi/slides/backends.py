@@ -1,7 +1,7 @@
 """The slide libraries behind one narrow interface; `reader` turns their errors into SlideError."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +13,15 @@ from tiffslide import TiffSlide
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.sheet import is_remote
+from wsi_ncmi.slides.readplan import Failure, ReadPlan, Slot
+from wsi_ncmi.slides.tiff_index import check_frames
 
 UM_PER_UNIT = {"INCH": 25_400.0, "CENTIMETER": 10_000.0, "MILLIMETER": 1_000.0, "MICROMETER": 1.0}
 APERIO_JPEG2000_YCBCR = 33003
 
 
 class Backend(Protocol):
-    """What a reader must offer. `read` is called by several threads at once."""
+    """What a reader must offer. Chunks of its plans are read by several threads at once."""
 
     name: str
     level_dimensions: list[tuple[int, int]]
@@ -27,11 +29,71 @@ class Backend(Protocol):
     properties: Mapping[str, str]
     tag_mpp: tuple[float, float] | None
 
+    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
+        """How regions at coords `[N, 2]` (x, y at level 0) are read, in pixels of `level`."""
+        ...
+
+    def tile_px(self, level: int) -> int:
+        """About how many pixels of a level are stored together, along a side."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class RegionReader(Protocol):
+    """A library that reads one region at a time."""
+
     def read(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
         """uint8 `[height, width, 3]`; x, y at level 0; white outside the slide."""
         ...
 
-    def close(self) -> None: ...
+
+REGIONS_PER_CHUNK = 4
+UNKNOWN_PX = 256
+
+
+@dataclass(frozen=True)
+class RegionChunk:
+    """A few regions, read one after the other."""
+
+    reader: RegionReader
+    regions: NDArray[np.int64]
+    coords: NDArray[np.int64]
+    level: int
+    size: tuple[int, int]
+
+    def announce(self) -> None:
+        """Nothing is known of where the pixels lie in the file."""
+
+    def read(self, slot: Slot) -> list[Failure]:
+        failures = []
+        for region in self.regions.tolist():
+            x, y = self.coords[region].tolist()
+            try:
+                slot(region)[...] = self.reader.read(x, y, self.level, *self.size)
+            except Exception as error:  # whatever a library raises on damaged bytes
+                whole = slice(None), slice(None)
+                failures.append(Failure(region, *whole, error_text(error)))
+        return failures
+
+
+def plan_regions(
+    reader: RegionReader, coords: NDArray[np.int64], level: int, width: int, height: int
+) -> ReadPlan:
+    """Regions in the order of their coordinates, each read for itself."""
+    order = np.arange(len(coords))
+    parts = np.split(order, range(REGIONS_PER_CHUNK, len(coords), REGIONS_PER_CHUNK))
+    size = width, height
+    chunks = [RegionChunk(reader, part, coords, level, size) for part in parts if len(part)]
+    return ReadPlan(order, chunks, np.zeros(len(coords), bool))
+
+
+def error_text(error: Exception) -> str:
+    """One line on an error of a library: its class and its words."""
+    message = " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        return f"a package is missing: {message}"  # fsspec: "Install s3fs to access S3"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -77,15 +139,11 @@ def _tag_mpp(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return (unit / x, unit / y) if x > 0 and y > 0 else None
 
 
-def _local_tiff_facts(path: str, dimensions: tuple[int, int]) -> TiffFacts | None:
-    """Facts of the page that is level 0, or None if the file is no TIFF or has no such page."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            pages = (page.keyframe for page in tiff.pages)
-            found = (p for p in pages if p is not None and _size(p) == dimensions)
-            return next((page_facts(page) for page in found), None)
-    except tifffile.TiffFileError:
-        return None
+def _facts_of_size(
+    pages: Sequence[tifffile.TiffPage], dimensions: tuple[int, int]
+) -> TiffFacts | None:
+    """Facts of the page that is level 0, or None if there is no such page."""
+    return next((page_facts(page) for page in pages if _size(page) == dimensions), None)
 
 
 def _size(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -93,11 +151,15 @@ def _size(page: tifffile.TiffPage) -> tuple[int, int]:
 
 
 class OpenSlideBackend:
-    """OpenSlide. After one failed read its handle fails for ever: it is replaced by a new one."""
+    """OpenSlide. After one failed read its handle fails for ever: it is replaced by a new one.
+
+    Args:
+        pages: of the TIFF, if it is one: see `tiff_index.tiff_pages`.
+    """
 
     name = "openslide"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, pages: Sequence[tifffile.TiffPage] = ()) -> None:
         if is_remote(path):
             raise SlideError("OpenSlide reads no remote addresses: use reader 'tiffslide'")
         self._path = path
@@ -105,7 +167,7 @@ class OpenSlideBackend:
         self.level_dimensions = list(self._handle.level_dimensions)
         self.level_downsamples = list(self._handle.level_downsamples)
         self.properties: Mapping[str, str] = dict(self._handle.properties)
-        facts = _local_tiff_facts(path, self.level_dimensions[0])
+        facts = _facts_of_size(pages, self.level_dimensions[0])
         # OpenSlide shows a grey TIFF as RGB; only the file itself tells.
         if facts is not None:
             facts.refuse_unless_rgb()
@@ -124,6 +186,12 @@ class OpenSlideBackend:
                 self._handle = openslide.OpenSlide(self._path)
             return rgb
 
+    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
+        return plan_regions(self, coords, level, width, height)
+
+    def tile_px(self, level: int) -> int:
+        return int(self.properties.get(f"openslide.level[{level}].tile-width", 0)) or UNKNOWN_PX
+
     def close(self) -> None:
         self._handle.close()
 
@@ -133,7 +201,9 @@ class TiffSlideBackend:
 
     name = "tiffslide"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, pages: Sequence[tifffile.TiffPage] = ()) -> None:
+        if pages:
+            check_frames(path, pages)
         self._slide = TiffSlide(path)
         properties = self._slide.properties
         series = self._slide.ts_tifffile.series[properties.get("tiffslide.series-index") or 0]
@@ -161,6 +231,12 @@ class TiffSlideBackend:
             inside = self._slide.read_region(location, level, (x1 - x0, y1 - y0), as_array=True)
             out[y0 - top : y1 - top, x0 - left : x1 - left] = on_white(np.asarray(inside))
         return out
+
+    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
+        return plan_regions(self, coords, level, width, height)
+
+    def tile_px(self, level: int) -> int:
+        return int(self.properties.get(f"tiffslide.level[{level}].tile-width", 0)) or UNKNOWN_PX
 
     def close(self) -> None:
         self._slide.close()

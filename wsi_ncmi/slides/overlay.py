@@ -14,6 +14,7 @@ LONGEST_PX = 1000
 CONTOUR = (0, 140, 60)
 TILE = (30, 90, 220)
 PEN = (255, 140, 0)
+UNREADABLE = (200, 30, 30)
 
 
 def picture_of(
@@ -26,8 +27,8 @@ def picture_of(
     """
     wanted = max(slide.dimensions) * slide.mpp / LONGEST_PX
     if wanted < thumbnail_mpp:
-        picture, mpp = slide.thumbnail(wanted)
-        return picture, mpp / slide.mpp
+        finer = slide.thumbnail(wanted)
+        return finer.pixels, finer.mpp / slide.mpp
     factor = LONGEST_PX / max(thumbnail.shape[:2])
     size = [max(1, round(side * factor)) for side in thumbnail.shape[1::-1]]
     picture = np.asarray(cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -41,15 +42,18 @@ def draw_overlay(
     coords: NDArray[np.int32],
     size_level0: float,
     downsample: float,
+    readable: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Tissue contour (green), tiles (blue) and pen (orange) on a picture.
+    """Tissue contour (green), tiles (blue), pen (orange), unreadable parts (red) on a picture.
 
     Args:
-        picture: uint8 `[h, w, 3]`; mask, pen: bool, of any resolution.
+        picture: uint8 `[h, w, 3]`; mask, pen, readable: bool, of any resolution.
         coords: int32 `[N, 2]` at level 0; downsample: level-0 pixels per pixel of the picture.
     """
     canvas = picture.copy()
     canvas[_fit(pen, picture)] = PEN
+    if readable is not None:
+        canvas[_fit(~readable, picture)] = UNREADABLE
     for x, y in coords:
         first = (round(x / downsample), round(y / downsample))
         last = (round((x + size_level0) / downsample), round((y + size_level0) / downsample))

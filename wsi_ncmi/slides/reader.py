@@ -1,47 +1,78 @@
 """Slides by path: dimensions, levels, µm/px and pixels, whatever library can read them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, NamedTuple, Self, cast
 
 import fsspec
 import numpy as np
 from numpy.typing import NDArray
+from tifffile import TiffPage
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.provenance import digest, fingerprint
 from wsi_ncmi.sheet import is_remote
-from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend
+from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
+from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.grid import coarsest_level_for
+from wsi_ncmi.slides.native_tiff import NativeBackend
+from wsi_ncmi.slides.readplan import Failure, ReadPlan
 from wsi_ncmi.slides.resample import resize_in_bands
 from wsi_ncmi.slides.spacing import choose_spacing
+from wsi_ncmi.slides.tiff_index import tiff_pages
 
-ReaderName = Literal["auto", "openslide", "tiffslide"]
-BACKENDS: dict[str, Callable[[str], Backend]] = {
-    "openslide": OpenSlideBackend,
-    "tiffslide": TiffSlideBackend,
-}
+ReaderName = Literal["auto", "auto_half", "native", "native_half", "openslide", "tiffslide"]
 REMOTE_EDGE = 65_536
 
 
+class Thumbnail(NamedTuple):
+    """A whole slide in few pixels.
+
+    Attributes:
+        pixels: uint8 `[h, w, 3]`.
+        mpp: its actual µm/px.
+        readable: bool `[h, w]`: False where some pixel could not be decoded (and is white).
+    """
+
+    pixels: NDArray[np.uint8]
+    mpp: float
+    readable: NDArray[np.bool_]
+
+
+class CompressedSizes(NamedTuple):
+    """How many bytes the native tiles of a level take.
+
+    Attributes:
+        sizes: int64 `[rows, columns]`, 0: absent, which is background.
+        tile: (width, height) of a native tile in pixels of the level.
+    """
+
+    sizes: NDArray[np.int64]
+    tile: tuple[int, int]
+
+
 class Slide:
-    """An open slide; a context manager. `read_region` and `thumbnail` are safe for threads.
+    """An open slide; a context manager. Reading is safe for threads.
 
     Attributes:
         path: as it was given.
-        reader: "openslide" or "tiffslide".
+        reader: "native", "native_half", "openslide" or "tiffslide".
+        reader_reason: why it is not read natively; empty if it is.
         mpp: µm per level-0 pixel; `mpp_source` says where it comes from.
         level_dimensions: (width, height) per level, level 0 first; level_downsamples: per level.
     """
 
-    def __init__(self, path: str, backend: Backend, sheet_mpp: float | None) -> None:
+    def __init__(
+        self, path: str, backend: Backend, sheet_mpp: float | None, reader_reason: str = ""
+    ) -> None:
         spacing = choose_spacing(path, backend.properties, backend.tag_mpp, sheet_mpp)
         self.path = path
         self.reader = backend.name
+        self.reader_reason = reader_reason
         self.mpp: float = spacing.mpp
         self.mpp_source = spacing.source
         self.level_dimensions = backend.level_dimensions
@@ -89,45 +120,134 @@ class Slide:
         Raises:
             SlideError: the pixels cannot be decoded. Other regions can still be read.
         """
-        if not 0 <= level < self.level_count or width < 1 or height < 1:
-            raise ValueError(f"{self.path}: no region of {width} x {height} at level {level}")
-        try:
-            return self._backend.read(x, y, level, width, height)
-        except Exception as error:
+        pixels, failures = self._read(x, y, level, width, height)
+        if failures:
             raise SlideError(
                 f"{self.path}: {self.reader} cannot read {width} x {height} pixels at ({x}, {y}), "
-                f"level {level}: {_text(error)}"
-            ) from error
+                f"level {level}: {failures[0].reason}"
+            )
+        return pixels
 
-    def thumbnail(self, mpp: float) -> tuple[NDArray[np.uint8], float]:
+    def read_readable(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """As `read_region`, but what cannot be decoded is white and named.
+
+        Returns:
+            uint8 `[height, width, 3]`, and bool `[height, width]`: False where it is not known.
+        """
+        pixels, failures = self._read(x, y, level, width, height)
+        readable = np.ones((height, width), bool)
+        whole = any(failure.rows == slice(None) for failure in failures)
+        cut = self._cut(x, y, level, width, height) if whole else None
+        if cut is not None:
+            self._read_parts(x, y, level, cut, pixels, readable)
+            return pixels, readable
+        for failure in failures:
+            readable[failure.rows, failure.columns] = False
+        pixels[~readable] = 255
+        return pixels, readable
+
+    def _cut(self, x: int, y: int, level: int, width: int, height: int) -> tuple[int, bool] | None:
+        """Where a region that cannot be read is cut in two, and whether across: between stored
+        tiles, near the middle of its longer side; None: it lies inside of one."""
+        tile, downsample = self._backend.tile_px(level), self.level_downsamples[level]
+        sides = sorted(((width, x, True), (height, y, False)), reverse=True)
+        for length, start, across in sides:
+            first = round(start / downsample)
+            middle = round((first + length / 2) / tile) * tile - first
+            if 0 < middle < length:
+                return middle, across
+        return None
+
+    def _read_parts(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        cut: tuple[int, bool],
+        pixels: NDArray[np.uint8],
+        readable: NDArray[np.bool_],
+    ) -> None:
+        height, width = readable.shape
+        middle, across = cut
+        for start, stop in ((0, middle), (middle, width if across else height)):
+            part = (slice(None), slice(start, stop)) if across else (slice(start, stop),)
+            shift = round(start * self.level_downsamples[level])
+            corner = (x + shift, y) if across else (x, y + shift)
+            size = (stop - start, height) if across else (width, stop - start)
+            pixels[part], readable[part] = self.read_readable(*corner, level, *size)
+
+    def _read(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], list[Failure]]:
+        plan = self.plan(np.array([[x, y]]), level, width, height)
+        pixels = np.full((height, width, 3), 255, np.uint8)
+        failures: list[Failure] = []
+        for chunk in plan.chunks:
+            failures += chunk.read(lambda region: pixels)
+        return pixels, failures
+
+    def plan(self, coords: NDArray[np.integer], level: int, width: int, height: int) -> ReadPlan:
+        """How regions are read; `stream.read_tiles` reads them.
+
+        Args:
+            coords: `[N, 2]`, (x, y) of upper left corners at level 0.
+            width, height: of each, in pixels of `level`.
+        """
+        if not 0 <= level < self.level_count or width < 1 or height < 1:
+            raise ValueError(f"{self.path}: no region of {width} x {height} at level {level}")
+        return self._backend.plan(np.asarray(coords, np.int64), level, width, height)
+
+    def stored_level(self, level: int) -> int:
+        """The level of the file that `level` is decoded from: another one only for halves."""
+        halves = self.reader == "native_half"
+        return level % (self.level_count // 2) if halves else level
+
+    def compressed_sizes(self, level: int) -> CompressedSizes | None:
+        """Bytes of the native tiles of a level; None where the reader does not know them."""
+        if not isinstance(self._backend, NativeBackend):
+            return None
+        found = self._backend.levels[level]
+        layout = found.layout
+        sizes = found.sizes.reshape(layout.rows, layout.columns)
+        return CompressedSizes(sizes, (layout.tile_width, layout.tile_height))
+
+    def thumbnail(self, mpp: float) -> Thumbnail:
         """The whole slide at about `mpp` µm/px, by area means of the best level.
 
         A slide is never enlarged: one that is coarser comes as it is. Read in bands, so that a
         slide without a pyramid needs no more memory than another.
-
-        Returns:
-            uint8 `[h, w, 3]`, and its actual µm/px (`mpp` to within the rounding of h and w).
         """
         level = coarsest_level_for(self.level_downsamples, self.mpp, mpp)
-        source = self.level_dimensions[level]
-        factor = min(1.0, self.mpp * self.level_downsamples[level] / mpp)
+        downsample, source = self.level_downsamples[level], self.level_dimensions[level]
+        factor = min(1.0, self.mpp * downsample / mpp)
         target = (max(1, round(source[0] * factor)), max(1, round(source[1] * factor)))
+        readable = np.ones(target[::-1], bool)
 
         def read_rows(first: int, count: int) -> NDArray[np.uint8]:
-            y = round(first * self.level_downsamples[level])
-            return self.read_region(0, y, level, source[0], count)
+            y = round(first * downsample)
+            pixels, known = self.read_readable(0, y, level, source[0], count)
+            if not known.all():
+                rows, columns = np.nonzero(~known)
+                rows = (rows + first) * target[1] // source[1]
+                readable[rows, columns * target[0] // source[0]] = False
+            return pixels
 
         (width, height), (out_width, out_height) = self.dimensions, target
         actual = self.mpp * (width / out_width + height / out_height) / 2
-        return resize_in_bands(read_rows, source, target), actual
+        return Thumbnail(resize_in_bands(read_rows, source, target), actual, readable)
 
 
 def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None = None) -> Slide:
-    """Open a slide: OpenSlide first, tiffslide where OpenSlide cannot (`auto`).
+    """Open a slide: `auto` reads it natively where that can be done (see `native_tiff`), by
+    OpenSlide where not, by tiffslide where OpenSlide cannot.
 
     Args:
         path: a file, or an address that fsspec knows (s3://, https://, gs://; its options come
             from fsspec's own configuration, for example FSSPEC_S3_ANON=true).
+        reader: "native_half" is "native" with each level a second time at half its size, decoded in
+            the DCT domain; "auto_half" prefers it and is "auto" where it cannot be.
         mpp: µm/px by the sheet; overrides what the file says.
 
     Raises:
@@ -136,28 +256,68 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
     name = str(path)
     if not is_remote(name) and not Path(name).is_file():
         raise SlideError(f"{name}: no such file")
-    backend = _open_backend(name, reader)
+    backend, reason = _open_backend(name, reader)
     try:
-        return Slide(name, backend, mpp)
+        return Slide(name, backend, mpp, reason)
     except SlideError:
         backend.close()
         raise
 
 
-def _open_backend(path: str, reader: str) -> Backend:
-    if reader == "auto":
+def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
+    """The backend, and why it is not the native one."""
+    if reader.startswith("auto"):
         candidates = ["tiffslide"] if is_remote(path) else ["openslide", "tiffslide"]
     else:
-        candidates = [reader]
+        candidates = ["openslide" if reader.startswith("native") else reader]
     reasons = []
+    try:
+        pages = [] if is_remote(path) else tiff_pages(path)
+    except SlideError as error:
+        raise SlideError(f"{path}: {error}") from error
+    except OSError as error:
+        raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
     for candidate in candidates:
         try:
-            return BACKENDS[candidate](path)
+            backend = OPEN[candidate](path, pages)
         except SlideError as error:
             raise SlideError(f"{path}: {error}") from error
         except Exception as error:  # whatever a library raises on a damaged file
-            reasons.append(f"{candidate}: {_text(error)}")
+            reasons.append(f"{candidate}: {error_text(error)}")
+            continue
+        return _native(path, backend, pages, reader)
     raise SlideError(f"{path}: no reader opens it ({'; '.join(reasons)})")
+
+
+OPEN: dict[str, type[OpenSlideBackend] | type[TiffSlideBackend]] = {
+    "openslide": OpenSlideBackend,
+    "tiffslide": TiffSlideBackend,
+}
+
+
+def _native(
+    path: str, backend: Backend, pages: Sequence[TiffPage], reader: str
+) -> tuple[Backend, str]:
+    """The native reader in place of OpenSlide, where it is wanted and can be."""
+    if reader in OPEN:
+        return backend, f"{reader} was asked for"
+    if is_remote(path):
+        return backend, "a remote slide"
+    if backend.name != "openslide":
+        return backend, "OpenSlide does not open it"
+    reasons = []
+    for half in {"auto_half": (True, False), "native_half": (True,)}.get(reader, (False,)):
+        try:
+            native = NativeBackend(path, backend, pages, half)
+        except NotNativeError as error:
+            reasons.append(str(error))
+            continue
+        backend.close()
+        return native, ""
+    if reader.startswith("auto"):
+        return backend, reasons[-1]
+    backend.close()
+    raise SlideError(f"{path}: cannot be read by reader {reader!r}: {reasons[-1]}")
 
 
 def slide_fingerprint(path: str) -> str:
@@ -169,6 +329,8 @@ def slide_fingerprint(path: str) -> str:
     """
     try:
         if not is_remote(path):
+            if not Path(path).is_file():  # a pipe would be waited for
+                raise FileNotFoundError
             return fingerprint(Path(path))
         with _open_remote(path) as file:
             size = file.seek(0, 2)
@@ -180,7 +342,7 @@ def slide_fingerprint(path: str) -> str:
     except FileNotFoundError as error:
         raise SlideError(f"{path}: no such file") from error
     except Exception as error:
-        raise SlideError(f"{path}: cannot be read: {_text(error)}") from error
+        raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
 
 
 def slide_sha256(path: str) -> str:
@@ -191,10 +353,3 @@ def slide_sha256(path: str) -> str:
 
 def _open_remote(path: str) -> BufferedReader:
     return cast(BufferedReader, fsspec.open(path, "rb").open())
-
-
-def _text(error: Exception) -> str:
-    message = " ".join(str(error).split())
-    if isinstance(error, ImportError):
-        return f"a package is missing: {message}"  # fsspec: "Install s3fs to access S3"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.provenance import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 DTYPES = {
     "coords": np.int32,
     "tissue_fraction": np.float16,
     "focus": np.float32,
     "pen": np.float16,
     "white": np.float16,
+    "black": np.float16,
+    "fold": np.float16,
 }
 
 Status = Literal["ok", "no_tissue", "unreadable"]
@@ -38,19 +40,28 @@ class TileFile:
     Attributes:
         status: "ok", "no_tissue" or "unreadable"; `reason` says why in the latter two.
         digest: of everything that decides the content; `fingerprint`: of the slide's bytes.
+        note: what is worth a look although the slide can be used; empty: nothing.
         path: where the slide lay when it was tiled.
+        reader: that read it; reader_reason: why not the native one.
         mpp: µm per level-0 pixel; mpp_source: where that comes from.
         width, height: of level 0 in pixels.
         wanted_mpp, tile_px, tile_um, overlap_px: the tile as it was asked for.
         level, level_downsample, read_px: read `read_px`² pixels of `level` at a coordinate.
+        stored_level: of the file, from which the reader decodes `level`.
         residual: wanted µm/px over that of `level`: the resampling that remains.
         tile_size_level0, stride_level0: of tile and grid, in level-0 pixels, not rounded.
         scale_error_percent: how much larger than asked for the side of the tile is.
         quality_mpp: µm/px at which the quality was measured.
         thumbnail_downsample: level-0 pixels per pixel of the stored thumbnail and overlay.
+        mask_source: the method that made the tissue mask, or "geojson"; mask_mpp: µm/px of the
+            thumbnail that it was made on.
+        unreadable_fraction: of the overview that could not be decoded.
+        mask_bytes_agreement, mask_only, bytes_only: see `crosscheck.Agreement`.
+        stain_vectors, stain_maxima: float64 `[2, 3]` and `[2]`, see `stain.StainVectors`.
+        lab_mean, lab_std: float64 `[3]`, see `stain.ColourStatistics`.
         coords: int32 `[N, 2]`, (x, y) of the upper left corners at level 0, row by row.
         tissue_fraction: float16 `[N]`.
-        focus, pen, white: float32, float16, float16 `[N]`, see `quality.Quality`.
+        focus: float32; pen, white, black, fold: float16 `[N]`, see `quality.Quality`.
     """
 
     slide_id: str
@@ -58,8 +69,10 @@ class TileFile:
     reason: str = ""
     digest: str = ""
     path: str = ""
+    note: str = ""
     fingerprint: str = ""
     reader: str = ""
+    reader_reason: str = ""
     mpp: float | None = None
     mpp_source: str = ""
     width: int | None = None
@@ -70,6 +83,7 @@ class TileFile:
     overlap_px: int | None = None
     level: int | None = None
     level_downsample: float | None = None
+    stored_level: int | None = None
     read_px: int | None = None
     residual: float | None = None
     tile_size_level0: float | None = None
@@ -77,11 +91,23 @@ class TileFile:
     scale_error_percent: float | None = None
     quality_mpp: float | None = None
     thumbnail_downsample: float | None = None
+    mask_source: str = ""
+    mask_mpp: float | None = None
+    unreadable_fraction: float | None = None
+    mask_bytes_agreement: float | None = None
+    mask_only: float | None = None
+    bytes_only: float | None = None
+    stain_vectors: NDArray[np.float64] | None = None
+    stain_maxima: NDArray[np.float64] | None = None
+    lab_mean: NDArray[np.float64] | None = None
+    lab_std: NDArray[np.float64] | None = None
     coords: NDArray[np.int32] = field(default_factory=EMPTY["coords"])
     tissue_fraction: NDArray[np.float16] = field(default_factory=EMPTY["tissue_fraction"])
     focus: NDArray[np.float32] = field(default_factory=EMPTY["focus"])
     pen: NDArray[np.float16] = field(default_factory=EMPTY["pen"])
     white: NDArray[np.float16] = field(default_factory=EMPTY["white"])
+    black: NDArray[np.float16] = field(default_factory=EMPTY["black"])
+    fold: NDArray[np.float16] = field(default_factory=EMPTY["fold"])
 
     def __len__(self) -> int:
         return len(self.coords)

@@ -1,27 +1,35 @@
 """Stage `tiles`: tissue, grid and quality of slides; a file per slide, a manifest per bucket."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from wsi_ncmi.config import Tiling
-from wsi_ncmi.errors import SlideError
-from wsi_ncmi.provenance import STAGE_VERSIONS, digest, write_text
+from wsi_ncmi.claims import Claims
+from wsi_ncmi.config import Tiling, Tissue
+from wsi_ncmi.errors import PartError, SlideError
+from wsi_ncmi.provenance import STAGE_VERSIONS, cpu_budget, digest, write_text
 from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import tilefile
-from wsi_ncmi.slides.grid import ScalePlan, plan_scale, tile_grid
-from wsi_ncmi.slides.measure import measure_quality
-from wsi_ncmi.slides.overlay import draw_overlay, picture_of, write_jpeg
-from wsi_ncmi.slides.reader import Slide, open_slide, slide_fingerprint, slide_sha256
+from wsi_ncmi.slides.overlay import write_jpeg
+from wsi_ncmi.slides.reader import ReaderName, open_slide, slide_fingerprint, slide_sha256
+from wsi_ncmi.slides.survey import Survey, deciding, survey
 from wsi_ncmi.slides.tilefile import TileFile
-from wsi_ncmi.slides.tissue import pen_mask, tissue_mask
+from wsi_ncmi.stages.workers import Worker, WorkerDiedError
 
 log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""How often a slide that another process works on is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,14 @@ class TileOutcome:
     mpp: float | None
     mpp_source: str
     reader: str
+    reader_reason: str
     level: int | None
+    level_downsample: float | None
     read_px: int | None
+    residual: float | None
     scale_error_percent: float | None
+    unreadable_fraction: float | None
+    note: str
     width: int | None
     height: int | None
     fingerprint: str
@@ -55,14 +68,16 @@ class TilePaths(NamedTuple):
     tiles: Path
     overlay: Path
     thumbnail: Path
+    mask: Path
 
 
 def tile_paths(out_dir: Path, slide_id: str) -> TilePaths:
-    """The tile file of a slide, its overlay and its thumbnail."""
+    """The tile file of a slide, its overlay, its thumbnail and its tissue outlines."""
     return TilePaths(
         out_dir / f"{slide_id}.h5",
         out_dir / "overlays" / f"{slide_id}.jpg",
         out_dir / "thumbnails" / f"{slide_id}.jpg",
+        out_dir / "masks" / f"{slide_id}.geojson",
     )
 
 
@@ -72,16 +87,92 @@ def run(
     """Tile a bucket of slides and write its manifest, which stays as it is if nothing changed.
 
     Args:
-        out_dir: `<slide_id>.h5`, `overlays/` and `thumbnails/` are written below it.
+        out_dir: `<slide_id>.h5`, `overlays/`, `thumbnails/`, `masks/` are written below it.
         manifest: TSV, a row per slide, sorted by slide_id.
-        threads: slides that are worked on at the same time.
+        threads: slides that are worked on at the same time, at most as many as cores are granted.
     """
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        outcomes = list(pool.map(lambda row: tile_slide(row, tiling, out_dir), rows))
-    lines = ["\t".join(item.name for item in fields(TileOutcome))]
-    for outcome in sorted(outcomes, key=lambda item: item.slide_id):
-        lines.append("\t".join(_cell(value) for value in astuple(outcome)))
-    write_text(manifest, "\n".join(lines) + "\n")
+    threads = max(1, min(threads, cpu_budget()))
+    outcomes = {row.slide_id: _known(row, tiling, out_dir) for row in rows}
+    todo = deque(row for row in rows if outcomes[row.slide_id] is None)
+    with Claims(out_dir) as claims:
+        with ThreadPoolExecutor(threads) as pool:
+            workers = [
+                pool.submit(_tile_all, todo, outcomes, tiling, out_dir, claims)
+                for _ in range(min(threads, len(todo)))
+            ]
+        for worker in workers:
+            worker.result()
+        claims.take(manifest.name, wait=True)  # another process may be done with the same bucket
+        lines = ["\t".join(item.name for item in fields(TileOutcome))]
+        for _, outcome in sorted(outcomes.items()):
+            assert outcome is not None
+            lines.append("\t".join(_cell(value) for value in astuple(outcome)))
+        write_text(manifest, "\n".join(lines) + "\n")
+
+
+def _tile_all(
+    todo: deque[SlideRow],
+    outcomes: dict[str, TileOutcome | None],
+    tiling: Tiling,
+    out_dir: Path,
+    claims: Claims,
+) -> None:
+    """Tile what is to do, in a process that may crash: a slide that kills it is unreadable."""
+    with Worker[SlideRow, TileOutcome | None](_tiler, tiling, out_dir) as worker:
+        while todo:
+            try:
+                row = todo.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                outcome = worker(row)
+            except WorkerDiedError as error:
+                outcome = _blamed(row, tiling, out_dir, claims, str(error))
+            except Exception:
+                todo.clear()  # the disk is full, or we are at fault: no use in going on
+                raise
+            if outcome is None:
+                todo.append(row)
+                time.sleep(POLL_SECONDS)
+                continue
+            outcomes[row.slide_id] = outcome
+            log.info(
+                "slide %s: %s, %d tiles %s",
+                row.slide_id,
+                outcome.status,
+                outcome.tiles,
+                outcome.reason,
+            )
+
+
+def _blamed(
+    row: SlideRow, tiling: Tiling, out_dir: Path, claims: Claims, reason: str
+) -> TileOutcome:
+    """Of a slide that killed its process, unless another process has tiled it since."""
+    claims.take(row.slide_id, wait=True)
+    try:
+        known = _known(row, tiling, out_dir)
+        found = Survey(_unreadable(row, reason))
+        return known or _record(row, _identity(row, tiling), out_dir, found)
+    finally:
+        claims.release(row.slide_id)
+
+
+@contextmanager
+def _tiler(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], TileOutcome | None]]:
+    """Tiles a slide once its claim is ours; None while another process holds it."""
+    cv2.setNumThreads(1)  # several of these processes share the cores
+    with Claims(out_dir) as claims:
+
+        def work(row: SlideRow) -> TileOutcome | None:
+            if not claims.take(row.slide_id):
+                return None
+            try:
+                return tile_slide(row, tiling, out_dir)
+            finally:
+                claims.release(row.slide_id)
+
+        yield work
 
 
 def _cell(value: str | float | None) -> str:
@@ -96,23 +187,42 @@ def tile_slide(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome:
     Whatever is wrong with the slide becomes its status: nothing is raised for a bad slide. Errors
     of writing (a full disk) are raised: they are not the slide's.
     """
-    paths = tile_paths(out_dir, row.slide_id)
-    fingerprint = key = ""
+    known = _known(row, tiling, out_dir)
+    if known is not None:
+        return known
+    identity = _identity(row, tiling)  # before it is read: a slide replaced meanwhile is not this
     try:
-        fingerprint = slide_fingerprint(row.path)
-        key = tiles_digest(row, tiling, fingerprint)
-        known = _finished(paths, key)
-        if known is not None:
-            return TileOutcome.of(known)
         found = _tile(row, tiling)
     except SlideError as error:
-        found = _Found(_unreadable(row, str(error)))
+        found = Survey(_unreadable(row, str(error)))
+    except PartError:
+        raise  # the weights of the mask: no slide is at fault
     except Exception as error:
         log.exception("slide %s", row.slide_id)
-        found = _Found(_unreadable(row, f"{type(error).__name__}: {error}"))
+        found = Survey(_unreadable(row, f"{row.path}: {type(error).__name__}: {error}"))
+    return _record(row, identity, out_dir, found)
+
+
+def _known(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome | None:
+    """What a finished file of the same digest says; None where there is none."""
+    _, key = _identity(row, tiling)
+    known = _finished(tile_paths(out_dir, row.slide_id), key) if key else None
+    return TileOutcome.of(known) if known is not None else None
+
+
+def _identity(row: SlideRow, tiling: Tiling) -> tuple[str, str]:
+    """Fingerprint and digest; empty where the slide, or its mask, cannot be read."""
+    try:
+        fingerprint = slide_fingerprint(row.path)
+        return fingerprint, tiles_digest(row, tiling, fingerprint)
+    except SlideError:
+        return "", ""
+
+
+def _record(row: SlideRow, identity: tuple[str, str], out_dir: Path, found: Survey) -> TileOutcome:
+    fingerprint, key = identity
     tiles = replace(found.tiles, fingerprint=fingerprint, digest=key)
-    _store(tiles, found, paths)
-    log.info("slide %s: %s, %d tiles %s", row.slide_id, tiles.status, len(tiles), tiles.reason)
+    _store(tiles, found, tile_paths(out_dir, row.slide_id))
     return TileOutcome.of(tiles)
 
 
@@ -122,21 +232,11 @@ def tiles_digest(row: SlideRow, tiling: Tiling, fingerprint: str) -> str:
         {
             "stage": STAGE_VERSIONS["tiles"],
             "format": tilefile.FORMAT,
-            "tiling": tiling.model_dump(mode="json"),
             "slide": fingerprint,
-            "mpp": row.mpp,
             "sha256": row.sha256,
+            **deciding(row, tiling),
         }
     )
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Tiles of a slide, and its pictures if it could be read."""
-
-    tiles: TileFile
-    thumbnail: np.ndarray | None = None
-    overlay: np.ndarray | None = None
 
 
 def _finished(paths: TilePaths, key: str) -> TileFile | None:
@@ -158,76 +258,18 @@ def _unreadable(row: SlideRow, reason: str) -> TileFile:
     return TileFile(row.slide_id, "unreadable", " ".join(reason.split()), path=row.path)
 
 
-def _tile(row: SlideRow, tiling: Tiling) -> _Found:
+def _tile(row: SlideRow, tiling: Tiling) -> Survey:
     _verify_sha256(row)
-    with open_slide(row.path, mpp=row.mpp) as slide:
-        plan = plan_scale(
-            slide.level_downsamples,
-            slide.level_dimensions,
-            slide.mpp,
-            tiling.mpp,
-            tiling.side_px,
-            tiling.upsample,
-        )
-        return _survey(slide, tiling, plan, _facts(row, slide, tiling, plan))
+    reader: ReaderName = "auto_half" if tiling.half_decoding else "auto"
+    with open_slide(row.path, reader, row.mpp) as slide:
+        return survey(slide, row, tiling, learned_mask)
 
 
-def _facts(row: SlideRow, slide: Slide, tiling: Tiling, plan: ScalePlan) -> TileFile:
-    """All that is known of the tiles before a pixel is read."""
-    return TileFile(
-        slide_id=row.slide_id,
-        status="ok",
-        path=row.path,
-        reader=slide.reader,
-        mpp=slide.mpp,
-        mpp_source=slide.mpp_source,
-        width=slide.dimensions[0],
-        height=slide.dimensions[1],
-        wanted_mpp=tiling.mpp,
-        tile_px=tiling.side_px,
-        tile_um=tiling.side_px * tiling.mpp,
-        overlap_px=tiling.overlap_px,
-        level=plan.level,
-        level_downsample=plan.level_downsample,
-        read_px=plan.read_px,
-        residual=plan.residual,
-        tile_size_level0=plan.size_level0,
-        scale_error_percent=plan.error_percent,
-        quality_mpp=max(tiling.quality_mpp, tiling.mpp, slide.mpp),
-    )
+def learned_mask(rgb: NDArray[np.uint8], mpp: float, options: Tissue) -> NDArray[np.bool_]:
+    """The mask of a network; torch is imported only where one is asked for."""
+    from wsi_ncmi.extraction import learned_mask as network
 
-
-def _survey(slide: Slide, tiling: Tiling, plan: ScalePlan, facts: TileFile) -> _Found:
-    """Tissue, grid, quality and pictures."""
-    thumbnail, thumbnail_mpp = slide.thumbnail(tiling.tissue.thumbnail_mpp)
-    mask = tissue_mask(thumbnail, thumbnail_mpp, tiling.tissue)
-    downsample, size = thumbnail_mpp / slide.mpp, plan.size_level0
-    stride = (tiling.side_px - tiling.overlap_px) * tiling.mpp / slide.mpp
-    coords, fraction = tile_grid(
-        slide.dimensions, stride, size, mask, downsample, tiling.min_tissue
-    )
-    quality = measure_quality(slide, coords, size, max(tiling.quality_mpp, tiling.mpp))
-    picture, picture_downsample = picture_of(slide, thumbnail, thumbnail_mpp)
-    overlay = draw_overlay(picture, mask, pen_mask(thumbnail), coords, size, picture_downsample)
-    tiles = replace(
-        facts,
-        stride_level0=stride,
-        thumbnail_downsample=picture_downsample,
-        coords=coords,
-        tissue_fraction=fraction,
-        focus=quality.focus,
-        pen=quality.pen.astype(np.float16),
-        white=quality.white.astype(np.float16),
-    )
-    return _Found(tiles if len(coords) else _no_tissue(tiles, mask, tiling), picture, overlay)
-
-
-def _no_tissue(tiles: TileFile, mask: np.ndarray, tiling: Tiling) -> TileFile:
-    reason = (
-        f"no tile of {tiles.tile_um:g} µm holds {tiling.min_tissue:.0%} tissue "
-        f"({mask.mean():.1%} of the slide is tissue)"
-    )
-    return replace(tiles, status="no_tissue", reason=reason)
+    return network.learned_mask(rgb, mpp, options)
 
 
 def _verify_sha256(row: SlideRow) -> None:
@@ -241,11 +283,15 @@ def _verify_sha256(row: SlideRow) -> None:
         )
 
 
-def _store(tiles: TileFile, found: _Found, paths: TilePaths) -> None:
+def _store(tiles: TileFile, found: Survey, paths: TilePaths) -> None:
     """Pictures first: the tile file says that all is done."""
     for path, picture in ((paths.overlay, found.overlay), (paths.thumbnail, found.thumbnail)):
         if picture is None:
             path.unlink(missing_ok=True)
         else:
             write_jpeg(path, picture)
+    if found.outlines is None:
+        paths.mask.unlink(missing_ok=True)
+    else:
+        write_text(paths.mask, found.outlines)
     tilefile.write(paths.tiles, tiles)

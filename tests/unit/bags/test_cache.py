@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags import cache as cache_module
-from wsi_ncmi.bags.cache import BagCache, bags_digest, iter_blocks, read_index, write_cache
+from wsi_ncmi.bags.cache import BagCache, bags_digest, read_index, write_cache
 from wsi_ncmi.errors import BagError
 
 Arrays = dict[str, NDArray[Any]]
@@ -206,15 +206,6 @@ def test_names_and_reasons_that_look_like_something_else(tmp_path: Path) -> None
         assert np.array_equal(cache.read([slide_id]), expected)
     assert cache.reason("x") == 'quoted "reason", with\nlines'
     assert cache.index.at["NA", "digest"] == "00123"
-
-
-def test_blocks_are_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "HASHED_BLOCK", 16)
-    array = np.arange(30, dtype=np.float32).reshape(5, 6)[:, ::2]
-    blocks = [bytes(block) for block in iter_blocks(array)]
-    assert b"".join(blocks) == array.tobytes()
-    assert {len(b) for b in blocks[:-1]} == {16}
-    assert list(iter_blocks(np.empty((0, 4), np.float16))) == []
 
 
 def test_index_types(tmp_path: Path, source: Memory) -> None:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.cache import BagCache, write_cache
-from wsi_ncmi.bags.importers import StoreSource, content_digest, open_source, problem_of
+from wsi_ncmi.bags.checks import content_digest, problem_of
+from wsi_ncmi.bags.importers import StoreSource, open_source
 from wsi_ncmi.bags.store import Bag, write_bag
 from wsi_ncmi.errors import BagError
 
@@ -148,8 +149,7 @@ COORDS = np.array([[0, 256], [512, 0], [256, 256]], np.int64)
     ("name", "shape"),
     [
         ("features", (3, 6)),  # TRIDENT, CLAM
-        ("features", (1, 3, 6)),  # TRIDENT's older files
-        ("feats", (3, 6)),  # STAMP
+        ("features", (1, 3, 6)),  # with a batch axis
     ],
 )
 @pytest.mark.parametrize("coords_shape", [None, (3, 2), (1, 3, 2)])
@@ -169,6 +169,16 @@ def test_h5_layouts(
     assert np.array_equal(coords, COORDS if coords_shape else np.full((3, 2), -1))
 
 
+def test_coordinates_of_stamp_are_not_taken_for_pixels(tmp_path: Path) -> None:
+    write_h5(tmp_path / "s.h5", feats=features(3), coords=COORDS)
+    with h5py.File(tmp_path / "s.h5", "r+") as file:
+        file.attrs["unit"] = "um"
+    source = open_source(tmp_path, "h5", ["s"])
+    found, coords, _ = source.read("s")
+    assert np.array_equal(found, features(3))
+    assert (coords == -1).all()
+
+
 def test_one_instance_stays_one(tmp_path: Path) -> None:
     write_h5(tmp_path / "s.h5", features=features(1), coords=COORDS[:1])
     source = open_source(tmp_path, "h5", ["s"])
@@ -176,9 +186,12 @@ def test_one_instance_stays_one(tmp_path: Path) -> None:
     assert source.read("s")[0].shape == (1, 6)
 
 
-def test_coordinates_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
+def test_coordinates_that_do_not_fit_mean_a_damaged_file(tmp_path: Path) -> None:
+    write_h5(tmp_path / "good.h5", features=features(3))
     write_h5(tmp_path / "s.h5", features=features(3), coords=COORDS[:2])
-    assert (open_source(tmp_path, "h5", ["s"]).read("s")[1] == -1).all()
+    count, reason = entry(open_source(tmp_path, "h5", ["good", "s"]), "s")
+    assert count == 0
+    assert reason.startswith("s.h5: coords are (2, 2), expected (3, 2) for 3 features")
 
 
 def test_h5_says_why_a_bag_is_unfit(tmp_path: Path) -> None:
@@ -194,7 +207,11 @@ def test_h5_says_why_a_bag_is_unfit(tmp_path: Path) -> None:
     expected = {
         "good": (3, ""),
         "wide": (0, "7 features, expected 6 as in the first bag"),
-        "flat": (0, "features are (6,), expected [N, D]"),
+        "flat": (
+            0,
+            "features are (6,), expected [N, D]: this is one vector for a whole slide; "
+            "take the features of its tiles",
+        ),
         "none": (0, "no instance"),
         "inf": (0, "features are not finite"),
         "other": (0, "other.h5: neither `features` nor `feats`: ['coords', 'embeddings']"),
@@ -245,7 +262,7 @@ def test_pt_says_why_a_bag_is_unfit(tmp_path: Path) -> None:
     source = open_source(tmp_path, "pt", ["good", "dict", "deep", "nan", "torn", "absent"])
     assert entry(source, "good") == (3, "")
     assert entry(source, "dict") == (0, "dict.pt: holds dict, expected a tensor [N, D]")
-    assert entry(source, "deep") == (0, "features are (3, 5, 6), expected [N, D]")
+    assert entry(source, "deep")[1].startswith("features are (3, 5, 6), expected [N, D]; if these")
     assert entry(source, "nan") == (0, "features are not finite")
     assert entry(source, "torn")[1].startswith("torn.pt: cannot be read as a tensor")
     assert entry(source, "absent") == (0, "absent.pt: no such file")
@@ -322,4 +339,21 @@ def test_content_digest_sees_shape_dtype_and_bytes() -> None:
 
 def test_problem_of() -> None:
     assert problem_of(features(2)) == ""
-    assert problem_of(np.zeros((2, 3, 4))) == "features are (2, 3, 4), expected [N, D]"
+    assert problem_of(np.zeros((2, 3, 4, 5))) == "features are (2, 3, 4, 5), expected [N, D]"
+    assert problem_of(np.zeros((0, 4))) == "no instance"
+    assert problem_of(np.ones((2, 4), int)) == "features are int64, expected floating point numbers"
+    assert problem_of(np.full((2, 4), np.nan)) == "features are not finite"
+
+
+def test_packed_coordinates(tmp_path: Path) -> None:
+    path = tmp_path / "bags.h5"
+    packed(path, ["a", "b"], [2, 3])
+    places = np.arange(10).reshape(5, 2)
+    with h5py.File(path, "r+") as file:
+        file["coords"] = places
+    assert np.array_equal(open_source(path, "packed", ["b"]).read("b")[1], places[2:])
+    with h5py.File(path, "r+") as file:
+        del file["coords"]
+        file["coords"] = places[:4]
+    with pytest.raises(BagError, match=r"coords are \(4, 2\), expected \(5, 2\)"):
+        open_source(path, "packed", ["b"])

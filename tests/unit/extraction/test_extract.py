@@ -1,21 +1,24 @@
 """Extraction: order, undecodable tiles, quality limits, augmented copies, digests."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 
+from wsi_ncmi.bags.store import Bag
 from wsi_ncmi.config import Augmentation, Extraction, Tiling, Transform
-from wsi_ncmi.errors import PartError, SlideError
-from wsi_ncmi.extraction.encode import resolve_autocast
+from wsi_ncmi.errors import BagError, PartError, SlideError
+from wsi_ncmi.extraction.encode import Pending, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor, wanted_tiles
-from wsi_ncmi.extraction.tiles import stream
+from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.sheet import SlideRow, checked_sheet
 from wsi_ncmi.slides import tilefile
-from wsi_ncmi.slides.reader import Slide
+from wsi_ncmi.slides.reader import slide_fingerprint
 from wsi_ncmi.stages import features as stage
 from wsi_ncmi.stages import tiles as tile_stage
 
@@ -23,97 +26,176 @@ OPTIONS = {"architecture": "test_resnet", "stages": [1], "input_px": 32}
 
 
 @pytest.fixture(scope="module")
-def slide(make_workflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A row of the sheet and its tiles."""
+def tiled_slides(make_workflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Rows of the sheet with their tiles, and the folder of the tiles."""
     workflow = make_workflow(tmp_path_factory.mktemp("extraction"))
-    row = checked_sheet(workflow.folder / "slides.tsv", need_path=False)[0]
+    rows = checked_sheet(workflow.folder / "slides.tsv", need_path=False)[:4]
     folder = workflow.folder / "tiles"
-    tiling = Tiling(mpp=2.0, tile_px=64)
-    tile_stage.run([row], tiling, folder, folder / "bucket-0.tsv", 1)
-    return row, tilefile.read(folder / f"{row.slide_id}.h5"), folder
+    tile_stage.run(rows, Tiling(mpp=2.0, tile_px=64), folder, folder / "bucket-0.tsv", 1)
+    return [(row, tilefile.read(folder / f"{row.slide_id}.h5")) for row in rows], folder
+
+
+@pytest.fixture(scope="module")
+def slides(tiled_slides: Any) -> Any:
+    return tiled_slides[0]
+
+
+@pytest.fixture(scope="module")
+def slide(tiled_slides: Any) -> Any:
+    """A row of the sheet, its tiles and their folder."""
+    found, folder = tiled_slides
+    return *found[0], folder
 
 
 @pytest.fixture(scope="module")
 def make() -> Callable[..., Extractor]:
     def extractor(threads: int = 2, **changes: Any) -> Extractor:
-        options = {"encoder": "random_resnet", "options": OPTIONS, "batch_size": 16, **changes}
+        options = {
+            "encoder": "random_resnet",
+            "options": OPTIONS,
+            "batch_size": 16,
+            "any_scale": True,
+            **changes,
+        }
         return stage.make_extractor(Extraction(**options), threads)
 
     return extractor
 
 
-def ignore(count: int) -> None:
-    pass
+def bag_of(extractor: Extractor, row: SlideRow, tiles: tilefile.TileFile) -> Bag:
+    """One slide's bag, or the error that it ends with."""
+    found = bags_of(extractor, [(row, tiles)])[0]
+    if not isinstance(found, Bag):
+        raise found
+    return found
 
 
-def test_the_stream_keeps_the_order_whatever_the_threads() -> None:
-    def read(i: int) -> np.ndarray:
-        return np.full((2, 2, 3), i, np.uint8)
-
-    for threads in (1, 4):
-        batches = list(stream(read, 23, 5, threads))
-        assert [len(b.indices) for b in batches] == [5, 5, 5, 5, 3]
-        assert np.concatenate([b.indices for b in batches]).tolist() == list(range(23))
-        assert np.concatenate([b.pixels[:, 0, 0, 0] for b in batches]).tolist() == list(range(23))
-
-
-def test_the_stream_names_tiles_that_cannot_be_decoded() -> None:
-    def read(i: int) -> np.ndarray:
-        if i in (3, 4):
-            raise SlideError(f"tile {i}")
-        return np.zeros((2, 2, 3), np.uint8)
-
-    first, second = stream(read, 6, 4, 2)
-    assert first.indices.tolist() == [0, 1, 2]
-    assert first.invalid == {3: "tile 3"}
-    assert second.indices.tolist() == [5]
-    assert second.invalid == {4: "tile 4"}
+def bags_of(
+    extractor: Extractor, slides: Sequence[tuple[SlideRow, tilefile.TileFile]]
+) -> list[Bag | Exception]:
+    done: dict[str, Any] = {}
+    jobs = [extractor.job(row, tiles) for row, tiles in slides]
+    with Speed(0) as speed:
+        extractor.run(jobs, lambda job, found: done.update({job.row.slide_id: found}), speed)
+    return [done[row.slide_id] for row, _ in slides]
 
 
-def test_features_do_not_depend_on_the_reading_threads(slide: Any, make: Any) -> None:
+def test_features_do_not_depend_on_threads(slide: Any, make: Any) -> None:
     row, tiles, _ = slide
-    one, four = (make(threads=n).bag(row, tiles, ignore) for n in (1, 4))
-    assert one.features.tobytes() == four.features.tobytes()
-    assert one.coords.tolist() == tiles.coords.tolist()
-    assert one.coords_attributes["patch_size"] == tiles.read_px
+    bags = []
+    for reading, computing in ((1, 1), (4, 1), (2, 2), (1, 3)):
+        torch.set_num_threads(computing)
+        bags.append(bag_of(make(threads=reading), row, tiles))
+    torch.set_num_threads(1)
+    assert len({bag.features.tobytes() for bag in bags}) == 1
+    assert bags[0].coords.tolist() == tiles.coords.tolist()
+    assert bags[0].coords_attributes["patch_size"] == tiles.read_px
 
 
-def break_tiles(monkeypatch: pytest.MonkeyPatch, broken: set[tuple[int, int]]) -> None:
-    read = Slide.read_region
-
-    def failing(self: Slide, x: int, y: int, *rest: int) -> np.ndarray:
-        if (x, y) in broken:
-            raise SlideError(f"cannot decode ({x}, {y})")
-        return read(self, x, y, *rest)
-
-    monkeypatch.setattr(Slide, "read_region", failing)
-
-
-def test_an_undecodable_tile_has_no_features(
-    slide: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+def test_features_do_not_depend_on_neighbours_or_place(
+    slides: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Alone, in shared batches of any order, with the last batch cut anywhere."""
+    alone = {row.slide_id: bag_of(make(), row, tiles) for row, tiles in slides}
+    for order in (slides, slides[::-1], slides[2:] + slides[:2]):
+        for (row, _), bag in zip(order, bags_of(make(), order), strict=True):
+            assert bag.features.tobytes() == alone[row.slide_id].features.tobytes()
+            assert bag.coords.tobytes() == alone[row.slide_id].coords.tobytes()
+
+
+def test_slides_share_batches(slides: Any, make: Any) -> None:
+    extractor = make()
+    calls = []
+    encode = extractor.encode.__call__
+
+    def counted(parts: Any) -> Any:
+        calls.append(sum(len(part.pixels) for part in parts))
+        return encode(parts)
+
+    bags_of(dataclasses.replace(extractor, encode=_Counted(extractor.encode, counted)), slides)
+    total = sum(len(tiles) for _, tiles in slides)
+    assert calls == [16] * (total // 16) + ([total % 16] if total % 16 else [])
+
+
+class _Counted:
+    def __init__(self, encode: Any, call: Any) -> None:
+        self.encode, self.call = encode, call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encode, name)
+
+    def __call__(self, parts: Any) -> Any:
+        return self.call(parts)
+
+
+def test_slides_of_different_scale_share_batches(slides: Any, make: Any) -> None:
+    (row, tiles), (other, other_tiles) = slides[:2]
+    coarse = dataclasses.replace(other_tiles, read_px=50)
+    alone = [bag_of(make(), row, tiles), bag_of(make(), other, coarse)]
+    together = bags_of(make(), [(row, tiles), (other, coarse)])
+    for one, both in zip(alone, together, strict=True):
+        assert one.features.tobytes() == both.features.tobytes()
+
+
+def damaged_copy(row: SlideRow, folder: Path, tile: int) -> SlideRow:
+    """The slide with one native tile overwritten."""
+    path = folder / "damaged.tif"
+    content = bytearray(Path(row.path).read_bytes())
+    with tifffile.TiffFile(row.path) as tiff:
+        page = tiff.pages[0]
+        start, count = page.dataoffsets[tile], page.databytecounts[tile]
+    content[start : start + count] = bytes(count)
+    path.write_bytes(content)
+    return dataclasses.replace(row, path=str(path))
+
+
+def tiled(row: SlideRow, folder: Path) -> tilefile.TileFile:
+    tile_stage.run([row], Tiling(mpp=2.0, tile_px=64), folder, folder / "bucket-0.tsv", 1)
+    return tilefile.read(folder / f"{row.slide_id}.h5")
+
+
+def test_undecodable_tiles_have_no_features(slide: Any, make: Any, tmp_path: Path) -> None:
     row, tiles, _ = slide
-    whole = make().bag(row, tiles, ignore)
-    break_tiles(monkeypatch, {tuple(tiles.coords[2].tolist())})
-    bag = make(max_invalid_fraction=0.5).bag(row, tiles, ignore)
-    assert bag.invalid_coords.tolist() == [tiles.coords[2].tolist()]
-    assert bag.features.tobytes() == np.delete(whole.features, 2, 0).tobytes()
+    whole = bag_of(make(), row, tiles)
+    damaged = damaged_copy(row, tmp_path, 4)
+    again = dataclasses.replace(tiles, fingerprint=slide_fingerprint(damaged.path))
+    inside = ((tiles.coords // 256) == 1).all(axis=1)  # native tile 4 of 3 x 3
+    assert 0 < inside.sum() < len(tiles)
+    bag = bag_of(make(max_invalid_fraction=0.9), damaged, again)
+    assert bag.invalid_coords.tolist() == tiles.coords[inside].tolist()
+    assert bag.coords.tolist() == tiles.coords[~inside].tolist()
+    assert bag.features.tobytes() == whole.features[~inside].tobytes()
+    with pytest.raises(SlideError, match=r"16 of \d+ tiles cannot be decoded.*= 0.1: .*JPEG"):
+        bag_of(make(), damaged, again)
 
 
-def test_too_many_undecodable_tiles_reject_the_slide(
-    slide: Any, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_undecodable_tiles_are_tiled_and_counted(slide: Any, make: Any, tmp_path: Path) -> None:
     row, tiles, _ = slide
-    break_tiles(monkeypatch, {tuple(c.tolist()) for c in tiles.coords[:9]})
-    with pytest.raises(SlideError, match=r"9 of \d+ tiles cannot be decoded.*= 0.1: cannot decode"):
-        make().bag(row, tiles, ignore)
+    damaged = damaged_copy(row, tmp_path, 4)
+    found = tiled(damaged, tmp_path)
+    assert found.status == "ok"
+    missing = {tuple(c) for c in tiles.coords.tolist()} - {tuple(c) for c in found.coords.tolist()}
+    assert not missing
+    bag = bag_of(make(max_invalid_fraction=0.9), damaged, found)
+    assert len(bag.invalid_coords) == 16
 
 
-def test_a_replaced_slide_is_refused(slide: Any, make: Any) -> None:
-    row, tiles, _ = slide
+def test_a_replaced_slide_is_refused(slides: Any, make: Any) -> None:
+    (row, tiles), good = slides[:2]
     other = dataclasses.replace(tiles, fingerprint="another")
-    with pytest.raises(SlideError, match="replaced since it was tiled"):
-        make().bag(row, other, ignore)
+    bad, bag = bags_of(make(), [(row, other), good])
+    assert "replaced since it was tiled" in str(bad)
+    assert isinstance(bag, Bag)
+
+
+def test_a_value_that_does_not_fit_names_the_remedy(
+    slide: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, tiles, _ = slide
+    extractor = make()
+    monkeypatch.setattr(Pending, "result", lambda self: self._features.numpy() * 1e9)
+    with pytest.raises(BagError, match=r"does not fit into float16: set extraction\.dtype"):
+        bag_of(extractor, row, tiles)
 
 
 def test_quality_limits_choose_tiles(slide: Any) -> None:
@@ -130,12 +212,12 @@ def test_augmented_copies_are_stored_and_reproducible(slide: Any, make: Any) -> 
     row, tiles, _ = slide
     transform = Transform(name="HEStain", options={"p": 1.0})
     changes = {"augmentation": Augmentation(transforms=[transform], copies=2)}
-    first, second = (make(**changes).bag(row, tiles, ignore) for _ in range(2))
+    first, second = (bag_of(make(**changes), row, tiles) for _ in range(2))
     assert first.augmented.shape == (2, *first.features.shape)
     assert first.augmented.tobytes() == second.augmented.tobytes()
     assert not np.array_equal(first.augmented[0], first.features)
     assert not np.array_equal(first.augmented[0], first.augmented[1])
-    assert first.features.tobytes() == make().bag(row, tiles, ignore).features.tobytes()
+    assert first.features.tobytes() == bag_of(make(), row, tiles).features.tobytes()
 
 
 def test_an_unknown_transform_is_named() -> None:
@@ -165,7 +247,9 @@ def test_a_bag_of_other_weights_is_made_again(slide: Any, tmp_path: Path) -> Non
     path = tmp_path / f"{row.slide_id}.h5"
     written = []
     for seed in (0, 0, 1):
-        extraction = Extraction(encoder="random_resnet", options={**OPTIONS, "seed": seed})
+        extraction = Extraction(
+            encoder="random_resnet", options={**OPTIONS, "seed": seed}, any_scale=True
+        )
         stage.run([row], extraction, folder, tmp_path, tmp_path / "bucket-0.tsv", 1)
         written.append((path.stat().st_mtime_ns, path.read_bytes()))
     assert written[0] == written[1]
@@ -175,7 +259,7 @@ def test_a_bag_of_other_weights_is_made_again(slide: Any, tmp_path: Path) -> Non
 def test_a_slide_without_tiles_is_a_row_with_a_reason(slide: Any, tmp_path: Path) -> None:
     _, _, folder = slide
     row = SlideRow("nowhere", "fine", "p", "c", path="nowhere.tif")
-    extraction = Extraction(encoder="random_resnet", options=OPTIONS)
+    extraction = Extraction(encoder="random_resnet", options=OPTIONS, any_scale=True)
     stage.run([row], extraction, folder, tmp_path, tmp_path / "bucket-0.tsv", 1)
     line = (tmp_path / "bucket-0.tsv").read_text().splitlines()[1]
     assert line.startswith("nowhere\tfailed\tno tiles: ")

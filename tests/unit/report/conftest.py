@@ -67,7 +67,11 @@ def write_cohort(cohort: Path, rows) -> Path:
         tiles.append(
             {"slide_id": row.slide_id, "status": status, "reason": bad or "", "tiles": count}
             | {"mpp": "" if missing else mpp, "mpp_source": "" if missing else source}
-            | {"reader": "" if missing else "openslide", "level": 0, "read_px": 67}
+            | {"reader": "" if missing else ("openslide" if i % 5 else "native")}
+            | {"reader_reason": "" if missing or not i % 5 else "a slide of vendor hamamatsu"}
+            | {"level": 0, "level_downsample": 1.0, "read_px": 67, "residual": 1.0521}
+            | {"unreadable_fraction": 0.02 if i == 4 else 0.0}
+            | {"note": "the mask is odd" if i == 4 else ""}
             | {"scale_error_percent": "" if missing else 0.3, "width": 2400, "height": 2800}
             | {"fingerprint": key, "digest": key}
         )

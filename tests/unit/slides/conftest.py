@@ -1,11 +1,13 @@
 """Tiny pyramids of known content and µm/px."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from made_slides import Made, write_slide
 
 WritePyramid = Callable[..., Path]
 
@@ -43,5 +45,19 @@ def write_pyramid(tmp_path: Path) -> WritePyramid:
                     **options,
                 )
         return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def made_slide(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Made], Path]:
+    """The path of a made-up slide, written once."""
+    folder = tmp_path_factory.mktemp("made")
+
+    @cache
+    def write(made: Made) -> Path:
+        return write_slide(
+            folder / f"{made.name}{'.svs' if made.vendor == 'aperio' else '.tif'}", made
+        )
 
     return write

@@ -6,7 +6,15 @@ import pytest
 from PIL import Image
 
 from wsi_ncmi.slides import open_slide
-from wsi_ncmi.slides.overlay import CONTOUR, PEN, TILE, draw_overlay, picture_of, write_jpeg
+from wsi_ncmi.slides.overlay import (
+    CONTOUR,
+    PEN,
+    TILE,
+    UNREADABLE,
+    draw_overlay,
+    picture_of,
+    write_jpeg,
+)
 
 WritePyramid = Callable[..., Path]
 STAIN = (180, 80, 160)
@@ -16,7 +24,7 @@ def test_picture_has_the_longest_side_and_its_scale(write_pyramid: WritePyramid)
     path = write_pyramid(np.full((600, 2400, 3), STAIN, np.uint8))
     with open_slide(path) as slide:
         for thumbnail_mpp in (8.0, 0.5):  # read from the slide, shrunk from the thumbnail
-            picture, downsample = picture_of(slide, *slide.thumbnail(thumbnail_mpp))
+            picture, downsample = picture_of(slide, *slide.thumbnail(thumbnail_mpp)[:2])
             assert picture.shape == (250, 1000, 3)
             assert downsample == pytest.approx(2.4)
             assert (picture == STAIN).all()
@@ -24,7 +32,7 @@ def test_picture_has_the_longest_side_and_its_scale(write_pyramid: WritePyramid)
 
 def test_a_small_slide_is_not_enlarged(write_pyramid: WritePyramid) -> None:
     with open_slide(write_pyramid(np.full((256, 300, 3), STAIN, np.uint8))) as slide:
-        picture, downsample = picture_of(slide, *slide.thumbnail(8.0))
+        picture, downsample = picture_of(slide, *slide.thumbnail(8.0)[:2])
     assert picture.shape == (256, 300, 3)
     assert downsample == pytest.approx(1.0)
 
@@ -35,8 +43,12 @@ def test_colours_of_what_was_found() -> None:
     mask[10:40, 10:40] = True  # half the picture's resolution
     pen = np.zeros((50, 100), bool)
     pen[:, 90:] = True
-    canvas = draw_overlay(picture, mask, pen, np.array([[300, 100]], np.int32), 200.0, 10.0)
+    readable = np.ones((50, 100), bool)
+    readable[45:] = False
+    coords = np.array([[300, 100]], np.int32)
+    canvas = draw_overlay(picture, mask, pen, coords, 200.0, 10.0, readable)
     assert tuple(canvas[50, 190]) == PEN
+    assert tuple(canvas[95, 100]) == UNREADABLE
     assert tuple(canvas[20, 50]) == CONTOUR
     assert tuple(canvas[30, 40]) == TILE  # the tile's lower edge: (100 + 200) / 10
     assert tuple(canvas[5, 5]) == (240, 240, 240)

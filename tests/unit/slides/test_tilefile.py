@@ -23,6 +23,9 @@ def tiles() -> TileFile:
         focus=np.array([900.5, 1e6], np.float32),
         pen=np.array([0, 0.25], np.float16),
         white=np.array([0.125, 0], np.float16),
+        black=np.array([0, 1], np.float16),
+        fold=np.array([0.5, np.nan], np.float16),
+        stain_vectors=np.array([[0.5, 0.7, 0.4], [0.2, 0.8, 0.6]]),
     )
 
 
@@ -35,6 +38,8 @@ def test_what_is_written_is_read(tmp_path: Path, tiles: TileFile) -> None:
         assert getattr(found, name).dtype == dtype
     assert (found.slide_id, found.status, found.mpp, found.level) == ("a", "ok", 0.25, 1)
     assert found.width is None
+    assert found.lab_mean is None
+    np.testing.assert_array_equal(found.stain_vectors, tiles.stain_vectors)
     assert len(found) == 2
     assert [p.name for p in path.parent.iterdir()] == ["a.h5"]
 
@@ -61,7 +66,7 @@ def test_an_unfinished_file_is_refused(tmp_path: Path, tiles: TileFile) -> None:
     tilefile.write(path, tiles)
     with h5py.File(path, "a") as file:
         file.attrs["complete"] = False
-    with pytest.raises(SlideError, match="not a finished tile file of format 1"):
+    with pytest.raises(SlideError, match="not a finished tile file of format 2"):
         tilefile.read(path)
 
 

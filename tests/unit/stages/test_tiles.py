@@ -66,7 +66,7 @@ def test_tiles_of_a_slide(slide: Path, out: Path) -> None:
     assert (found.tile_px, found.tile_um, found.wanted_mpp) == (128, 128.0, 1.0)
     assert found.mpp == pytest.approx(0.5, rel=1e-4)
     assert found.mpp_source == "tiff resolution tags"
-    assert (found.reader, found.width, found.height) == ("openslide", 2048, 1536)
+    assert (found.reader, found.width, found.height) == ("native", 2048, 1536)
     assert found.residual == pytest.approx(1.0, rel=1e-4)
     assert found.scale_error_percent == pytest.approx(0.0, abs=0.01)
     assert (found.fingerprint, found.path) == (fingerprint(slide), str(slide))
@@ -154,9 +154,12 @@ def test_unexpected_errors_are_the_slides_own(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr(tiles, "tissue_mask", fail)
+    monkeypatch.setattr(tiles, "survey", fail)
     outcome = tile_slide(row(slide), TILING, out)
-    assert (outcome.status, outcome.reason) == ("unreadable", "ZeroDivisionError: of all things")
+    assert (outcome.status, outcome.reason) == (
+        "unreadable",
+        "s1.tif: ZeroDivisionError: of all things",
+    )
 
 
 def test_a_disk_that_fails_is_not_the_slides_fault(
@@ -203,9 +206,14 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
         "tiles": "8",
         "mpp": "0.5",
         "mpp_source": "tiff resolution tags",
-        "reader": "openslide",
+        "reader": "native",
+        "reader_reason": "",
         "level": "1",
+        "level_downsample": "2",
         "read_px": "128",
+        "residual": found["z_good"]["residual"],
+        "unreadable_fraction": "0",
+        "note": "",
         "scale_error_percent": found["z_good"]["scale_error_percent"],
         "width": "2048",
         "height": "1536",
@@ -213,6 +221,7 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
         "digest": tilefile.read(out / "z_good.h5").digest,
     }
     assert abs(float(found["z_good"]["scale_error_percent"])) < 0.01
+    assert float(found["z_good"]["residual"]) == pytest.approx(1, rel=1e-4)
     time = manifest.stat().st_mtime_ns
     run(rows[::-1], TILING, out, manifest, threads=1)
     assert manifest.stat().st_mtime_ns == time

@@ -1,0 +1,116 @@
+"""The facts of published encoders: whole, plain, light to read, and those of the documentation."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from wsi_ncmi import registry
+from wsi_ncmi.encoders import PathologyEncoder, published_facts
+from wsi_ncmi.encoders.facts import hub_page
+from wsi_ncmi.encoders.pathology import LAYERS, ClassAndMean
+
+WANTED = {
+    "uni", "uni2_h", "conch_v1_5", "virchow2", "h_optimus_0", "h_optimus_1", "prov_gigapath",
+    "phikon_v2", "hibou_b", "hibou_l", "ctranspath",
+}  # fmt: skip
+FactsOf = Callable[[str], PathologyEncoder]
+
+
+def test_the_well_known_ones_are_there() -> None:
+    families = set(registry.names("encoder"))
+    assert families == WANTED | {"timm", "random_resnet"}
+    assert {name for name in families if published_facts(name) is not None} == WANTED
+
+
+def test_other_names_have_no_facts() -> None:
+    assert published_facts("timm") is None
+    assert published_facts("resnet50") is None
+    assert published_facts("hf-hub:MahmoodLab/UNI") is None
+
+
+def test_facts_are_whole(published: str, facts_of: FactsOf) -> None:
+    facts = facts_of(published)
+    assert facts.name == published
+    for field in dataclasses.fields(facts):
+        value = getattr(facts, field.name)
+        if field.name not in ("repository", "unverified", "precision", "parameters_m", "gated"):
+            assert value, field.name
+    assert all(0 < value < 1 for value in (*facts.mean, *facts.std))
+    assert all(0.1 < mpp < 4 for mpp in facts.mpp)
+    assert facts.input_px <= facts.tile_px <= 8 * facts.input_px // 7
+    assert Path(facts.filename).suffix in (".bin", ".pth", ".safetensors")
+    assert json.loads(json.dumps(dataclasses.asdict(facts)))["arguments"] == facts.arguments
+
+
+def test_where_the_weights_are(published: str, facts_of: FactsOf) -> None:
+    facts = facts_of(published)
+    if facts.repository:
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", facts.repository)
+        assert facts.page == hub_page(facts.repository)
+    else:
+        assert not facts.gated
+        assert facts.page.startswith("https://")
+
+
+def test_layers_are_known_by_name(published: str, facts_of: FactsOf) -> None:
+    arguments = facts_of(published).arguments
+    named = {key: arguments[key] for key in ("mlp_layer", "act_layer") if key in arguments}
+    assert set(named.values()) <= set(LAYERS)
+
+
+def test_the_full_network_is_the_published_one(
+    published: str, facts_of: FactsOf, network: Callable[[PathologyEncoder], nn.Module]
+) -> None:
+    """Its number of parameters and its width, without memory for either."""
+    facts = facts_of(published)
+    with torch.device("meta"):
+        module = network(facts)
+        if facts.parameters_m is not None:
+            millions = sum(p.numel() for p in module.parameters()) / 1e6
+            digits = 0.06 if facts.parameters_m < 1000 else 6.0  # as exactly as it is published
+            assert millions == pytest.approx(facts.parameters_m, abs=digits)
+        if facts.pooling == "class_mean":
+            module = ClassAndMean(module)
+        features = module(torch.empty(2, 3, facts.input_px, facts.input_px))
+    assert features.shape == (2, facts.dim)
+
+
+def test_reading_facts_loads_no_torch(root: Path) -> None:
+    code = f"""
+import sys
+from wsi_ncmi.encoders import check_scale, published_facts
+for facts in map(published_facts, {sorted(WANTED)!r}):
+    check_scale(facts, facts.mpp[0], facts.tile_px)
+print([name for name in ("torch", "timm", "numpy") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_guide_says_the_same(root: Path, published: str, facts_of: FactsOf) -> None:
+    facts = facts_of(published)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (root / "docs" / "guide.md").read_text().splitlines()
+        if line.startswith(f"| `{published}` |")
+    ]
+    assert len(rows) == 1
+    _, _, tiles, features, pooling, licence = rows[0]
+    assert tiles.startswith(f"{facts.tile_px} px at ")
+    assert tuple(float(x) for x in re.findall(r"[\d.]+", tiles)[1:]) == facts.mpp
+    assert int(features) == facts.dim
+    words = {"class": "class token", "class_mean": "class token and mean"}
+    assert pooling == words.get(facts.pooling, facts.pooling)
+    assert licence.endswith("gated") == facts.gated
+    assert licence.split(",")[0] in facts.licence

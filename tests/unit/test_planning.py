@@ -1,0 +1,95 @@
+"""What the sheet says of a slide's mask decides its tiles and nothing else's."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.planning import Plan
+
+HEADER = "slide_id\tpath\tlabel\tpatient_id\tcentre\tmask\ttissue.method\ttissue.min_area_um2"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tif", "b.tif", "m.geojson", "w.pt"):
+        (tmp_path / name).write_text(name)
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, mask: str = "m.geojson", method: str = "", area: str = "") -> None:
+    lines = [HEADER, "a\ta.tif\tx\tp1\tc\t\t\t", f"b\tb.tif\ty\tp2\tc\t{mask}\t{method}\t{area}"]
+    (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
+
+
+def plan(root: Path, **tissue: Any) -> Plan:
+    raw = {
+        "cohort": "c",
+        "buckets": 7,
+        "slides": {"sheet": "slides.tsv"},
+        "tiling": {"tissue": tissue},
+        "tasks": {"t": {"classes": ["x", "y"]}},
+    }
+    return Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
+
+
+class State(NamedTuple):
+    """Digests of the tiles of each bucket, and of the task's bags, as files are now."""
+
+    tiles: list[str]
+    bags: str
+
+
+def state(root: Path, **tissue: Any) -> State:
+    made = plan(root, **tissue)
+    return State([made.tiles_digest(bucket) for bucket in made.buckets], made.bags_digest("t"))
+
+
+def changed(before: State, after: State) -> int:
+    """In how many of the two buckets tiles are made again; the bags follow."""
+    assert len(before.tiles) == 2
+    count = sum(a != b for a, b in zip(before.tiles, after.tiles, strict=True))
+    assert (before.bags != after.bags) == (count > 0)
+    return count
+
+
+def test_a_mask_decides_the_tiles_of_its_bucket(root: Path, folder: Path) -> None:
+    first = state(root)
+    assert changed(first, state(root)) == 0
+    (folder / "m.geojson").write_text("another")
+    second = state(root)
+    assert changed(first, second) == 1
+    write(folder, mask="")
+    assert changed(second, state(root)) == 1
+
+
+def test_options_of_a_slide_decide_the_tiles_of_its_bucket(root: Path, folder: Path) -> None:
+    first = state(root)
+    write(folder, area="50")
+    second = state(root)
+    assert changed(first, second) == 1
+    write(folder, area="50", method="entropy")
+    third = state(root)
+    assert changed(second, third) == 1
+    assert changed(third, state(root, min_area_um2=1.0)) == 2
+
+
+def test_weights_decide_the_tiles(root: Path, folder: Path) -> None:
+    first = state(root, method="model", weights="w.pt")
+    (folder / "w.pt").write_text("better")
+    assert changed(first, state(root, method="model", weights="w.pt")) == 2
+
+
+def test_problems_come_together(root: Path, folder: Path) -> None:
+    write(folder, method="model")
+    with pytest.raises(ConfigError) as caught:
+        plan(root, architecture="resnet10t")
+    assert caught.value.problems == [
+        "slides.tsv: slide b: tissue: configuration: method: model needs weights: a local file"
+    ]
+    with pytest.raises(ConfigError) as caught:
+        plan(root, weights="gone.pt")
+    assert caught.value.problems == ["tiling.tissue.weights: gone.pt: no such file or folder"]

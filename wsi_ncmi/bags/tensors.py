@@ -1,0 +1,60 @@
+"""Arrays from .pt, .npz and .npy files of other tools; code in a file is never run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.errors import BagError
+
+
+def slideflow_centres(path: Path) -> NDArray[Any] | None:
+    """The index beside a bag of slideflow, [N, 2] or None where there is none.
+
+    Raises:
+        BagError: it is there and cannot be read.
+    """
+    for name in (f"{path.stem}.index.npz", f"{path.stem}.index.npy"):
+        index = path.with_name(name)
+        if not index.is_file():
+            continue
+        try:
+            found = np.load(index, allow_pickle=False)
+            return np.asarray(found["arr_0"] if index.suffix == ".npz" else found)
+        except Exception as error:  # zipfile, zlib and numpy each raise their own
+            raise BagError(f"{name}: cannot be read as an index ({error})") from error
+    return None
+
+
+def load_tensor(path: Path) -> NDArray[Any]:
+    """The one tensor or NumPy array of a .pt file; bfloat16 becomes float32; no code is run.
+
+    Raises:
+        BagError: it is damaged, or holds anything else.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()):
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises a dozen classes for a damaged file
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BagError(f"{path.name}: cannot be read as a tensor ({first})") from error
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, torch.Tensor):
+        raise BagError(f"{path.name}: holds {type(value).__name__}, expected a tensor [N, D]")
+    value = value.detach()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _numpy_globals() -> list[Any]:
+    """What a pickled array of numbers names, under NumPy 1's and 2's module names."""
+    from numpy._core.multiarray import _reconstruct
+
+    old: Any = (_reconstruct, "numpy.core.multiarray._reconstruct")
+    dtypes = [type(np.dtype(name)) for name in ("float16", "float32", "float64")]
+    return [_reconstruct, old, np.ndarray, np.dtype, *dtypes]

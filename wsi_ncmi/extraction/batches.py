@@ -1,0 +1,171 @@
+"""Batches that several slides fill together, read ahead while the device works."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.errors import SlideError
+from wsi_ncmi.extraction.encode import Prepare
+from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.stream import Allocate, read_tiles
+from wsi_ncmi.slides.tilefile import TileFile
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A slide that is to be encoded.
+
+    Attributes:
+        row: its line in the sheet; tiles: its grid, status ok.
+        kept: int64 [K], the tiles of the grid that are encoded, at least one.
+        stain: brings the slide's colours to the target's, on the device.
+    """
+
+    row: SlideRow
+    tiles: TileFile
+    kept: NDArray[np.int64]
+    stain: Prepare | None = None
+
+    def open(self) -> Slide:
+        """The slide, if it is the one that was tiled.
+
+        Raises:
+            SlideError: it cannot be opened, or was replaced.
+        """
+        slide = open_slide(self.row.path, reader=self.tiles.reader, mpp=self.row.mpp)  # type: ignore[arg-type]
+        if slide.fingerprint == self.tiles.fingerprint:
+            return slide
+        slide.close()
+        raise SlideError(f"{self.row.path}: replaced since it was tiled: run the tiling again")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tiles of one slide in a batch.
+
+    Attributes:
+        pixels: uint8 [b, side, side, 3]; indices: int64 [b], positions in `job.kept`.
+        invalid: position -> why it could not be decoded; its pixels mean nothing.
+        error: why the whole slide cannot be read; there are no tiles then.
+    """
+
+    job: Job
+    pixels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+    invalid: dict[int, str]
+    error: str = ""
+
+
+Batch = list[Segment]
+
+
+def batches(
+    jobs: Iterable[Job | None], batch_size: int, pool: Executor, allocate: Allocate
+) -> Iterator[Batch]:
+    """Full batches of tiles, slide after slide; the last one may be smaller.
+
+    Args:
+        jobs: None where none will come for a while: what is there goes out, even if it is nothing.
+        pool: threads that decode.
+    """
+    batch: Batch = []
+    filled = 0
+    for job in jobs:
+        segments = [] if job is None else _segments(job, batch_size, filled, pool, allocate)
+        for segment in segments:
+            batch.append(segment)
+            filled += len(segment.indices)
+            if filled == batch_size:
+                yield batch
+                batch, filled = [], 0
+        if job is None:  # an empty batch as well: it says that nothing comes for a while
+            yield batch
+            batch, filled = [], 0
+    if batch:
+        yield batch
+
+
+def _segments(
+    job: Job, batch_size: int, filled: int, pool: Executor, allocate: Allocate
+) -> Iterator[Segment]:
+    """A slide's tiles; the first segment fills up the batch that is begun."""
+    tiles = job.tiles
+    try:
+        with job.open() as slide:
+            blocks = read_tiles(
+                slide,
+                tiles.coords[job.kept],
+                tiles.level or 0,
+                tiles.read_px or 1,
+                threads=pool,
+                block=batch_size,
+                first=batch_size - filled,
+                allocate=allocate,
+            )
+            for block in blocks:
+                yield Segment(job, block.pixels, block.indices, block.invalid)
+    except SlideError as error:
+        nothing = np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.int64)
+        yield Segment(job, *nothing, {}, str(error))
+
+
+class Prefetched(Generic[T]):
+    """An iterator that a thread of its own runs ahead, by at most `depth` items.
+
+    Use as a context manager: leaving it ends the thread, at the item that it is working on.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = 2) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put((item, None)):
+                    return
+            self._put((None, StopIteration()))
+        except BaseException as error:
+            self._put((None, error))
+
+    def _put(self, entry: tuple[T | None, BaseException | None]) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(entry, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __enter__(self) -> "Prefetched[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
+
+    def __iter__(self) -> "Prefetched[T]":
+        return self
+
+    def __next__(self) -> T:
+        item, error = self._queue.get()
+        if isinstance(error, StopIteration):
+            raise StopIteration
+        if error is not None:
+            raise error
+        return item  # type: ignore[return-value]
