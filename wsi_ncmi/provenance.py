@@ -143,10 +143,9 @@ def _flush(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically; an equal file is left alone, its time as well."""
-    if path.is_file() and path.read_text() == text:
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Pictures of a tiled slide: the thumbnail, and what was found on it."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.provenance import write_bytes
 from wsi_ncmi.slides.reader import Slide
 
 LONGEST_PX = 1000
@@ -71,5 +72,7 @@ def _fit(mask: NDArray[np.bool_], picture: NDArray[np.uint8]) -> NDArray[np.bool
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture atomically."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="JPEG", quality=85)
+    # In memory first: Pillow takes no notice of a disk that is full.
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
+    write_bytes(path, buffer.getvalue())

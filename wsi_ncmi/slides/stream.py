@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class Buffers:
     def __init__(self, allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]] = _empty) -> None:
         self._allocate = allocate
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=self.KEPT)
-        self._taken: dict[int, NDArray[np.uint8]] = {}
+        # Weakly: what is dropped instead of given back is gone.
+        self._taken: WeakValueDictionary[int, NDArray[np.uint8]] = WeakValueDictionary()
         self._lock = Lock()
 
     def __call__(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -65,7 +67,8 @@ class Buffers:
             if piece is not None:
                 self._remove(piece)
         piece = self._allocate((size,)) if piece is None else piece
-        self._taken[piece.ctypes.data] = piece
+        with self._lock:
+            self._taken[piece.ctypes.data] = piece
         return piece[:count].reshape(shape)
 
     def _remove(self, piece: NDArray[np.uint8]) -> None:
@@ -75,9 +78,9 @@ class Buffers:
 
     def give_back(self, pixels: NDArray[np.uint8]) -> None:
         """Memory that nobody looks at any more; what is not ours is left alone."""
-        piece = self._taken.pop(pixels.ctypes.data, None)
-        if piece is not None:
-            with self._lock:
+        with self._lock:
+            piece = self._taken.pop(pixels.ctypes.data, None)
+            if piece is not None:
                 self._free.append(piece)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from wsi_ncmi.claims import Claims
 from wsi_ncmi.config import Tiling, Tissue
@@ -161,8 +162,9 @@ def _blamed(
 @contextmanager
 def _tiler(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], TileOutcome | None]]:
     """Tiles a slide once its claim is ours; None while another process holds it."""
-    cv2.setNumThreads(1)  # several of these processes share the cores
-    with Claims(out_dir) as claims:
+    # Several of these processes share the cores; BLAS would take all of them, and spin.
+    cv2.setNumThreads(1)
+    with threadpool_limits(1), Claims(out_dir) as claims:
 
         def work(row: SlideRow) -> TileOutcome | None:
             if not claims.take(row.slide_id):

@@ -1,5 +1,6 @@
 """Command `tiles show`: pictures of one slide's tiles, to look at before anything is encoded."""
 
+import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.provenance import write_bytes
 from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import tilefile
 from wsi_ncmi.slides.overlay import draw_overlay, picture_of
@@ -166,5 +167,6 @@ def caption(tiles: TileFile, tile: int) -> str:
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+    buffer = io.BytesIO()  # Pillow takes no notice of a disk that is full
+    Image.fromarray(picture).save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())

@@ -102,7 +102,7 @@ def test_the_guide_says_the_same(root: Path, published: str, facts_of: FactsOf) 
     facts = facts_of(published)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (root / "docs" / "guide.md").read_text().splitlines()
+        for line in (root / "docs" / "slides.md").read_text().splitlines()
         if line.startswith(f"| `{published}` |")
     ]
     assert len(rows) == 1
