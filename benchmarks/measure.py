@@ -1,6 +1,7 @@
 """Time and memory of rival functions in one run: in turn, so that a busy machine is fair to all."""
 
 import json
+import resource
 import statistics
 import tempfile
 import time
@@ -51,6 +52,53 @@ def _timed(call: Callable[[], None], device: torch.device, repeats: int) -> floa
     return (time.perf_counter() - start) / repeats
 
 
+def spent(
+    rivals: Mapping[str, Callable[[], None]], device: torch.device, *, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Median wall and CPU seconds of a call, and those of each round: `[wall, cpu]`.
+
+    CPU seconds are those of all threads, and of the processes that a call starts and waits for.
+
+    Args:
+        rivals: what is called: each once beforehand, then all in turn, once a round.
+    """
+    for call in rivals.values():
+        call()  # imports, page cache
+    each: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, call in rivals.items():
+            each[name].append(_spent(call, device))
+    return {
+        name: {
+            "wall_s": statistics.median(wall for wall, _ in times),
+            "cpu_s": statistics.median(cpu for _, cpu in times),
+            "each": times,
+        }
+        for name, times in each.items()
+    }
+
+
+def _spent(call: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    start, cpu = time.perf_counter(), _cpu_seconds()
+    call()
+    _wait(device)
+    return time.perf_counter() - start, _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def ratio(
+    times: Mapping[str, Mapping[str, Any]], slow: str, fast: str, *, clock: str = "cpu"
+) -> float:
+    """How many times as long `slow` takes as `fast`: the median over rounds, each round's two."""
+    of = ("wall", "cpu").index(clock)
+    pairs = zip(times[slow]["each"], times[fast]["each"], strict=True)
+    return statistics.median(a[of] / b[of] for a, b in pairs)
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -86,8 +134,10 @@ def describe(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def record(name: str, device: torch.device, content: Mapping[str, Any]) -> Path:
+def record(
+    name: str, device: torch.device, content: Mapping[str, Any], folder: Path = RESULTS
+) -> Path:
     """results/<name>-<device>.json, with the machine's description."""
-    path = RESULTS / f"{name}-{device.type}.json"
+    path = folder / f"{name}-{device.type}.json"
     write_json(path, {"machine": describe(device), **content})
     return path

@@ -8,8 +8,8 @@ they are the same wherever OpenSlide does not interpolate.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -71,114 +71,120 @@ class NativeLevel:
         return ReadPlan(pieces.order(), chunks, pieces.uncovered)
 
 
+class Piece(NamedTuple):
+    """What one native tile gives to one region: where it stands there, and in the tile."""
+
+    region: int
+    destination: tuple[slice, slice]
+    source: tuple[slice, slice]
+
+
+class StoredTile(NamedTuple):
+    """A native tile that is wanted, and for what."""
+
+    offset: int
+    size: int
+    damaged: bool
+    pieces: list[Piece]
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+    def failures(self, reason: str) -> list[Failure]:
+        return [Failure(piece.region, *piece.destination, reason) for piece in self.pieces]
+
+
 class NativeChunk:
     """Some native tiles that follow each other, and the pieces of regions in them."""
 
     def __init__(self, level: NativeLevel, pieces: Pieces, first: int, last: int) -> None:
-        self._level, self._pieces = level, pieces
-        self._first, self._last = first, last
-        self.regions = np.unique(pieces.region[first:last])
-
-    @cached_property
-    def _tiles(self) -> dict[int, range]:
-        """Native tile -> its pieces."""
-        tiles = self._pieces.tile[self._first : self._last]
-        starts = np.flatnonzero(np.diff(tiles, prepend=-1))
-        ends = [*starts[1:].tolist(), len(tiles)]
-        return {
-            int(tiles[start]): range(self._first + int(start), self._first + int(end))
-            for start, end in zip(starts, ends, strict=True)
-        }
-
-    @cached_property
-    def _ranges(self) -> list[list[int]]:
-        """Native tiles by place in the file, near ones together; without those not in it."""
-        offsets, sizes, damaged = self._level.offsets, self._level.sizes, self._level.damaged
-        stored = [tile for tile in self._tiles if sizes[tile] and not damaged[tile]]
-        stored.sort(key=lambda tile: int(offsets[tile]))
-        ranges: list[list[int]] = []
-        end = -1
-        for tile in stored:
-            if ranges and 0 <= offsets[tile] - end <= GAP:
-                ranges[-1].append(tile)
-            else:
-                ranges.append([tile])
-            end = int(offsets[tile] + sizes[tile])
-        return ranges
-
-    def _extent(self, tiles: Sequence[int]) -> tuple[int, int]:
-        start = int(self._level.offsets[tiles[0]])
-        return start, int(self._level.offsets[tiles[-1]] + self._level.sizes[tiles[-1]]) - start
+        self._level, self._pieces, self._range = level, pieces, slice(first, last)
+        self._tiles: list[StoredTile] | None = None
+        self.regions = np.unique(pieces.region[self._range])
 
     def announce(self) -> None:
+        self._tiles = self._stored()
         if hasattr(os, "posix_fadvise"):
-            for tiles in self._ranges:
-                start, length = self._extent(tiles)
+            for tiles in _together(self._tiles):
+                start, length = tiles[0].offset, tiles[-1].end - tiles[0].offset
                 os.posix_fadvise(self._level.descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
     def read(self, slot: Slot) -> list[Failure]:
-        failures: list[Failure] = []
-        for tile, pieces in self._tiles.items():
-            if self._level.damaged[tile]:
-                failures += self._failures(tile, "the index places its tile outside of the file")
-            elif not self._level.sizes[tile]:
-                for piece in pieces:
-                    _view(slot, self._pieces, piece)[...] = 255
-        scratch = self._level.decoder.buffer()
-        for tiles in self._ranges:
-            failures += self._read_range(tiles, slot, scratch)
-        return failures
-
-    def _read_range(
-        self, tiles: Sequence[int], slot: Slot, scratch: NDArray[np.uint8]
-    ) -> list[Failure]:
-        start, length = self._extent(tiles)
-        try:
-            block = os.pread(self._level.descriptor, length, start)
-        except OSError as error:
-            return [f for tile in tiles for f in self._failures(tile, str(error))]
+        tiles = self._stored() if self._tiles is None else self._tiles
+        self._tiles = None  # a plan of many chunks lives as long as its slide is read
         failures: list[Failure] = []
         for tile in tiles:
-            first = int(self._level.offsets[tile]) - start
-            try:
-                content = block[first : first + int(self._level.sizes[tile])]
-                self._decode(tile, content, slot, scratch)
-            except Exception as error:  # a codec raises what it likes on damaged bytes
-                failures += self._failures(tile, f"{type(error).__name__}: {error}")
+            if tile.damaged:
+                failures += tile.failures("the index places its tile outside of the file")
+            elif not tile.size:
+                for piece in tile.pieces:
+                    slot(piece.region)[piece.destination] = 255
+        scratch = self._level.decoder.buffer()
+        for together in _together(tiles):
+            failures += self._read_together(together, slot, scratch)
         return failures
 
-    def _decode(self, tile: int, content: bytes, slot: Slot, scratch: NDArray[np.uint8]) -> None:
-        if len(content) < self._level.sizes[tile]:
+    def _stored(self) -> list[StoredTile]:
+        """From columns to records, once for the chunk: an array's single values are slow."""
+        level, pieces, part = self._level, self._pieces, self._range
+        corners = (pieces.destination[part], pieces.source[part], pieces.size[part])
+        columns = (column.tolist() for column in (pieces.tile[part], pieces.region[part], *corners))
+        found: list[StoredTile] = []
+        last = -1
+        for tile, region, (v, u), (y, x), (height, width) in zip(*columns, strict=True):
+            if tile != last:
+                place = int(level.offsets[tile]), int(level.sizes[tile]), bool(level.damaged[tile])
+                found.append(StoredTile(*place, []))
+                last = tile
+            destination = slice(v, v + height), slice(u, u + width)
+            source = slice(y, y + height), slice(x, x + width)
+            found[-1].pieces.append(Piece(region, destination, source))
+        return found
+
+    def _read_together(
+        self, tiles: Sequence[StoredTile], slot: Slot, scratch: NDArray[np.uint8]
+    ) -> list[Failure]:
+        start = tiles[0].offset
+        try:
+            block = os.pread(self._level.descriptor, tiles[-1].end - start, start)
+        except OSError as error:
+            return [failure for tile in tiles for failure in tile.failures(str(error))]
+        failures: list[Failure] = []
+        for tile in tiles:
+            try:
+                self._decode(tile, block[tile.offset - start : tile.end - start], slot, scratch)
+            except Exception as error:  # a codec raises what it likes on damaged bytes
+                failures += tile.failures(f"{type(error).__name__}: {error}")
+        return failures
+
+    def _decode(
+        self, tile: StoredTile, content: bytes, slot: Slot, scratch: NDArray[np.uint8]
+    ) -> None:
+        if len(content) < tile.size:
             raise EOFError("the file ends before its tile")
-        pieces = self._tiles[tile]
-        if len(pieces) == 1:
-            target = slot(int(self._pieces.region[pieces[0]]))
-            whole = tuple(self._pieces.size[pieces[0]]) == scratch.shape[:2]
-            if whole and target.shape == scratch.shape:
+        if len(tile.pieces) == 1:
+            piece = tile.pieces[0]
+            target = slot(piece.region)
+            part = target[piece.destination]
+            if part.shape == target.shape == scratch.shape:
                 self._level.decoder.decode(content, target)
                 return
         self._level.decoder.decode(content, scratch)
-        for piece in pieces:
-            y, x = self._pieces.source[piece]
-            height, width = self._pieces.size[piece]
-            _view(slot, self._pieces, piece)[...] = scratch[y : y + height, x : x + width]
-
-    def _failures(self, tile: int, reason: str) -> list[Failure]:
-        found = []
-        for piece in self._tiles[tile]:
-            rows, columns = _slices(self._pieces, piece)
-            found.append(Failure(int(self._pieces.region[piece]), rows, columns, reason))
-        return found
+        for piece in tile.pieces:
+            slot(piece.region)[piece.destination] = scratch[piece.source]
 
 
-def _slices(pieces: Pieces, piece: int) -> tuple[slice, slice]:
-    y, x = pieces.destination[piece].tolist()
-    height, width = pieces.size[piece].tolist()
-    return slice(y, y + height), slice(x, x + width)
-
-
-def _view(slot: Slot, pieces: Pieces, piece: int) -> NDArray[np.uint8]:
-    return slot(int(pieces.region[piece]))[_slices(pieces, piece)]
+def _together(tiles: Sequence[StoredTile]) -> list[list[StoredTile]]:
+    """Tiles by place in the file, near ones together; without those that are not in it."""
+    stored = sorted((t for t in tiles if t.size and not t.damaged), key=lambda tile: tile.offset)
+    ranges: list[list[StoredTile]] = []
+    for tile in stored:
+        if ranges and 0 <= tile.offset - ranges[-1][-1].end <= GAP:
+            ranges[-1].append(tile)
+        else:
+            ranges.append([tile])
+    return ranges
 
 
 class NativeBackend:

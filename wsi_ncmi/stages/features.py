@@ -20,6 +20,7 @@ from wsi_ncmi.config import Extraction
 from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
 from wsi_ncmi.encoders.scale import Scaled
 from wsi_ncmi.errors import BagError, SlideError
+from wsi_ncmi.extraction.allocator import keep_freed_memory
 from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.extraction.encode import BatchEncoder, pick_device, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor
@@ -126,6 +127,7 @@ class Bucket:
 
         It returns when all slides are done, by whomever.
         """
+        keep_freed_memory()
         torch.set_num_threads(self.threads)
         total, scales = self._look_ahead()
         facts = published_facts(self.extraction.encoder)

@@ -272,3 +272,17 @@ def test_half_precision_on_a_cpu_is_refused() -> None:
         resolve_autocast("fp16", torch.device("cpu"))
     assert resolve_autocast("auto", torch.device("cpu")) == "none"
     assert resolve_autocast("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize("changes", [{"autocast": "bf16"}, {"compile": True}])
+def test_other_arithmetic_is_close_and_another_bag(slides: Any, make: Any, changes: Any) -> None:
+    (row, tiles), other = slides[0], slides[1]
+    plain, changed = make(), make(**changes)
+    expected = bag_of(plain, row, tiles)
+    found, _ = bags_of(changed, [(row, tiles), other])
+    assert isinstance(found, Bag)
+    scale = np.abs(expected.features.astype(np.float32)).max()
+    difference = np.abs(found.features.astype(np.float32) - expected.features.astype(np.float32))
+    assert difference.max() < 0.02 * scale
+    assert found.attributes["digest"] != expected.attributes["digest"]
+    assert found.features.tobytes() == bag_of(make(**changes), row, tiles).features.tobytes()
