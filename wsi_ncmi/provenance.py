@@ -120,7 +120,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: see `writing`; there is no temporary file then, and `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
@@ -131,6 +131,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def discard(path: Path) -> None:
+    """Remove a file, and what a killed run left of it."""
+    for name in (path, _temporary(path)):
+        name.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

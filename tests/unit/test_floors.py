@@ -24,6 +24,7 @@ FLOORS = {
     "wsi_ncmi.sheet": 1,
     "wsi_ncmi.claims": 1,
     "wsi_ncmi.camelyon17": 1,
+    "wsi_ncmi.hdf5": 2,
     "wsi_ncmi.losses": 2,
     "wsi_ncmi.aggregators": 2,
     "wsi_ncmi.evaluation": 2,

@@ -1,6 +1,7 @@
 """Bags of other tools into one packed HDF5 file, each looked at; memory holds one bag at a time."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from wsi_ncmi.bags.checks import content_digest, problem_of
 from wsi_ncmi.bags.discover import FoundBag
 from wsi_ncmi.bags.layouts import ForeignBag
 from wsi_ncmi.config import SAFE_NAME
-from wsi_ncmi.errors import BagError
-from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.errors import BagError, OutputError
+from wsi_ncmi.provenance import atomic_path, writing
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def write_packed(
     offsets = np.cumsum([0, *(bag.shape[0] for bag in bags)])
     shape = (int(offsets[-1]), bags[0].shape[1])
     texts = {"slide_id": [bag.found.slide_id for bag in bags], **columns}
+    _check_space(path, shape[0] * (shape[1] * dtype.itemsize + 8))
     with atomic_path(path) as temporary:
         with h5py.File(temporary, "w") as file:
             features = file.create_dataset("features", shape, dtype)
@@ -135,6 +137,18 @@ def write_packed(
                 for bag, start, stop in zip(bags, offsets[:-1], offsets[1:], strict=True)
             ]
         _check(path, temporary, digests, offsets)
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Before HDF5 finds out: it crashes the process where it cannot write a file out."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+    if free < needed * 1.01 + 1_000_000:
+        raise OutputError(
+            f"{path}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left: free "
+            "some and give the same command again"
+        )
 
 
 def _copy(bag: Inspected, rows: slice, features: Any, coords: Any) -> str:

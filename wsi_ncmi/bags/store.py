@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.bags.checksum import blocks, data_sha256
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.hdf5 import hdf5_image
 from wsi_ncmi.provenance import atomic_path
 
 # 2: with `data_sha256`. Bags of another version are not current: the features stage remakes them.
@@ -78,15 +79,19 @@ def write_bag(path: Path, bag: Bag) -> None:
     """
     datasets = _datasets(bag)
     _raise_if(path, _shape_problem({name: data.shape for name, data in datasets.items()}))
+
+    def fill(file: h5py.File) -> None:
+        for name, data in datasets.items():
+            file.create_dataset(name, data=data)
+        file["coords"].attrs.update(bag.coords_attributes)
+        file.attrs.update(bag.attributes)
+        file.attrs["data_sha256"] = data_sha256(datasets)
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["complete"] = True
+
+    content = hdf5_image(fill)
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            for name, data in datasets.items():
-                file.create_dataset(name, data=data)
-            file["coords"].attrs.update(bag.coords_attributes)
-            file.attrs.update(bag.attributes)
-            file.attrs["data_sha256"] = data_sha256(datasets)
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["complete"] = True
+        temporary.write_bytes(content)
         problems = verify_bag(temporary)
         if problems:
             raise BagError(

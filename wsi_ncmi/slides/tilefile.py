@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import SlideError
+from wsi_ncmi.hdf5 import hdf5_image
 from wsi_ncmi.provenance import atomic_path
 
 FORMAT = 2
@@ -118,15 +119,19 @@ ATTRIBUTES = tuple(item.name for item in fields(TileFile) if item.name not in DT
 
 def write(path: Path, tiles: TileFile) -> None:
     """Write a tile file: under a temporary name, read back, then renamed."""
+
+    def fill(file: h5py.File) -> None:
+        for name, dtype in DTYPES.items():
+            file[name] = np.asarray(getattr(tiles, name), dtype)
+        for name in ATTRIBUTES:
+            if getattr(tiles, name) is not None:
+                file.attrs[name] = getattr(tiles, name)
+        file.attrs["format"] = FORMAT
+        file.attrs["complete"] = True
+
+    content = hdf5_image(fill)
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            for name, dtype in DTYPES.items():
-                file[name] = np.asarray(getattr(tiles, name), dtype)
-            for name in ATTRIBUTES:
-                if getattr(tiles, name) is not None:
-                    file.attrs[name] = getattr(tiles, name)
-            file.attrs["format"] = FORMAT
-            file.attrs["complete"] = True
+        temporary.write_bytes(content)
         read(temporary)
 
 

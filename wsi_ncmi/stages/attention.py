@@ -19,7 +19,8 @@ from wsi_ncmi.annotations import Annotation, read_asap
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Attention, Task
 from wsi_ncmi.extraction.encode import pick_device
-from wsi_ncmi.provenance import atomic_path, write_bytes, write_json, write_text
+from wsi_ncmi.hdf5 import hdf5_image
+from wsi_ncmi.provenance import write_bytes, write_json, write_text
 from wsi_ncmi.report.attention import SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
@@ -103,11 +104,13 @@ def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAtt
 
 
 def _write_weights(path: Path, found: Sequence[SlideAttention]) -> None:
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    def fill(file: h5py.File) -> None:
         for one in found:
             group = file.require_group(f"{one.aggregator}/{one.objective}/{one.slide_id}")
             group["attention"] = one.weights.astype(np.float32)
             group["coords"] = one.coords
+
+    write_bytes(path, hdf5_image(fill))
 
 
 def _annotations(row: SlideRow) -> list[Annotation]:

@@ -27,9 +27,10 @@ from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
-from wsi_ncmi.provenance import cpu_budget, write_json, write_text
-from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.provenance import cpu_budget, discard, write_json, write_text
+from wsi_ncmi.sheet import SlideRow, is_remote
 from wsi_ncmi.slides import tilefile
+from wsi_ncmi.slides.reader import slide_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class _Run:
         try:
             tiles = _grid(self.bucket.tiles_dir, row)
             wanted = self.extractor.digest(tiles)
-            if not is_current(path, wanted):
+            if not is_current(path, wanted) or _is_replaced(row, tiles):
                 return self.extractor.job(row, tiles)
             self.rows[row.slide_id] = self._row(row, wanted)
             self.speed.skip(len(tiles))
@@ -214,7 +215,7 @@ class _Run:
     def _fail(self, row: SlideRow, reason: str) -> None:
         text = " ".join(reason.split())
         log.warning("slide %s: %s", row.slide_id, text)
-        self._path(row).unlink(missing_ok=True)  # a bag of an earlier, readable version
+        discard(self._path(row))  # a bag of an earlier, readable version
         status = "no_tissue" if text.startswith("no_tissue") else "failed"
         facts = self.facts["name"], self.facts["weights_sha256"]
         self.rows[row.slide_id] = FeatureRow(row.slide_id, status, text, 0, 0, 0, "", *facts)
@@ -240,6 +241,12 @@ class _Run:
         finally:
             self.slots.release()
             self.claims.release(row.slide_id)
+
+
+def _is_replaced(row: SlideRow, tiles: tilefile.TileFile) -> bool:
+    """Whether another slide lies there now; one that was put away keeps its bag."""
+    there = not is_remote(row.path) and Path(row.path).is_file()
+    return there and slide_fingerprint(row.path) != tiles.fingerprint
 
 
 def _grid(tiles_dir: Path, row: SlideRow) -> tilefile.TileFile:

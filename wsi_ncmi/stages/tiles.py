@@ -224,8 +224,19 @@ def _identity(row: SlideRow, tiling: Tiling) -> tuple[str, str]:
 def _record(row: SlideRow, identity: tuple[str, str], out_dir: Path, found: Survey) -> TileOutcome:
     fingerprint, key = identity
     tiles = replace(found.tiles, fingerprint=fingerprint, digest=key)
-    _store(tiles, found, tile_paths(out_dir, row.slide_id))
+    paths = tile_paths(out_dir, row.slide_id)
+    if tiles.status != "unreadable" or not _is_recorded(tiles, paths.tiles):
+        _store(tiles, found, paths)
     return TileOutcome.of(tiles)
+
+
+def _is_recorded(tiles: TileFile, path: Path) -> bool:
+    """Whether the file says so already: unreadable slides are tried anew, not written anew."""
+    try:
+        known = tilefile.read(path)
+    except SlideError:
+        return False
+    return all(getattr(known, name) == getattr(tiles, name) for name in tilefile.ATTRIBUTES)
 
 
 def tiles_digest(row: SlideRow, tiling: Tiling, fingerprint: str) -> str:

@@ -1,17 +1,15 @@
 """A worker's crash is an error of one item; the worker itself goes on."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import worker_starts
 
-from wsi_ncmi.claims import Claims
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import OutputError, SlideError
 from wsi_ncmi.provenance import cpu_budget
@@ -23,36 +21,9 @@ from wsi_ncmi.stages.workers import Worker, WorkerDiedError
 TILING = Tiling(mpp=2.0, tile_px=64)
 
 
-@contextmanager
-def calls(prefix: str) -> Iterator[Callable[[str], str]]:
-    def call(item: str) -> str:
-        if item.startswith("SIG"):
-            os.kill(os.getpid(), signal.Signals[item])
-            time.sleep(10)
-        if item == "exit":
-            os._exit(3)
-        if item == "raise":
-            raise OutputError("the disk is full")
-        return f"{prefix}{item}{os.getpid()}" if item == "pid " else f"{prefix}{item}"
-
-    yield call
-
-
-@contextmanager
-def cannot_start() -> Iterator[Callable[[str], str]]:
-    raise SlideError("no such model")
-    yield str
-
-
-@contextmanager
-def dies_at_the_start() -> Iterator[Callable[[str], str]]:
-    os._exit(9)
-    yield str
-
-
 @pytest.fixture
 def worker() -> Iterator[Worker[str, str]]:
-    with Worker[str, str](calls, "<") as found:
+    with Worker[str, str](worker_starts.calls, "<") as found:
         yield found
 
 
@@ -89,17 +60,20 @@ def test_exceptions_arrive_as_they_are(worker: Worker[str, str]) -> None:
 
 
 def test_what_cannot_start_is_no_items_fault() -> None:
-    with Worker[str, str](cannot_start) as worker, pytest.raises(SlideError, match="no such model"):
+    with (
+        Worker[str, str](worker_starts.cannot_start) as worker,
+        pytest.raises(SlideError, match="no such model"),
+    ):
         worker("item")
     with (
-        Worker[str, str](dies_at_the_start) as worker,
+        Worker[str, str](worker_starts.dies_at_the_start) as worker,
         pytest.raises(RuntimeError, match="could not start"),
     ):
         worker("item")
 
 
 def test_leaving_ends_the_process() -> None:
-    with Worker[str, str](calls, "") as worker:
+    with Worker[str, str](worker_starts.calls, "") as worker:
         pid = int(worker("pid ").split()[1])
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
@@ -109,25 +83,13 @@ def test_leaving_ends_the_process() -> None:
 PARENT = """
 import os, sys, time
 sys.path.append(sys.argv[1])
-from test_workers import slow
+from worker_starts import slow
 from wsi_ncmi.stages.workers import Worker
 if __name__ == "__main__":
     with Worker(slow, sys.argv[2]) as worker:
         print(worker("quick"), flush=True)
         worker("slow")
 """
-
-
-@contextmanager
-def slow(out: str) -> Iterator[Callable[[str], str]]:
-    def work(item: str) -> str:
-        if item == "slow":
-            Path(out, "begun").touch()
-            time.sleep(0.5)
-            Path(out, "finished").touch()
-        return str(os.getpid())
-
-    yield work
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20) -> bool:
@@ -153,7 +115,7 @@ def test_it_finishes_its_item_and_ends_when_its_parent_is_killed(
 ) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    command = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)]
+    command = [sys.executable, str(script), str(root / "tests"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -166,32 +128,6 @@ def test_it_finishes_its_item_and_ends_when_its_parent_is_killed(
         assert not (tmp_path / "finished").exists()
         assert wait_until(lambda: is_gone(pid))
     assert (tmp_path / "finished").exists()
-
-
-@contextmanager
-def deadly(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], object]]:
-    """Tiles slides, except those whose name says that they kill."""
-    with tiles._tiler(tiling, out_dir) as work:
-
-        def call(row: SlideRow) -> object:
-            if row.slide_id.startswith("kill"):
-                os.kill(os.getpid(), signal.SIGSEGV)
-                time.sleep(10)
-            return work(row)
-
-        yield call
-
-
-@contextmanager
-def outrun(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], object]]:
-    """Dies after the slide was tiled: as if another process had done it meanwhile."""
-    with Claims(out_dir):
-
-        def call(row: SlideRow) -> object:
-            tiles.tile_slide(row, tiling, out_dir)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        yield call
 
 
 @pytest.fixture
@@ -209,7 +145,7 @@ def rows(tmp_path: Path) -> list[SlideRow]:
 def test_a_slide_that_kills_is_a_row_and_the_others_are_done(
     rows: list[SlideRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setattr(tiles, "_tiler", deadly)
+    monkeypatch.setattr(tiles, "_tiler", worker_starts.deadly)
     out = tmp_path / "out"
     tiles.run(rows, TILING, out, tmp_path / "m.tsv", threads)
     lines = [line.split("\t")[:3] for line in (tmp_path / "m.tsv").read_text().splitlines()[1:]]
@@ -226,43 +162,20 @@ def test_a_slide_that_kills_is_a_row_and_the_others_are_done(
 def test_a_slide_that_another_process_has_tiled_is_not_blamed(
     rows: list[SlideRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_tiler", outrun)
+    monkeypatch.setattr(tiles, "_tiler", worker_starts.outrun)
     tiles.run(rows[:1], TILING, tmp_path / "out", tmp_path / "m.tsv", 1)
     assert tilefile.read(tmp_path / "out" / "a.h5").status == "ok"
     assert "a\tok\t" in (tmp_path / "m.tsv").read_text()
-
-
-@contextmanager
-def full(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], object]]:
-    def call(row: SlideRow) -> object:
-        raise OutputError("the disk is full")
-
-    yield call
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_of_writing_ends_the_run(
     rows: list[SlideRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setattr(tiles, "_tiler", full)
+    monkeypatch.setattr(tiles, "_tiler", worker_starts.full)
     with pytest.raises(OutputError, match="the disk is full"):
         tiles.run(rows, TILING, tmp_path / "out", tmp_path / "m.tsv", threads)
     assert not (tmp_path / "m.tsv").exists()
-
-
-@contextmanager
-def counts(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], object]]:
-    """Raises what is known of the threads of a tiling process."""
-    import cv2
-    from threadpoolctl import threadpool_info
-
-    with tiles._tiler(tiling, out_dir):
-
-        def call(row: SlideRow) -> object:
-            blas = [pool["num_threads"] for pool in threadpool_info()]
-            raise OutputError(f"{cv2.getNumThreads()} {max(blas, default=1)}")
-
-        yield call
 
 
 @pytest.mark.skipif(cpu_budget() < 2, reason="one core: nothing could be too many")
@@ -272,7 +185,7 @@ def test_a_tiling_process_keeps_to_one_core(
     """OpenCV and BLAS start a thread a core unless they are told not to."""
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(tiles, "_tiler", counts)
+    monkeypatch.setattr(tiles, "_tiler", worker_starts.counts)
     with pytest.raises(OutputError) as caught:
         tiles.run(rows, TILING, tmp_path / "out", tmp_path / "m.tsv", 1)
     assert str(caught.value) == "1 1"
