@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 11)
 WITHOUT_METADATA = ("wsi-ncmi", "openslide-bin")
 # codec -> (lossless, what needs it, whether slides of the common scanners need it)
 CODECS = {
-    "jpeg8": (False, "JPEG tiles, read natively", True),
+    "jpeg8": (False, "JPEG tiles, read by tiffslide", True),
     "zlib": (True, "deflate tiles, read natively", True),
     "lzw": (True, "LZW tiles, read by tiffslide", False),
     "jpeg2k": (False, "JPEG 2000 tiles, read by tiffslide", False),
@@ -88,7 +88,9 @@ def _write_slide(path: Path) -> np.ndarray:
 def _reader(name: Any, path: Path, image: np.ndarray, version: str) -> Finding:
     from wsi_ncmi.slides.reader import open_slide
 
-    remedy = "pip install --force-reinstall openslide-bin openslide-python tiffslide tifffile"
+    remedy = (
+        "pip install --force-reinstall openslide-bin openslide-python simplejpeg tiffslide tifffile"
+    )
     try:
         with open_slide(path, reader=name) as slide:
             same = _close(slide.read_region(0, 0, 0, 256, 256), image)
