@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 CORES ?= all
 BIN = $(VENV)/bin
+# Two processes: some tests start processes of their own. A file stays in one, with its fixtures.
+PARALLEL = -n 2 --dist loadfile
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 
 # CAMELYON-17's labels: `stages.csv` of the challenge, or ours beside the project.
@@ -15,10 +17,10 @@ demo: $(VENV)/.installed
 	@echo "The report: $(CURDIR)/results/demo/report/index.html"
 
 test: $(VENV)/.installed-dev
-	$(RUN) pytest -m "not slow"
+	$(RUN) pytest -m "not slow" $(PARALLEL)
 
 test-all: $(VENV)/.installed-dev
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff format --check .
