@@ -94,7 +94,7 @@ class Tiling(Model):
     min_tissue: Fraction = Field(0.25, description="Least fraction of a tile that is tissue.")
     upsample: bool = Field(False, description="Read slides coarser than `mpp` (refused otherwise).")
     half_decoding: bool = Field(
-        False, description="Decode JPEG at half size where no level fits; differs by grey levels."
+        False, description="Decode JPEG at half size where no level fits; sharper, so do not mix."
     )
     quality_mpp: float = Field(2.0, gt=0, description="µm/px at which tile quality is measured.")
     tissue: Tissue = Tissue()

@@ -12,7 +12,7 @@ from typing import Any
 from wsi_ncmi import config as configuration
 from wsi_ncmi.arms import SEARCHES
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
-from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.errors import ConfigError, PartError
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.sheet import (
     SlideRow,
@@ -42,6 +42,7 @@ class Plan:
         problems = configuration.part_problems(self.config, parts)
         self.rows, sheet_problems = self._read_rows()
         problems += sheet_problems + self._label_problems() + self._file_problems()
+        problems += self._scale_problems()
         problems += tissue_problems(self.rows, self.config.tiling.tissue, self.sheet)
         if problems:
             raise ConfigError(problems)
@@ -79,6 +80,21 @@ class Plan:
                 if label not in found
             ]
         return problems
+
+    def _scale_problems(self) -> list[str]:
+        """What a published encoder says of the tiles, before anything is tiled."""
+        config = self.config
+        if not (config.demo or config.slides) or config.extraction.any_scale:
+            return []
+        from wsi_ncmi.encoders import check_scale, published_facts
+
+        facts = published_facts(config.extraction.encoder)
+        try:
+            if facts is not None:
+                check_scale(facts, config.tiling.mpp, config.tiling.side_px)
+        except PartError as error:
+            return [str(error)]
+        return []
 
     def _file_problems(self) -> list[str]:
         config = self.config

@@ -2,8 +2,8 @@
 
 import csv
 import hashlib
+import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -176,15 +176,22 @@ def _override_problems(record: dict[str, str]) -> list[str]:
 
 
 def _duplicates(numbered: Sequence[tuple[int, dict[str, str]]], path: Path) -> list[str]:
-    counts = Counter((record["slide_id"] or "").strip() for _, record in numbered)
-    lines: dict[str, list[str]] = {}
-    for line, record in numbered:
-        lines.setdefault((record["slide_id"] or "").strip(), []).append(str(line))
-    return [
-        f"{path}: slide_id {slide_id!r} stands in rows {', '.join(lines[slide_id])}"
-        for slide_id, count in counts.items()
-        if count > 1 and slide_id
-    ]
+    """A slide_id, or a slide's file, in several rows: the latter could be trained and tested on."""
+    problems = []
+    for column in ("slide_id", "path"):
+        found: dict[str, list[tuple[str, str]]] = {}
+        for line, record in numbered:
+            value = (record.get(column) or "").strip()
+            # One file under two spellings is one file.
+            key = os.path.normpath(_resolve(value, path.parent)) if column == "path" else value
+            if value:
+                found.setdefault(key, []).append((value, str(line)))
+        problems += [
+            f"{path}: {column} {rows[0][0]!r} stands in rows {', '.join(line for _, line in rows)}"
+            for rows in found.values()
+            if len(rows) > 1
+        ]
+    return problems
 
 
 def label_problems(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsi_ncmi import cli
-from wsi_ncmi.cli.common import sections_of
+from wsi_ncmi.cli.common import nearest_folder, sections_of
 from wsi_ncmi.errors import ConfigError
 
 
@@ -36,6 +36,17 @@ def test_a_command_with_subcommands_still_asks_for_its_own(
     assert args.handler is cli.COMMANDS["tiles show"][1]
     whole = ["tiles", "--sheet", "s", "--out", "o", "--manifest", "m"]
     assert cli.parser().parse_args(whole).handler is cli.COMMANDS["tiles"][1]
+
+
+def test_help_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert "From whole-slide images to tiles, features and classifiers" in text
+    assert "imported" not in text.split("options:")[0]
+    for _, _, options in cli.COMMANDS.values():
+        for name in {"tiles", "bucket", "buckets", "manifest", "threads"} & set(options):
+            assert options[name].get("help"), name
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs(root: Path) -> None:
@@ -118,6 +129,7 @@ def test_configurations_are_merged_key_by_key(tmp_path: Path) -> None:
         ("- a", "holds list, expected keys and values"),
         ("a: [", "cannot be read as YAML"),
         ("slides: {}", "slides.sheet"),
+        ("results: [a]", "results: ['a'], expected the name of a folder"),
     ],
 )
 def test_configurations_that_are_wrong(tmp_path: Path, text: str, expected: str) -> None:
@@ -126,5 +138,13 @@ def test_configurations_that_are_wrong(tmp_path: Path, text: str, expected: str)
 
 
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read as YAML"):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file"):
         sections_of([str(tmp_path / "gone.yaml")])
+
+
+def test_the_results_folder_of_a_configuration(tmp_path: Path) -> None:
+    path = config(tmp_path / "a.yaml", f"results: {tmp_path}/b/c\n")
+    assert sections_of([path]).results == f"{tmp_path}/b/c"
+    assert sections_of([config(tmp_path / "b.yaml", "cohort: x")]).results == "results"
+    assert nearest_folder(tmp_path / "b" / "c") == tmp_path
+    assert nearest_folder(tmp_path / "a.yaml" / "c") == tmp_path

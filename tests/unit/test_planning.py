@@ -93,3 +93,19 @@ def test_problems_come_together(root: Path, folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(root, weights="gone.pt")
     assert caught.value.problems == ["tiling.tissue.weights: gone.pt: no such file or folder"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_scale_that_the_encoder_is_not_meant_for_is_said_before_anything_runs(root: Path) -> None:
+    schema = root / "workflow" / "schemas" / "parts.schema.json"
+    raw = {
+        "cohort": "c",
+        "slides": {"sheet": "slides.tsv"},
+        "tiling": {"mpp": 1.0, "tile_px": 224},
+        "extraction": {"encoder": "uni"},
+        "tasks": {"t": {"classes": ["x", "y"]}},
+    }
+    with pytest.raises(ConfigError, match=r"encoder uni is meant for .* µm/px, found tiles of 224"):
+        Plan(raw, schema)
+    Plan({**raw, "extraction": {"encoder": "uni", "any_scale": True}}, schema)
+    Plan({**raw, "tiling": {"mpp": 0.5, "tile_px": 224}}, schema)

@@ -21,7 +21,8 @@ HEADER = "slide_id\tpath\tlabel\tpatient_id\tcentre"
 @pytest.fixture
 def slide(tmp_path: Path) -> Path:
     path = tmp_path / "a.tif"
-    path.write_bytes(b"slide")
+    for name in ("a.tif", "b.tif", "c.tif"):
+        (tmp_path / name).write_bytes(b"slide")
     return path
 
 
@@ -72,6 +73,7 @@ def test_every_problem_with_its_row(tmp_path: Path, slide: Path) -> None:
         " row 5: path is empty",
         " row 6: slide_id '' must be letters, digits, '.', '_' or '-' (it names files)",
         ": slide_id 's1' stands in rows 2, 3",
+        ": path 'a.tif' stands in rows 2, 3, 6",
     ]
 
 
@@ -124,8 +126,8 @@ def test_a_mask_and_options_of_a_slide(tmp_path: Path, slide: Path) -> None:
     path = sheet(
         tmp_path,
         "s1\ta.tif\tx\tp\tc\tm.geojson\t\t\t\t",
-        "s2\ta.tif\tx\tp\tc\t\tmodel\t4.5\t64\tw.pt",
-        "s3\ta.tif\tx\tp\tc\t\t\t\t\t",
+        "s2\tb.tif\tx\tp\tc\t\tmodel\t4.5\t64\tw.pt",
+        "s3\tc.tif\tx\tp\tc\t\t\t\t\t",
         header=f"{HEADER}\t{columns}",
     )
     rows, found = read_sheet(path, need_path=True)
@@ -148,8 +150,8 @@ def test_options_that_do_not_fit_are_named_with_their_rows(tmp_path: Path, slide
     path = sheet(
         tmp_path,
         "s1\ta.tif\tx\tp\tc\totsu\t1.5\t7.5\t\t",
-        "s2\ta.tif\tx\tp\tc\t\tlow\t\tgone.pt\tgone.geojson",
-        "s3\ta.tif\tx\tp\tc\t\t\t\t\ts3://b/m.geojson",
+        "s2\tb.tif\tx\tp\tc\t\tlow\t\tgone.pt\tgone.geojson",
+        "s3\tc.tif\tx\tp\tc\t\t\t\t\ts3://b/m.geojson",
         header=f"{HEADER}\t{columns}",
     )
     found = problems(path)
@@ -191,7 +193,7 @@ def test_no_rows_and_no_sheet(tmp_path: Path) -> None:
 
 
 def test_checked_sheet_raises_all_together(tmp_path: Path, slide: Path) -> None:
-    path = sheet(tmp_path, "s/1\ta.tif\tx\tp\tc", "s2\tb.tif\tx\tp\tc")
+    path = sheet(tmp_path, "s/1\ta.tif\tx\tp\tc", "s2\tgone.tif\tx\tp\tc")
     with pytest.raises(ConfigError) as error:
         checked_sheet(path, need_path=True)
     assert len(error.value.problems) == 2
@@ -241,3 +243,13 @@ def test_buckets_depend_on_the_name_alone_and_are_even() -> None:
     assert min(counts) > 60
     assert max(counts) < 140
     assert bucket_of("patient_000_node_0", 16) == 12  # the last hex digit of its SHA-1: c
+
+
+def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
+    """It could be trained on as one slide and tested on as the other."""
+    (tmp_path / "a.tif").write_bytes(b"slide")
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
+    lines += ["one\ta.tif\tx\tp1\tc", "two\t./a.tif\ty\tp2\tc"]
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    _, problems = read_sheet(tmp_path / "sheet.tsv", need_path=True)
+    assert problems == [f"{tmp_path / 'sheet.tsv'}: path 'a.tif' stands in rows 2, 3"]

@@ -62,6 +62,15 @@ class Layout:
     read: Reader
 
 
+def describe(layout: str) -> str:
+    """What a name of `LAYOUTS`, "packed" or "" (none) means, for people."""
+    if layout == "packed":
+        return "packed (many slides in one file)"
+    if layout in LAYOUTS:
+        return f"{layout} ({LAYOUTS[layout].description})"
+    return "no bag: it has neither `features` nor `feats`"
+
+
 def read_h5(path: Path, mpp: float | None = None) -> ForeignBag:
     """An HDF5 file of whatever tool.
 

@@ -35,11 +35,34 @@ def load_tensor(path: Path) -> NDArray[Any]:
     """
     import torch
 
+    value = _stored(path)
+    if isinstance(value, np.ndarray):
+        return value
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def tensor_facts(path: Path) -> tuple[str, tuple[int, ...]]:
+    """dtype and shape as a .pt file stores them; errors as in `load_tensor`."""
+    value = _stored(path)
+    return str(value.dtype).removeprefix("torch."), tuple(value.shape)
+
+
+def _stored(path: Path) -> Any:
+    """The tensor or NumPy array of a .pt file."""
+    import pickle
+
+    import torch
+
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             value = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
+    except pickle.UnpicklingError as error:  # torch's words advise to run what is in the file
+        raise BagError(
+            f"{path.name}: cannot be read as a tensor: it holds more than tensors, or is damaged; "
+            "code in files is never run: save the tensor [N, D] alone"
+        ) from error
     except Exception as error:  # torch raises a dozen classes for a damaged file
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BagError(f"{path.name}: cannot be read as a tensor ({first})") from error
@@ -47,8 +70,7 @@ def load_tensor(path: Path) -> NDArray[Any]:
         return value
     if not isinstance(value, torch.Tensor):
         raise BagError(f"{path.name}: holds {type(value).__name__}, expected a tensor [N, D]")
-    value = value.detach()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return value.detach()
 
 
 def _numpy_globals() -> list[Any]:

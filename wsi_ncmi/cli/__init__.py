@@ -14,12 +14,16 @@ from wsi_ncmi.errors import UserError
 
 log = logging.getLogger("wsi_ncmi")
 
+DESCRIPTION = (
+    "From whole-slide images to tiles, features and classifiers under the NCMI loss. The workflow "
+    "calls most of these commands; those to call by hand are in the guide."
+)
 COMMANDS: Commands = {**tools.COMMANDS, **workflow.COMMANDS}
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands; `a b` is the subcommand b of a, which may be a command itself."""
-    root = argparse.ArgumentParser(prog="wsi-ncmi", description=__doc__)
+    root = argparse.ArgumentParser(prog="wsi-ncmi", description=DESCRIPTION)
     root.add_argument("--log", help="also write the log to this file")
     commands = root.add_subparsers(dest="command", required=True, metavar="command")
     groups = {name.split()[0] for name in COMMANDS if " " in name}

@@ -14,7 +14,11 @@ Options = dict[str, dict[str, Any]]
 Commands = dict[str, tuple[str, Handler, Options]]
 
 REQUIRED: dict[str, Any] = {"required": True}
-THREADS: dict[str, Any] = {"type": int, "default": 1}
+THREADS: dict[str, Any] = {
+    "type": int,
+    "default": 1,
+    "help": "threads that work at once (default: 1)",
+}
 OPTIONS: dict[str, Any] = {"default": "{}", "help": "the configuration's section, JSON or YAML"}
 SEED: dict[str, Any] = {"type": int, "default": 0}
 
@@ -46,6 +50,13 @@ class Sections:
     tiling: Any
     extraction: Any
     sheet: str
+    results: str
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder, or the nearest of its parents that is there."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def sections_of(paths: Sequence[str]) -> Sections:
@@ -63,11 +74,15 @@ def sections_of(paths: Sequence[str]) -> Sections:
     unknown = sorted(set(raw) - set(Config.model_fields))
     if unknown:
         raise ConfigError([f"{key}: unknown key" for key in unknown])
+    results = raw.get("results", Config.model_fields["results"].default)
+    if not isinstance(results, str):
+        raise ConfigError([f"results: {results!r}, expected the name of a folder"])
     slides = _validated(Slides, raw["slides"], "slides.") if raw.get("slides") is not None else None
     return Sections(
         _validated(Tiling, raw.get("tiling") or {}, "tiling."),
         _validated(Extraction, raw.get("extraction") or {}, "extraction."),
         slides.sheet if slides else "",
+        results,
     )
 
 
@@ -78,6 +93,8 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file"]) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError([f"{path}: cannot be read as YAML: {error}"]) from error
     if not isinstance(content, dict):

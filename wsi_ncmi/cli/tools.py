@@ -9,6 +9,7 @@ from wsi_ncmi.cli.common import (
     SEED,
     THREADS,
     Commands,
+    nearest_folder,
     positive,
     rows_of,
     section,
@@ -68,8 +69,10 @@ def tiles_show(args: argparse.Namespace) -> None:
 
     if args.config and args.options != OPTIONS["default"]:
         raise ConfigError(["give --config or --options, not both"])
-    tiling = sections_of(args.config).tiling if args.config else section(Tiling, args.options)
-    stage.run(Path(args.slide), tiling, args.mpp, Path(args.out), args.count, args.seed)
+    sections = sections_of(args.config) if args.config else None
+    tiling = sections.tiling if sections else section(Tiling, args.options)
+    row = stage.row_of(args.slide, sections.sheet if sections else "", args.mpp)
+    stage.run(row, tiling, Path(args.out), args.count, args.seed)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -84,14 +87,19 @@ def plan(args: argparse.Namespace) -> int:
     storage = storage_of(sections.extraction, sections.tiling, args.dim)
     options = stage.Options(args.quick, args.rate, args.threads)
     out = Path(args.out) if args.out else None
-    return stage.run(rows_of(sheet), sections.tiling, storage, options, out)
+    folder = nearest_folder(Path(sections.results))
+    return stage.run(rows_of(sheet), sections.tiling, storage, options, out, folder)
 
 
 def doctor(args: argparse.Namespace) -> int:
     from wsi_ncmi.stages import doctor as stage
 
-    extraction = sections_of(args.config).extraction if args.config else None
-    return stage.run(Path(args.folder), extraction, as_json=args.json)
+    sections = sections_of(args.config) if args.config else None
+    folder = nearest_folder(Path(sections.results)) if sections else Path()
+    if args.folder is not None:
+        folder = Path(args.folder)
+    extraction = sections.extraction if sections else None
+    return stage.run(folder, extraction, as_json=args.json)
 
 
 def predictions_export(args: argparse.Namespace) -> None:
@@ -116,10 +124,13 @@ COMMANDS: Commands = {
             "SHEET": {"nargs": "?", "help": "the slide sheet (default: the configuration's)"},
             "config": {**CONFIG, "required": True},
             "out": {"help": "TSV with a row per slide and all columns"},
-            "quick": {"action": "store_true", "help": "read no pixels: tiles of the whole area"},
+            "quick": {
+                "action": "store_true",
+                "help": "do not look for tissue: tiles of the whole area",
+            },
             "rate": {
                 "type": positive(float),
-                "help": "tiles per second (default: reading is measured)",
+                "help": "tiles per second (default: reading is measured, 1 s for each reader)",
             },
             "dim": {
                 "type": positive(int),
@@ -132,7 +143,9 @@ COMMANDS: Commands = {
         "what this machine has, what is missing, and what to do about it",
         doctor,
         {
-            "folder": {"default": ".", "help": "where results are to lie"},
+            "folder": {
+                "help": "where results are to lie (default: the configuration's, or here)",
+            },
             "config": CONFIG,
             "json": {"action": "store_true", "help": "print JSON"},
         },
@@ -141,12 +154,14 @@ COMMANDS: Commands = {
         "pictures of a slide's tissue and of some of its tiles",
         tiles_show,
         {
-            "SLIDE": {"help": "a slide, tiled now; or a tile file, shown as it is"},
+            "SLIDE": {
+                "help": "a slide, or a slide_id of the configuration's sheet; or a tile file"
+            },
             "config": CONFIG,
             "options": OPTIONS,
             "mpp": {
                 "type": positive(float),
-                "help": "µm per level-0 pixel, if the slide states none",
+                "help": "µm per level-0 pixel (default: the sheet's, then what the slide states)",
             },
             "out": {"default": ".", "help": "folder of the pictures"},
             "count": {"type": positive(int), "default": 24, "help": "tiles of the sample"},

@@ -171,14 +171,23 @@ def schema(args: argparse.Namespace) -> None:
 
 BUCKET: Options = {
     "sheet": REQUIRED,
-    "bucket": {"type": int, "default": 0},
-    "buckets": {"type": int, "default": 1},
+    "bucket": {
+        "type": int,
+        "default": 0,
+        "help": "which of the buckets, counted from 0 (default: 0)",
+    },
+    "buckets": {
+        "type": int,
+        "default": 1,
+        "help": "parts that the sheet's slides are shared out to (default: 1, all)",
+    },
     "options": OPTIONS,
     "out": REQUIRED,
-    "manifest": REQUIRED,
+    "manifest": {"required": True, "help": "TSV to write: what became of each slide"},
     "threads": THREADS,
 }
 TASK: dict[str, Any] = {"required": True, "help": "the task's section, JSON or YAML"}
+TILES: dict[str, Any] = {"required": True, "help": "folder of tile files, as `tiles` writes them"}
 MANIFESTS: dict[str, Any] = {"nargs": "*", "default": []}
 MODELS: Options = {
     "name": REQUIRED,
@@ -201,7 +210,7 @@ COMMANDS: Commands = {
     "features": (
         "feature bags of a bucket of slides",
         features,
-        {**BUCKET, "tiles": REQUIRED, "processes": PROCESSES},
+        {**BUCKET, "tiles": TILES, "processes": PROCESSES},
     ),
     "pack": (
         "pack bags into the cache that training reads",
@@ -260,7 +269,7 @@ COMMANDS: Commands = {
             "task": TASK,
             "sheet": REQUIRED,
             "cache": REQUIRED,
-            "tiles": REQUIRED,
+            "tiles": TILES,
             "task-dir": REQUIRED,
             "options": OPTIONS,
             "out": REQUIRED,

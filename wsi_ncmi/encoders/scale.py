@@ -27,6 +27,7 @@ def check_scale(encoder: Scaled, tile_mpp: float, tile_px: int) -> None:
     The whole tile is resized to the input, so the network sees `tile_mpp · tile_px / input_px`
     µm/px. A recommended µm/px is met by what the network sees, within 10 %; or by the tile as it
     was cut, within 10 %, if it is then resized by no more than from 256 to 224 px, as authors do.
+    Tiles that are enlarged by more than that to the input meet none: the detail is not there.
 
     Args:
         encoder: states its `mpp`; one that states none takes any scale.
@@ -41,7 +42,11 @@ def check_scale(encoder: Scaled, tile_mpp: float, tile_px: int) -> None:
     factor = tile_px / encoder.input_px
     seen = tile_mpp * factor
     published = max(factor, 1 / factor) <= RESIZE + _ROUNDING
-    if any(_near(seen, mpp) or (published and _near(tile_mpp, mpp)) for mpp in encoder.mpp):
+    enlarged = 1 / factor > RESIZE + _ROUNDING  # detail that is not there cannot be seen
+    if any(
+        (_near(seen, mpp) and not enlarged) or (published and _near(tile_mpp, mpp))
+        for mpp in encoder.mpp
+    ):
         return
     wanted = " or ".join(f"{mpp:g}" for mpp in encoder.mpp)
     nearest = min(encoder.mpp, key=lambda mpp: max(mpp / seen, seen / mpp))

@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from wsi_ncmi.errors import PartError
 
 # Where training scripts of the field put the state dict inside a .pth.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
+EXAMPLES = 3
+"""Keys that an error names of each kind."""
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -43,10 +45,29 @@ def load_weights(module: nn.Module, path: Path, convert: Convert | None = None) 
         state = convert(state, module)
     own = module.state_dict()
     kept = {k: v for k, v in state.items() if k in own or not _is_classifier(k)}
-    try:
-        module.load_state_dict(kept, strict=True)
-    except RuntimeError as error:
-        raise PartError(f"{path}: the weights do not fit this encoder: {error}") from None
+    problem = _misfit(kept, own)
+    if problem:
+        raise PartError(f"{path}: the weights do not fit this encoder: {problem}")
+    module.load_state_dict(kept, strict=True)
+
+
+def _misfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """How many keys do not fit, with examples, or nothing."""
+    other = [
+        f"{key} {list(state[key].shape)} instead of {list(tensor.shape)}"
+        for key, tensor in own.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    found = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of other shape": other,
+    }
+    return "; ".join(
+        f"{len(keys)} {what} ({', '.join(keys[:EXAMPLES])}{', …' if len(keys) > EXAMPLES else ''})"
+        for what, keys in found.items()
+        if keys
+    )
 
 
 def _is_classifier(key: str) -> bool:
@@ -61,7 +82,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+    except pickle.UnpicklingError:  # torch's words advise to run what is in the file
+        raise PartError(
+            f"{path}: cannot be read as weights: it holds more than tensors, or is damaged; code "
+            "in files is never run: save the state dict alone"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise PartError(f"{path}: cannot be read as weights: {error}") from None
     for key in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):

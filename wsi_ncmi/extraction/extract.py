@@ -102,10 +102,13 @@ class Extractor:
             stream = batches(jobs, self.options.batch_size, pool, buffers)
             with Prefetched(stream) as ahead:
                 while True:
+                    before = speed.seconds["loader"]
                     with speed.loader():
                         batch = next(ahead, None)
                     if batch is None:
                         break
+                    if not batch:
+                        speed.waited_for_others(speed.seconds["loader"] - before)
                     if batch:
                         with speed.device():
                             waiting.append((batch, self._copies(batch)))

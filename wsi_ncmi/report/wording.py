@@ -86,7 +86,10 @@ def answer(found: Comparison, confidence: float) -> str:
         f"interval {interval(found.low, found.high)}) against {title(found.reference)} with "
         f"{title(found.aggregator)}"
     )
-    smallest = f"the smallest the data could have shown is {number(found.detectable)}"
+    smallest = (
+        f"the smallest true difference that such data would have shown with 80 % probability is "
+        f"{number(found.detectable)}"
+    )
     if found.verdict == "none shown":
         return f"{sentence}: no difference was shown; {smallest}."
     better = "better" if found.verdict == "higher" else "worse"

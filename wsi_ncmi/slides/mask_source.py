@@ -80,5 +80,11 @@ def mask_on(
         )
     if not row.mask:
         return tissue_mask(thumbnail.pixels, thumbnail.mpp, options, mask_of) | unreadable
-    area = read_geojson(Path(row.mask))
-    return rasterise(area, unreadable.shape, thumbnail.mpp / slide.mpp)
+    mask = rasterise(read_geojson(Path(row.mask)), unreadable.shape, thumbnail.mpp / slide.mpp)
+    if not mask.any():
+        width, height = slide.dimensions
+        raise SlideError(
+            f"{row.mask}: outlines nothing on this slide of {width} x {height} px; coordinates are "
+            "level-0 pixels: is it another slide's mask?"
+        )
+    return mask

@@ -113,7 +113,7 @@ def _facts(row: SlideRow, slide: Slide, tiling: Tiling, plan: ScalePlan) -> Tile
         slide_id=row.slide_id,
         status="ok",
         path=row.path,
-        reader=slide.reader,
+        reader=_reader(slide, plan.level),
         reader_reason=slide.reader_reason,
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
@@ -133,6 +133,12 @@ def _facts(row: SlideRow, slide: Slide, tiling: Tiling, plan: ScalePlan) -> Tile
         scale_error_percent=plan.error_percent,
         quality_mpp=max(tiling.quality_mpp, tiling.mpp, slide.mpp),
     )
+
+
+def _reader(slide: Slide, level: int) -> str:
+    """Where no halved level is read, the slide is read like any other."""
+    stored = slide.stored_level(level) == level
+    return "native" if slide.reader == "native_half" and stored else slide.reader
 
 
 def _tiles(

@@ -7,6 +7,7 @@ exception. So what cannot be true is found here, before they open the file.
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import tifffile
 
@@ -47,6 +48,12 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
             _check_chain(tiff)
             pages = [tiff.pages[i].aspage() for i in range(len(tiff.pages))]
             size = tiff.filehandle.size
+    except (struct.error, IndexError) as error:
+        size = Path(path).stat().st_size
+        raise SlideError(
+            f"its TIFF tags lie beyond the end of the file ({size} bytes): it is cut off, "
+            "fetch it again"
+        ) from error
     except UNREADABLE as error:
         raise SlideError(f"its TIFF tags cannot be read ({error}): {DAMAGED}") from error
     for page in pages:
@@ -58,7 +65,10 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
 
 def _is_tiff(path: str) -> bool:
     with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        start = file.read(4)
+    if not start:
+        raise SlideError(f"the file is empty: {DAMAGED}")
+    return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _check_chain(tiff: tifffile.TiffFile) -> None:

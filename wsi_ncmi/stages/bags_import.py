@@ -87,6 +87,8 @@ def _write_refused(path: Path, refused: Sequence[Refusal]) -> None:
         print(f"{len(refused)} refused, see {path}:")
     for row in refused[:SHOWN]:
         print(f"  {row.file or row.slide_id}: {row.reason}")
+    if len(refused) > SHOWN:
+        print(f"  and {len(refused) - SHOWN} more")
 
 
 def _summary(

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 
 from wsi_ncmi.bags.discover import recognise
-from wsi_ncmi.bags.layouts import LAYOUTS
+from wsi_ncmi.bags.layouts import describe
 from wsi_ncmi.bags.store import DAMAGED
-from wsi_ncmi.bags.tensors import load_tensor, slideflow_centres
+from wsi_ncmi.bags.tensors import slideflow_centres, tensor_facts
 from wsi_ncmi.errors import BagError
 
 LONGEST = 100
@@ -29,23 +29,15 @@ def run(path: Path) -> None:
     if path.suffix not in (".h5", ".hdf5", ".pt"):
         raise BagError(f"{path}: a bag is an .h5 or a .pt file, this is {path.suffix or 'neither'}")
     print(path)
-    print(f"taken for: {_meaning(recognise(path))}")
+    print(f"taken for: {describe(recognise(path))}")
     lines = _tensor(path) if path.suffix == ".pt" else _hdf5(path)
     for line in lines:
         print(line)
 
 
-def _meaning(layout: str) -> str:
-    if layout == "packed":
-        return "packed (many slides in one file)"
-    if layout in LAYOUTS:
-        return f"{layout} ({LAYOUTS[layout].description})"
-    return "no bag: it has neither `features` nor `feats`"
-
-
 def _tensor(path: Path) -> Iterator[str]:
-    array = load_tensor(path)
-    yield f"tensor: {_shape(array)}"
+    dtype, shape = tensor_facts(path)
+    yield f"tensor: {dtype} [{', '.join(map(str, shape))}]"
     centres = slideflow_centres(path)
     if centres is not None:
         yield f"index: {_shape(centres)}, the tiles' centres"

@@ -2,35 +2,43 @@
 
 import csv
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 from tqdm import tqdm
 
+from wsi_ncmi.bags.discover import recognise
+from wsi_ncmi.bags.layouts import describe
 from wsi_ncmi.bags.store import DAMAGED, verify_bag
 from wsi_ncmi.errors import BagError
 
 MANIFESTS = "bucket-*.tsv"
+OWN_ATTRIBUTES = {"format_version", "complete"}
+UNREADABLE = "cannot be read: whose it is cannot be told"
 
 
 def run(path: Path, *, manifests: bool) -> int:
     """Check all bags of a folder and of those below it, or one bag; print what is wrong.
 
+    Ours are checked. Those of other tools carry no checksum: it is only said what they are.
+
     Args:
         manifests: also compare the bags with the manifests of their buckets.
 
     Returns:
-        1 if any bag is bad or missing, or an interrupted write left a file; else 0.
+        1 if any bag of ours is bad or missing, a file cannot be read, or an interrupted write
+        left one; else 0.
 
     Raises:
         BagError: there is no bag.
     """
-    files = [path] if path.is_file() else sorted(path.rglob("*.h5"))
-    files = [file for file in files if not file.name.startswith(".")]
-    bags = [file for file in files if path.is_file() or _may_be_bag(file)]
+    files = [path] if path.is_file() else _files(path)
+    kinds = _by_kind(files)
+    bags, unreadable, no_bags = (kinds.pop(kind, []) for kind in ("own", "unreadable", ""))
     leftovers = [] if path.is_file() else sorted(path.rglob(".*.part"))
-    if not bags and not leftovers:
+    if not (bags or unreadable or kinds or leftovers):
         raise BagError(f"{path}: no bags (*.h5) there or below it")
     problems = {
         bag: found
@@ -42,19 +50,45 @@ def run(path: Path, *, manifests: bool) -> int:
             for bag, problem in _against_manifests(folder, set(bags)):
                 problems.setdefault(bag, []).append(problem)
     _report(problems, leftovers)
-    others = f", {len(files) - len(bags)} other .h5 file(s) left out" if bags != files else ""
+    _report_others(kinds, unreadable)
+    others = f", {len(no_bags)} other file(s) left out" if no_bags else ""
     bad = len(set(problems) & set(bags))
-    print(f"{path}: {len(bags)} bag(s), {len(bags) - bad} good, {bad} bad{others}")
-    return 1 if problems or leftovers else 0
+    print(f"{path}: {len(bags)} of our own bags, {len(bags) - bad} good, {bad} bad{others}")
+    return 1 if problems or leftovers or unreadable else 0
 
 
-def _may_be_bag(file: Path) -> bool:
-    """Not a tile file or another HDF5 file of a results folder; what does not open may be one."""
+def _files(folder: Path) -> list[Path]:
+    """The .h5 files below a folder; where there is none, the .pt files of other tools."""
+    for suffix in ("*.h5", "*.pt"):
+        files = sorted(f for f in folder.rglob(suffix) if not f.name.startswith("."))
+        if files:
+            return files
+    return []
+
+
+def _by_kind(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by "own", the layout of another tool, "unreadable", or "" for what is no bag."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        kinds[_kind(file)].append(file)
+    return kinds
+
+
+def _kind(file: Path) -> str:
+    beside = any(file.parent.glob(MANIFESTS))  # then only we write there
     try:
-        with h5py.File(file, "r") as opened:
-            return "features" in opened or "format_version" in opened.attrs
-    except DAMAGED:
-        return True
+        if file.suffix != ".pt" and _is_own(file, beside):
+            return "own"
+        return recognise(file)
+    except (BagError, *DAMAGED):
+        return "own" if beside else "unreadable"
+
+
+def _is_own(file: Path, beside: bool) -> bool:
+    with h5py.File(file, "r") as opened:
+        if "format_version" in opened.attrs:
+            return True
+        return "features" in opened and (beside or bool(OWN_ATTRIBUTES & set(opened.attrs)))
 
 
 def _against_manifests(folder: Path, bags: set[Path]) -> Iterable[tuple[Path, str]]:
@@ -99,6 +133,16 @@ def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
     remove = [*sorted(bag for bag in problems if bag.is_file()), *sorted(manifests)]
     for file in remove:
         print(f"  {file}")
+
+
+def _report_others(kinds: dict[str, list[Path]], unreadable: list[Path]) -> None:
+    for file in unreadable:
+        print(f"{file}: {UNREADABLE}")
+    for layout, files in sorted(kinds.items()):
+        print(
+            f"{len(files)} file(s) taken for {describe(layout)}: they carry no checksum and were "
+            f"not verified; for example {files[0]}"
+        )
 
 
 def _manifests_of(bag: Path) -> list[Path]:

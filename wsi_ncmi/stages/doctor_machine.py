@@ -89,7 +89,7 @@ def disk(folder: Path) -> list[Finding]:
     free = shutil.disk_usage(folder).free
     status: Status = "warn" if free < LITTLE_DISK else "ok"
     remedy = "bags take 2 kB a tile at 1024 features; see `wsi-ncmi plan`"
-    space = Finding("machine", "disk", status, f"{free / 1e9:.1f} GB are free", remedy)
+    space = Finding("machine", "disk", status, f"{folder}: {free / 1e9:.1f} GB are free", remedy)
     return [space, _writing(folder), _locking(folder)]
 
 

@@ -1,11 +1,11 @@
 """The plan as a table on the terminal and as a TSV."""
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
-from wsi_ncmi.provenance import write_text
+from wsi_ncmi.provenance import has_gpu, write_text
 from wsi_ncmi.stages.plan_encoder import Storage
 
 
@@ -39,11 +39,14 @@ class SlidePlan:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """Tiles per second, None where it is not known, and where the number comes from."""
+class Rates:
+    """Tiles per second: what the user gave for all slides, or what each reader was measured at."""
 
-    tiles_per_s: float | None
-    source: str
+    given: float | None = None
+    by_reader: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, reader: str) -> float | None:
+        return self.given or self.by_reader.get(reader)
 
 
 def write_plan(path: Path, plans: Iterable[SlidePlan]) -> None:
@@ -59,15 +62,19 @@ def _cell(value: str | float | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def print_plan(plans: Sequence[SlidePlan], storage: Storage, rate: Rate) -> None:
-    """The columns that are looked at first, the totals, and what stands in the way."""
+def print_plan(plans: Sequence[SlidePlan], storage: Storage, rates: Rates, folder: Path) -> None:
+    """The columns that are looked at first, the totals, and what stands in the way.
+
+    Args:
+        folder: whose free space is named.
+    """
     head = ("slide", "reader", "µm/px", "source", "level", "read px", "error %", "tiles")
     table = [(*head, "time", "disk", "problem"), *(_row(plan) for plan in plans)]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
     print()
-    for line in _totals(plans, storage, rate):
+    for line in _totals(plans, storage, rates, folder):
         print(line)
 
 
@@ -93,14 +100,14 @@ def _number(value: float | None, form: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them."""
+    """Seconds as people say them, to two digits: it is an estimate."""
     if seconds is None:
         return "–"
     if seconds < 90:
-        return f"{_three_digits(seconds)} s"
+        return f"≈{_two_digits(seconds)} s"
     if seconds < 5400:
-        return f"{_three_digits(seconds / 60)} min"
-    return f"{_three_digits(seconds / 3600)} h"
+        return f"≈{_two_digits(seconds / 60)} min"
+    return f"≈{_two_digits(seconds / 3600)} h"
 
 
 def size(count: float | None) -> str:
@@ -114,30 +121,51 @@ def size(count: float | None) -> str:
     return f"{_three_digits(count)} TB"
 
 
+def _two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:g}"
+
+
 def _three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _totals(plans: Sequence[SlidePlan], storage: Storage, rate: Rate) -> Iterable[str]:
+def _time(plans: Sequence[SlidePlan], rates: Rates) -> Iterable[str]:
+    """The sum of the slides' times and the rates behind it."""
+    total = duration(sum(plan.seconds or 0.0 for plan in plans))
+    if rates.given:
+        yield f"time: {total} at {_two_digits(rates.given)} tiles/s (--rate)"
+        return
+    if not rates.by_reader:
+        yield "time: not known (no slide to measure reading on): give --rate"
+        return
+    known = (f"{name} ≈{_two_digits(rate)}" for name, rate in sorted(rates.by_reader.items()))
+    yield f"time: {total} for reading alone (measured, tiles/s: {', '.join(known)})"
+    unknown = sum(bool(plan.tiles) and plan.seconds is None for plan in plans)
+    if unknown:
+        yield f"  without {unknown} slide(s) whose reader could not be measured"
+    if not has_gpu():
+        yield "  no GPU here: encoding on the processor will take longer than reading"
+
+
+def _totals(
+    plans: Sequence[SlidePlan], storage: Storage, rates: Rates, folder: Path
+) -> Iterable[str]:
     bad = [plan for plan in plans if plan.problem]
     tiles = sum(plan.tiles or 0 for plan in plans)
     yield f"{len(plans)} slide(s), {len(bad)} with a problem, about {tiles} tiles"
     sources = sorted({plan.tiles_from for plan in plans if plan.tiles_from})
     if sources:
         yield f"tiles: an estimate ({'; '.join(sources)}), before the quality limits of extraction"
-    if rate.tiles_per_s:
-        total = duration(tiles / rate.tiles_per_s)
-        yield f"time: {total} at {rate.tiles_per_s:.4g} tiles/s ({rate.source})"
-    else:
-        yield f"time: not known ({rate.source}): give --rate"
+    yield from _time(plans, rates)
     if storage.bytes_per_tile is None:
         yield f"disk: not known: {storage.note}"
     else:
         need = tiles * storage.bytes_per_tile
-        free = size(shutil.disk_usage(Path()).free)
+        free = size(shutil.disk_usage(folder).free)
         yield (
             f"disk: {size(need)} of bags ({storage.dim} features of {storage.encoder}), as much "
-            f"again for the packed cache; {free} are free here"
+            f"again for the packed cache; {free} are free in {folder}"
         )
     if storage.problem:
         yield f"problem: {storage.problem}"

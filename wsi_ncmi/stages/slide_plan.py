@@ -1,10 +1,12 @@
 """Command `plan`: what tiling and encoding a sheet would take, slide by slide, before any work."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +17,20 @@ from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.grid import ScalePlan, coarsest_level_for, plan_scale, tile_grid
 from wsi_ncmi.slides.mask_source import mask_on, tissue_options
 from wsi_ncmi.slides.reader import Slide, open_slide
-from wsi_ncmi.slides.stream import read_tiles
+from wsi_ncmi.slides.stream import TileBlock, read_tiles
 from wsi_ncmi.slides.survey import check_size, overview_mpp
 from wsi_ncmi.stages.plan_encoder import Storage
-from wsi_ncmi.stages.plan_table import Rate, SlidePlan, print_plan, write_plan
+from wsi_ncmi.stages.plan_table import Rates, SlidePlan, print_plan, write_plan
 from wsi_ncmi.stages.tiles import learned_mask
 
 LARGEST_OVERVIEW = 100_000_000
 """Pixels that are decoded for the estimate of one slide; above, its area is taken instead."""
 
-MEASURED_TILES = 256
+MEASURED_SECONDS = 1.0
+"""Of reading with each reader; a shorter time gives a rate that is noise."""
+
+MEASURED_TILES = 4096
+"""At most, of one slide."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class Options:
     """What the user asks for beside sheet and configuration.
 
     Attributes:
-        quick: no pixel is read: the tiles of the whole area, which is the most there can be.
-        rate: tiles per second; None: reading is measured on one slide.
+        quick: no tissue is looked for: the tiles of the whole area, which is the most there can be.
+        rate: tiles per second; None: reading is measured, once for each reader.
         threads: slides that are opened at once, and threads of the measured reading.
     """
 
@@ -48,19 +54,25 @@ def run(
     storage: Storage,
     options: Options,
     out: Path | None,
+    folder: Path,
 ) -> int:
     """Print the plan of every slide and the totals, and write the plan to `out`.
+
+    Args:
+        folder: whose free space is printed.
 
     Returns:
         1 if there is any problem, with a slide or with the encoder; else 0.
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
         plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick), rows))
-    rate = Rate(options.rate, "--rate") if options.rate else _measured(rows, plans, options)
-    plans = [_priced(plan, storage, rate) for plan in plans]
+    rates = (
+        Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
+    )
+    plans = [_priced(plan, storage, rates) for plan in plans]
     if out is not None:
         write_plan(out, plans)
-    print_plan(plans, storage, rate)
+    print_plan(plans, storage, rates, folder)
     return 1 if storage.problem or any(plan.problem for plan in plans) else 0
 
 
@@ -73,14 +85,7 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
         with open_slide(row.path, mpp=row.mpp) as slide:
             plan = _opened(plan, slide)
             check_size(slide)
-            scale = plan_scale(
-                slide.level_downsamples,
-                slide.level_dimensions,
-                slide.mpp,
-                tiling.mpp,
-                tiling.side_px,
-                tiling.upsample,
-            )
+            scale = _scale(slide, tiling)
             plan = _scaled(plan, scale)
             coords, source = estimate_tiles(slide, row, tiling, scale, quick)
             problem = "" if len(coords) else "no tile holds enough tissue"
@@ -92,6 +97,17 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
     # The file's name is enough beside its slide_id, and tables stay readable.
     short = " ".join(problem.replace(row.path, Path(row.path).name).split())
     return replace(plan, problem=short)
+
+
+def _scale(slide: Slide, tiling: Tiling) -> ScalePlan:
+    return plan_scale(
+        slide.level_downsamples,
+        slide.level_dimensions,
+        slide.mpp,
+        tiling.mpp,
+        tiling.side_px,
+        tiling.upsample,
+    )
 
 
 def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
@@ -144,39 +160,49 @@ def estimate_tiles(
     return coords, f"tissue at {thumbnail.mpp:.2g} µm/px"
 
 
-def _measured(rows: Sequence[SlideRow], plans: Sequence[SlidePlan], options: Options) -> Rate:
-    """Tiles per second of reading, on the first slide that has some."""
+def measured(
+    rows: Sequence[SlideRow], plans: Sequence[SlidePlan], tiling: Tiling, options: Options
+) -> dict[str, float]:
+    """Reader -> tiles per second of reading, on its first slides, until its time is over."""
+    read: dict[str, tuple[int, float]] = {}
     for row, plan in zip(rows, plans, strict=True):
-        if plan.problem or not plan.tiles or plan.level is None or plan.read_px is None:
+        count, seconds = read.get(plan.reader, (0, 0.0))
+        if plan.problem or not plan.tiles or seconds >= MEASURED_SECONDS:
             continue
-        with open_slide(row.path, mpp=row.mpp) as slide:
-            coords = _middle(slide, plan)
-            start, count = time.perf_counter(), 0
-            for block in read_tiles(
-                slide, coords, plan.level, plan.read_px, threads=max(1, options.threads)
-            ):
+        more = _read_for(MEASURED_SECONDS - seconds, row, plan, tiling, options)
+        read[plan.reader] = (count + more[0], seconds + more[1])
+    return {reader: count / seconds for reader, (count, seconds) in read.items() if count}
+
+
+def _read_for(
+    limit: float, row: SlideRow, plan: SlidePlan, tiling: Tiling, options: Options
+) -> tuple[int, float]:
+    """Tiles of one slide that could be decoded, and the seconds, which end soon after `limit`.
+
+    The tiles are those of the plan: glass would be read several times faster than tissue.
+    """
+    with open_slide(row.path, mpp=row.mpp) as slide:
+        coords = estimate_tiles(slide, row, tiling, _scale(slide, tiling), options.quick)[0]
+        first = max(0, len(coords) - MEASURED_TILES) // 2  # the middle, if all of the area is taken
+        coords = coords[first : first + MEASURED_TILES]
+        count, seconds, start = 0, 0.0, time.perf_counter()
+        level, side = plan.level or 0, plan.read_px or 1
+        blocks = read_tiles(slide, coords, level, side, threads=max(1, options.threads))
+        # Closed before the slide is: nothing may read from it after that.
+        with closing(cast("Generator[TileBlock]", blocks)):
+            for block in blocks:
                 count += len(block.indices) - len(block.invalid)
-        if count:
-            rate = count / (time.perf_counter() - start)
-            source = f"reading alone, measured on {count} tiles of {row.slide_id}"
-            return Rate(rate, f"{source}, {max(1, options.threads)} thread(s)")
-    return Rate(None, "no slide to measure reading on")
+                seconds = time.perf_counter() - start
+                if seconds >= limit:
+                    break
+    return count, seconds
 
 
-def _middle(slide: Slide, plan: SlidePlan) -> NDArray[np.int64]:
-    """A square block of tiles side by side in the middle of the slide."""
-    side = (plan.read_px or 1) * (plan.level_downsample or 1.0)
-    columns, rows = (
-        max(1, min(int(np.sqrt(MEASURED_TILES)), int(d // side))) for d in slide.dimensions
-    )
-    x, y = (slide.dimensions[0] - columns * side) / 2, (slide.dimensions[1] - rows * side) / 2
-    grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
-    return np.rint(grid * side + (x, y)).astype(np.int64)
-
-
-def _priced(plan: SlidePlan, storage: Storage, rate: Rate) -> SlidePlan:
+def _priced(plan: SlidePlan, storage: Storage, rates: Rates) -> SlidePlan:
     if plan.tiles is None:
         return plan
-    seconds = plan.tiles / rate.tiles_per_s if rate.tiles_per_s else None
+    rate = rates.of(plan.reader)
+    # Three digits: a rate of a second's reading is worth no more.
+    seconds = float(f"{plan.tiles / rate:.3g}") if rate else None
     size = storage.bytes_per_tile
     return replace(plan, seconds=seconds, bytes=None if size is None else plan.tiles * size)

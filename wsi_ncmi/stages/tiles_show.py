@@ -1,8 +1,9 @@
 """Command `tiles show`: pictures of one slide's tiles, to look at before anything is encoded."""
 
 import io
+import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -13,13 +14,15 @@ from PIL import Image, ImageDraw, ImageFont
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.provenance import write_bytes
-from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.sheet import SlideRow, checked_sheet, is_remote
 from wsi_ncmi.slides import tilefile
 from wsi_ncmi.slides.overlay import draw_overlay, picture_of
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.slides.tilefile import TileFile
 from wsi_ncmi.stages.tiles import tile_paths, tile_slide
+
+log = logging.getLogger(__name__)
 
 SIDE = 192
 GAP = 8
@@ -42,24 +45,55 @@ class Pictures:
     sample: Path
 
 
-def run(
-    slide: Path, tiling: Tiling, mpp: float | None, out: Path, count: int, seed: int
-) -> Pictures:
+def row_of(asked: str, sheet: str, mpp: float | None) -> SlideRow:
+    """The row of a slide by its path or slide_id, or one with the path alone.
+
+    Args:
+        asked: a slide, a tile file, or a slide_id of the sheet.
+        sheet: slide sheet of a configuration; empty: there is none.
+        mpp: µm/px, before what the sheet gives.
+
+    Raises:
+        ConfigError: the sheet is wrong.
+    """
+    row = None if asked.endswith(".h5") or not sheet else _listed(asked, Path(sheet))
+    row = row or SlideRow(Path(asked).stem, "", "", "", asked)
+    return row if mpp is None else replace(row, mpp=mpp)
+
+
+def _listed(asked: str, sheet: Path) -> SlideRow | None:
+    if not sheet.is_file():
+        log.warning("%s: no such slide sheet: its mpp, mask and tissue.* are not used", sheet)
+        return None
+    rows = checked_sheet(sheet, need_path=False)
+    by_path = [row for row in rows if row.path and _place(row.path) == _place(asked)]
+    found = by_path or [row for row in rows if row.path and row.slide_id == asked]
+    if not found:
+        log.warning("%s: neither a path nor a slide_id of %s", asked, sheet)
+    return found[0] if found else None
+
+
+def _place(path: str) -> str:
+    return path if is_remote(path) else str(Path(path).resolve())
+
+
+def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pictures:
     """Write `<slide>.overlay.png` and `<slide>.tiles.png`, and print what they show.
 
     Args:
-        slide: a slide, which is tiled now by `tiling`; or a tile file, which is shown as it is.
-        mpp: µm/px of a slide that states none.
+        row: its path is a slide, which is tiled now by `tiling` and the row's mpp, mask and
+            tissue; or a tile file, which is shown as it is.
         out: folder of the two pictures.
         count: tiles of the sample, drawn by `seed`; the same tiles each time.
 
     Raises:
         SlideError: the slide or the tile file cannot be read, or there is no tile.
     """
+    slide = Path(row.path)
     if slide.suffix == ".h5":
         tiles, overlay = tilefile.read(slide), _stored_overlay(slide)
     else:
-        tiles, overlay = _tile(slide, tiling, mpp)
+        tiles, overlay = _tile(row, tiling)
     if tiles.status == "unreadable":
         raise SlideError(f"{slide}: {tiles.reason}")
     pictures = Pictures(out / f"{tiles.slide_id}.overlay.png", out / f"{tiles.slide_id}.tiles.png")
@@ -77,13 +111,13 @@ def run(
     return pictures
 
 
-def _tile(slide: Path, tiling: Tiling, mpp: float | None) -> tuple[TileFile, NDArray[np.uint8]]:
+def _tile(row: SlideRow, tiling: Tiling) -> tuple[TileFile, NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory() as folder:
-        row = SlideRow(slide.stem, "", "", "", str(slide), mpp)
         outcome = tile_slide(row, tiling, Path(folder))
         if outcome.status == "unreadable":
-            raise SlideError(f"{slide}: {outcome.reason}")
-        paths = tile_paths(Path(folder), slide.stem)
+            hint = ", or by --mpp" if outcome.reason.endswith("column 'mpp'") else ""
+            raise SlideError(f"{row.path}: {outcome.reason}{hint}")
+        paths = tile_paths(Path(folder), row.slide_id)
         return tilefile.read(paths.tiles), _read_picture(paths.overlay)
 
 

@@ -29,7 +29,7 @@ class Stated:
         (0.55, 256),
         (0.5, 196),
         (0.25, 448),  # the network sees 0.5 µm/px
-        (1.0, 112),
+        (0.57, 196),
     ],
 )
 def test_tiles_of_the_right_scale_pass(tile_mpp: float, tile_px: int) -> None:
@@ -48,6 +48,7 @@ def test_tiles_of_the_right_scale_pass(tile_mpp: float, tile_px: int) -> None:
         (0.5, 512),  # the right µm/px, then halved
         (0.5, 190),
         (0.56, 256),
+        (1.0, 112),  # enlarged to 0.5 µm/px: its detail is that of 1
     ],
 )
 def test_tiles_of_a_wrong_scale_are_refused(tile_mpp: float, tile_px: int) -> None:

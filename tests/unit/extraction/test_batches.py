@@ -13,6 +13,7 @@ from conftest import paint
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, batches
+from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.reader import open_slide, slide_fingerprint
 from wsi_ncmi.slides.tilefile import TileFile
@@ -168,3 +169,18 @@ def test_leaving_early_ends_the_thread_and_closes_the_source() -> None:
         leave_early()
     assert threading.active_count() == before
     assert closed.is_set()
+
+
+def test_waiting_for_others_is_no_fault_of_the_loader() -> None:
+    with Speed(10) as speed:
+        with speed.loader():
+            time.sleep(0.2)
+        speed.waited_for_others(speed.seconds["loader"])
+        with speed.device():
+            time.sleep(0.05)
+        speed.add(10)
+        assert speed.loader_share < 0.1
+        assert speed.verdict().endswith("device-bound")
+        with speed.loader():
+            time.sleep(0.2)
+        assert speed.verdict().endswith("loader-bound")

@@ -57,7 +57,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
     for words in (
         "Does training under NCMI change macro-F1 against cross-entropy?",
         "against cross-entropy with gated ABMIL",
-        "the smallest the data could have shown is",
+        "the smallest true difference that such data would have shown with 80 % probability is",
         "CMI, Γ and NCMI of the predictions on the test part",
         "24 models: 4 arms × 2 folds × 3 seeds, protocol kfold",
         "accuracy (= micro-F1)",

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
+from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import open_slide
 from wsi_ncmi.slides.grid import plan_scale
+from wsi_ncmi.slides.survey import survey
 
 WritePyramid = Callable[..., Path]
 
@@ -56,3 +59,20 @@ def test_what_cannot_be_halved(write_pyramid: WritePyramid, smooth_image: np.nda
         open_slide(path, "native_half")
     with open_slide(path, "auto_half") as slide:
         assert slide.reader == "native"
+
+
+def test_a_slide_is_native_where_no_half_is_read(
+    path: Path, write_pyramid: WritePyramid, smooth_image: np.ndarray
+) -> None:
+    """A bag's reader says what was done, not what was allowed."""
+    stored = write_pyramid(smooth_image, "stored.tif", compression="jpeg", levels=2)
+    found = []
+    for slide_path in (path, stored):
+        with open_slide(slide_path, "auto_half") as slide:
+            row = SlideRow("s", "", "p", "c", str(slide_path))
+            tiling = Tiling(mpp=1.0, tile_px=64, half_decoding=True)
+            found.append(survey(slide, row, tiling).tiles)
+    assert [(tiles.reader, tiles.level, tiles.stored_level) for tiles in found] == [
+        ("native_half", 1, 0),
+        ("native", 1, 1),
+    ]

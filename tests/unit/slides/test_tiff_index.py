@@ -38,7 +38,11 @@ def test_whole_files(path: Path, tmp_path: Path) -> None:
     (tmp_path / "text.svs").write_text("no slide")
     assert tiff_pages(str(tmp_path / "text.svs")) == []
     (tmp_path / "empty.svs").write_bytes(b"")
-    assert tiff_pages(str(tmp_path / "empty.svs")) == []
+    with pytest.raises(SlideError, match="the file is empty"):
+        tiff_pages(str(tmp_path / "empty.svs"))
+    (tmp_path / "short.tif").write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SlideError, match=r"beyond the end of the file \(2000 bytes\)"):
+        open_slide(tmp_path / "short.tif")
 
 
 def test_pages_in_a_circle(path: Path) -> None:

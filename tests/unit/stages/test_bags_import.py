@@ -254,3 +254,26 @@ def test_real_bags(shared_data: Path, tmp_path: Path) -> None:
         rows = slice(*new["offsets"][place : place + 2])
         assert np.array_equal(new["features"][rows], old["features"][slice(*old["offsets"][7:9])])
         assert new["label"][place] == old["label"][7]
+
+
+class _Program:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise_ = "raise SystemExit('code in a file was run')"
+        return exec, (raise_,)
+
+
+def test_a_pickled_program_and_a_long_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pt_files"
+    folder.mkdir()
+    torch.save(torch.ones(3, 6), folder / "good.pt")
+    for number in range(7):
+        torch.save(_Program(), folder / f"p{number}.pt")
+    assert call(folder, tmp_path / "packed.h5", "clam_pt") == 0
+    printed = capsys.readouterr().out
+    assert "holds more than tensors, or is damaged; code in files is never run" in printed
+    assert "\n  and 2 more\n" in printed
+    reasons = refused(tmp_path / "packed.refused.tsv")
+    assert len(reasons) == 7
+    assert not any("weights_only" in reason for reason in reasons.values())

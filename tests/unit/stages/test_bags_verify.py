@@ -56,7 +56,7 @@ def flip(path: Path) -> None:
 
 def test_good_bags(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     assert run(tmp_path, manifests=True) == 0
-    expected = f"{tmp_path}: 3 bag(s), 3 good, 0 bad, 1 other .h5 file(s) left out"
+    expected = f"{tmp_path}: 3 of our own bags, 3 good, 0 bad, 1 other file(s) left out"
     assert capsys.readouterr().out.splitlines() == [expected]
 
 
@@ -75,12 +75,59 @@ def test_what_to_make_again(folder: Path, tmp_path: Path, capsys: Captured) -> N
         f"{folder}/c.h5",
         f"{folder}/bucket-0.tsv",
     ]
-    assert lines[7].startswith(f"{tmp_path}: 3 bag(s), 1 good, 2 bad")
+    assert lines[7].startswith(f"{tmp_path}: 3 of our own bags, 1 good, 2 bad")
 
 
 def test_a_leftover_alone(folder: Path, tmp_path: Path) -> None:
     (folder / ".d.h5.part").write_bytes(b"half")
     assert run(tmp_path, manifests=False) == 1
+
+
+def test_bags_of_other_tools(tmp_path: Path, capsys: Captured) -> None:
+    for name, datasets in {
+        "clam": {"features": np.zeros((3, 4)), "coords": np.zeros((3, 2))},
+        "stamp": {"feats": np.zeros((3, 4)), "coords": np.zeros((3, 2))},
+        "trident": {"features": np.zeros((3, 4)), "coords": np.zeros((3, 2))},
+        "packed": {"features": np.zeros((3, 4)), "offsets": [0, 3], "slide_id": [b"s"]},
+    }.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for key, value in datasets.items():
+                file[key] = value
+            if name == "trident":
+                file["features"].attrs["encoder"] = "uni"
+    assert run(tmp_path, manifests=True) == 0
+    text = capsys.readouterr().out
+    for layout in ("clam_h5 (CLAM", "stamp (STAMP", "trident (TRIDENT", "packed (many"):
+        assert f"1 file(s) taken for {layout}" in text
+    assert text.count("they carry no checksum and were not verified") == 4
+    assert "0 of our own bags, 0 good, 0 bad" in text
+    assert "remove" not in text
+    (tmp_path / "torn.h5").write_bytes(b"torn")
+    assert run(tmp_path, manifests=False) == 1
+    text = capsys.readouterr().out
+    assert "torn.h5: cannot be read: whose it is cannot be told" in text
+    assert "remove" not in text
+
+
+def test_tensors_alone(tmp_path: Path, capsys: Captured) -> None:
+    torch.save(torch.zeros(3, 4), tmp_path / "s.pt")
+    for path in (tmp_path, tmp_path / "s.pt"):
+        assert run(path, manifests=False) == 0
+        assert "1 file(s) taken for clam_pt" in capsys.readouterr().out
+
+
+def test_an_unfinished_bag_of_ours(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    alone = make(tmp_path / "alone" / "a.h5", 0, "digest")
+    for bag, names in ((folder / "a.h5", ("complete", "format_version")), (alone, ("complete",))):
+        with h5py.File(bag, "a") as file:
+            for name in names:
+                del file.attrs[name]
+        assert run(bag, manifests=False) == 1
+        text = capsys.readouterr().out
+        assert "is not complete" in text
+        assert (
+            f"remove these files and run the workflow with the same configuration:\n  {bag}" in text
+        )
 
 
 def test_one_bag(folder: Path) -> None:
@@ -157,6 +204,8 @@ def test_info_of_others(tmp_path: Path, capsys: Captured) -> None:
         "taken for: hipt (HIPT: regions [M, 192])",
         "tensor: float32 [4, 192]",
     ]
+    torch.save(torch.zeros(4, 6, dtype=torch.bfloat16), tmp_path / "s.pt")
+    assert info(tmp_path / "s.pt", capsys)[2:] == ["tensor: bfloat16 [4, 6]"]
 
 
 @pytest.mark.parametrize(

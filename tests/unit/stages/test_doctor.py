@@ -258,3 +258,16 @@ def test_the_command_looks_at_a_configuration(
     assert stopped.value.code == 1
     assert "nowhere.pth: no such file" in capsys.readouterr().out
     assert doctor.Finding("a", "b", "ok", "c").needed is False
+
+
+def test_the_disk_is_that_of_the_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "my.yaml"
+    path.write_text(f"results: {tmp_path}/there/not/yet\n")
+    for arguments, folder in (([], tmp_path / "there"), (["--folder", str(tmp_path)], tmp_path)):
+        cli.main(["doctor", "--config", str(path), *arguments, "--json"])
+        findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)}
+        assert findings["disk"]["detail"].startswith(f"{folder}: ")
+    assert list((tmp_path / "there").iterdir()) == []

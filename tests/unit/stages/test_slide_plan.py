@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +14,10 @@ import tifffile
 from wsi_ncmi import cli
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.stages import slide_plan
+from wsi_ncmi.stages import plan_table, slide_plan
 from wsi_ncmi.stages.plan_encoder import storage_of
 from wsi_ncmi.stages.plan_table import duration, size
-from wsi_ncmi.stages.slide_plan import plan_slide
+from wsi_ncmi.stages.slide_plan import Options, plan_slide
 from wsi_ncmi.stages.tiles import tile_slide
 
 TILING = Tiling(mpp=1.0, tile_px=128)
@@ -24,14 +25,19 @@ GLASS = (240, 239, 241)
 
 
 def write_slide(
-    path: Path, *, mpp: float | None = 0.5, tissue: bool = True, levels: int = 2
+    path: Path,
+    *,
+    mpp: float | None = 0.5,
+    tissue: bool = True,
+    levels: int = 2,
+    compression: str = "deflate",
 ) -> str:
     """2048 x 1536 with tissue in x 512-1536, y 512-1024."""
     image = np.full((1536, 2048, 3), GLASS, np.uint8)
     if tissue:
         noise = np.random.default_rng(0).normal(0, 20, (512, 1024, 1))
         image[512:1024, 512:1536] = np.clip(np.array((176, 104, 168)) + noise, 0, 255)
-    options = {"photometric": "rgb", "compression": "deflate", "tile": (256, 256)}
+    options = {"photometric": "rgb", "compression": compression, "tile": (256, 256)}
     if mpp is not None:
         options |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path) as tiff:
@@ -116,7 +122,7 @@ def test_every_fault_is_a_row(
     assert rows["coarse"]["mpp"] == "4"
     printed = capsys.readouterr().out
     assert "6 slide(s), 5 with a problem, about 8 tiles" in printed
-    assert "time: 2 s at 4 tiles/s (--rate)" in printed
+    assert "time: ≈2 s at 4 tiles/s (--rate)" in printed
     assert "disk: 82 kB of bags (2560 features of virchow2)" in printed
 
 
@@ -144,7 +150,7 @@ def test_a_level_coarser_than_the_thumbnail_is_enough(tmp_path: Path) -> None:
     assert planned.tiles == pytest.approx(8, abs=8)
 
 
-def test_quick_reads_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_looks_for_no_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_slide(tmp_path / "s.tif")
 
     def refuse(*arguments: object) -> None:
@@ -183,7 +189,64 @@ def test_reading_is_measured_on_the_first_usable_slide(
     sheet.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # the good one last
     run(str(sheet), "--config", config(tmp_path), "--dim", "8")
     printed = capsys.readouterr().out
-    assert "reading alone, measured on 48 tiles of good, 1 thread(s)" in printed
+    assert "for reading alone (measured, tiles/s: native ≈" in printed
+
+
+def test_each_slide_has_the_rate_of_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
+    for name, compression in (("a", "deflate"), ("j", "jpeg2000"), ("k", "jpeg2000")):
+        write_slide(tmp_path / f"{name}.tif", compression=compression)
+        lines.append(f"{name}\t{name}.tif\ta\tp\tc")
+    (tmp_path / "slides.tsv").write_text("\n".join(lines) + "\n")
+    asked = []
+
+    def read(limit: float, row: SlideRow, *more: Any) -> tuple[int, float]:
+        asked.append((row.slide_id, limit))
+        return {"a": (2469, 2.0), "j": (1, 0.75), "k": (2, 0.25)}[row.slide_id]
+
+    monkeypatch.setattr(slide_plan, "_read_for", read)
+    monkeypatch.setattr(plan_table, "has_gpu", lambda: False)
+    out = tmp_path / "plan.tsv"
+    path = config(tmp_path, f"results: {tmp_path}/not/yet\n")
+    arguments = [str(tmp_path / "slides.tsv"), "--config", path, "--dim", "8"]
+    assert run(*arguments, "--out", str(out)) == 0
+    rows = table(out)
+    assert rows["a"]["reader"] == "native" != rows["j"]["reader"]
+    assert asked == [("a", 1.0), ("j", 1.0), ("k", 0.25)]
+    assert [rows[name]["seconds"] for name in "ajk"] == ["0.00648", "2.67", "2.67"]
+    printed = capsys.readouterr().out
+    assert "≈2.7 s" in printed
+    assert "time: ≈5.3 s for reading alone (measured, tiles/s: native ≈1200, " in printed
+    assert "encoding on the processor will take longer than reading" in printed
+    assert f"are free in {tmp_path}\n" in printed
+    monkeypatch.setattr(plan_table, "has_gpu", lambda: True)
+    run(*arguments)
+    assert "will take longer" not in capsys.readouterr().out
+
+
+def test_measuring_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slide(tmp_path / "s.tif")
+    tiling = Tiling(mpp=0.5, tile_px=16)
+    plan, options = plan_slide(row(path), tiling, quick=True), Options(quick=True, threads=2)
+    blocks = []
+    real = slide_plan.read_tiles
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        for block in real(*arguments, **options):
+            blocks.append(len(block.indices))
+            yield block
+
+    monkeypatch.setattr(slide_plan, "read_tiles", counted)
+    count, seconds = slide_plan._read_for(0.0, row(path), plan, tiling, options)
+    assert blocks == [count]
+    assert seconds > 0
+    assert (
+        slide_plan._read_for(60.0, row(path), plan, tiling, options)[0] == sum(blocks[1:]) == 4096
+    )
+    tissue = slide_plan._read_for(60.0, row(path), plan, TILING, Options())
+    assert tissue[0] == 8
 
 
 def test_nothing_to_measure(
@@ -252,7 +315,13 @@ def test_an_encoder_that_does_not_fit() -> None:
 
 
 def test_numbers_as_people_say_them() -> None:
-    assert [duration(s) for s in (None, 3, 89, 300, 7200)] == ["–", "3 s", "89 s", "5 min", "2 h"]
-    assert [duration(s) for s in (0.04951, 4.4e6)] == ["0.0495 s", "1222 h"]
+    assert [duration(s) for s in (None, 3, 89, 300, 7200)] == [
+        "–",
+        "≈3 s",
+        "≈89 s",
+        "≈5 min",
+        "≈2 h",
+    ]
+    assert [duration(s) for s in (0.04951, 4.4e6)] == ["≈0.05 s", "≈1200 h"]
     sizes = [size(n) for n in (None, 12, 999.6e3, 4.2e6, 5e12, 7e15)]
     assert sizes == ["–", "12 B", "1000 kB", "4.2 MB", "5 TB", "7000 TB"]

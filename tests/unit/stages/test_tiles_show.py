@@ -15,7 +15,7 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import tilefile
 from wsi_ncmi.stages.tiles import tile_slide
-from wsi_ncmi.stages.tiles_show import GAP, SIDE, TITLE, Pictures, caption, run, sample
+from wsi_ncmi.stages.tiles_show import GAP, SIDE, TITLE, Pictures, caption, row_of, run, sample
 
 TILING = Tiling(mpp=1.0, tile_px=128)
 TILE = (30, 90, 220)
@@ -43,7 +43,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def show(slide: Path, out: Path, count: int = 24, seed: int = 0) -> Pictures:
-    return run(slide, TILING, 0.5, out, count, seed)
+    return run(SlideRow(slide.stem, "", "", "", str(slide), 0.5), TILING, out, count, seed)
 
 
 def shown_tile(sheet: np.ndarray, place: int) -> np.ndarray:
@@ -74,16 +74,16 @@ def test_a_tile_file_is_shown_as_it_is(slide: Path, tmp_path: Path) -> None:
     tile_slide(SlideRow("s1", "", "", "", str(slide), 0.5), TILING, tmp_path / "tiles")
     other = Tiling(mpp=2.0, tile_px=32)
     path = tmp_path / "tiles" / "s1.h5"
-    found = run(path, other, None, tmp_path / "out", 3, 0)
+    found = run(row_of(str(path), "", None), other, tmp_path / "out", 3, 0)
     fresh = show(slide, tmp_path / "fresh", count=3)
     assert np.array_equal(picture(found.sample), picture(fresh.sample))
     assert np.array_equal(picture(found.overlay), picture(fresh.overlay))
     (tmp_path / "tiles" / "overlays" / "s1.jpg").unlink()
-    plain = picture(run(path, other, None, tmp_path / "out", 3, 0).overlay)
+    plain = picture(run(row_of(str(path), "", None), other, tmp_path / "out", 3, 0).overlay)
     assert (plain == TILE).all(axis=2).sum() > 500
     slide.unlink()
     with pytest.raises(SlideError, match=r"s1\.h5: its slide .*s1\.tif is not there any more"):
-        run(path, other, None, tmp_path / "out", 3, 0)
+        run(row_of(str(path), "", None), other, tmp_path / "out", 3, 0)
 
 
 def test_the_sample_is_the_same_each_time(slide: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_tile_that_cannot_be_decoded_is_red(slide: Path, tmp_path: Path) -> No
     raw = bytearray(slide.read_bytes())
     raw[start : start + length] = bytes(length)
     slide.write_bytes(bytes(raw))
-    sheet = picture(run(path, TILING, None, tmp_path / "out", 8, 0).sample)
+    sheet = picture(run(row_of(str(path), "", None), TILING, tmp_path / "out", 8, 0).sample)
     bad = [i for i in range(6) if (shown_tile(sheet, i) == (255, 200, 200)).all()]
     assert bad == [0, 1, 4, 5]
 
@@ -145,3 +145,44 @@ def test_the_command(slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         cli.main(["tiles", "show", *arguments, *both])
     assert "give --config or --options, not both" in capsys.readouterr().err
+
+
+def test_the_sheet_of_a_configuration(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    square = [[512, 512], [1024, 512], [1024, 1024], [512, 1024], [512, 512]]
+    text = str({"type": "Polygon", "coordinates": [square]}).replace("'", '"')
+    (tmp_path / "mask.geojson").write_text(text)
+    head = "slide_id\tpath\tlabel\tpatient_id\tcentre\tmpp\tmask\n"
+    sheet = tmp_path / "slides.tsv"
+    sheet.write_text(f"{head}P-1\ts1.tif\ta\tp\tc\t0.5\tmask.geojson\n")
+    config = tmp_path / "my.yaml"
+    config.write_text(f"tiling: {{mpp: 1.0, tile_px: 128}}\nslides: {{sheet: {sheet}}}\n")
+    monkeypatch.chdir(tmp_path)
+    more = ["--out", str(tmp_path / "out"), "--config", str(config)]
+    for asked in ("s1.tif", str(slide), "P-1"):
+        cli.main(["tiles", "show", asked, *more])
+        assert "P-1.overlay.png: 4 tiles of 128 µm" in capsys.readouterr().out
+    cli.main(["tiles", "show", "P-1", "--mpp", "0.25", *more])  # half as many µm: a tile
+    assert "P-1.overlay.png: 1 tiles of 128 µm" in capsys.readouterr().out
+    sheet.write_text(f"{head}P-1\ts1.tif\ta\tp\tc\t\t\n")
+    with pytest.raises(SystemExit):
+        cli.main(["tiles", "show", "P-1", *more])
+    error = capsys.readouterr().err
+    assert "give it in the slide sheet's column 'mpp', or by --mpp" in error
+    with pytest.raises(SystemExit):
+        cli.main(["tiles", "show", "P-2", *more])
+    assert f"P-2: neither a path nor a slide_id of {sheet}" in capsys.readouterr().err
+    sheet.unlink()
+    cli.main(["tiles", "show", "s1.tif", "--mpp", "0.5", *more])
+    captured = capsys.readouterr()
+    assert "s1.overlay.png: 8 tiles of 128 µm" in captured.out
+    assert "slides.tsv: no such slide sheet: its mpp, mask and tissue.* are not" in captured.err
+
+
+def test_tissue_of_the_sheet(slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "slides.tsv").write_text(
+        "slide_id\tpath\tlabel\tpatient_id\tcentre\ttissue.min_saturation\nP-1\ts1.tif\ta\tp\tc\t0.1\n"
+    )
+    row = row_of(str(slide), str(tmp_path / "slides.tsv"), 0.5)
+    assert (row.slide_id, row.mpp, row.tissue) == ("P-1", 0.5, (("min_saturation", 0.1),))
