@@ -69,18 +69,22 @@ Batch = list[Segment]
 
 
 def batches(
-    jobs: Iterable[Job | None], batch_size: int, pool: Executor, allocate: Allocate
+    jobs: Iterable[Job | None],
+    batch_size: int,
+    pool: Executor,
+    allocate: Allocate,
+    ahead: int = 0,
 ) -> Iterator[Batch]:
     """Full batches of tiles, slide after slide; the last one may be smaller.
 
     Args:
         jobs: None where none will come for a while: what is there goes out, even if it is nothing.
-        pool: threads that decode.
+        pool: threads that decode; ahead: how many they are.
     """
     batch: Batch = []
     filled = 0
     for job in jobs:
-        segments = [] if job is None else _segments(job, batch_size, filled, pool, allocate)
+        segments = [] if job is None else _segments(job, batch_size, filled, pool, allocate, ahead)
         for segment in segments:
             batch.append(segment)
             filled += len(segment.indices)
@@ -95,7 +99,7 @@ def batches(
 
 
 def _segments(
-    job: Job, batch_size: int, filled: int, pool: Executor, allocate: Allocate
+    job: Job, batch_size: int, filled: int, pool: Executor, allocate: Allocate, ahead: int
 ) -> Iterator[Segment]:
     """A slide's tiles; the first segment fills up the batch that is begun."""
     tiles = job.tiles
@@ -107,6 +111,7 @@ def _segments(
                 tiles.level or 0,
                 tiles.read_px or 1,
                 threads=pool,
+                ahead=ahead,
                 block=batch_size,
                 first=batch_size - filled,
                 allocate=allocate,

@@ -99,7 +99,7 @@ class Extractor:
 
         with ThreadPoolExecutor(self.threads) as pool:
             buffers = Buffers(self.encode.allocate)
-            stream = batches(jobs, self.options.batch_size, pool, buffers)
+            stream = batches(jobs, self.options.batch_size, pool, buffers, self.threads)
             with Prefetched(stream) as ahead:
                 while True:
                     before = speed.seconds["loader"]

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
@@ -91,6 +91,7 @@ def read_tiles(
     side: int,
     *,
     threads: int | Executor = 1,
+    ahead: int = 0,
     block: int = 64,
     first: int | None = None,
     allocate: Allocate = _empty,
@@ -103,15 +104,20 @@ def read_tiles(
     Args:
         coords: `[N, 2]`, (x, y) of upper left corners at level 0; side: in pixels of `level`.
         threads: how many, or a pool of them that several slides share.
+        ahead: chunks that are decoded ahead, at least: as many as a shared pool has threads.
         block: tiles of a block; first: of the first one, to fill up another slide's last.
         allocate: makes the memory of a block, for example memory that a GPU can fetch from.
     """
     plan = slide.plan(coords, level, side, side)
     sizes = _block_sizes(len(coords), block, first)
     # Of a pool that is shared the owner takes care.
-    own = ThreadPoolExecutor(threads) if isinstance(threads, int) else nullcontext(threads)
+    own: AbstractContextManager[Executor]
+    if isinstance(threads, int):
+        own, ahead = ThreadPoolExecutor(threads), max(ahead, threads)
+    else:
+        own = nullcontext(threads)
     with own as pool:
-        yield from _Stream(plan, side, sizes, allocate, pool).run()
+        yield from _Stream(plan, side, sizes, allocate, pool, ahead).run()
 
 
 def _block_sizes(count: int, block: int, first: int | None) -> list[int]:
@@ -128,6 +134,7 @@ class _Stream:
     sizes: list[int]
     allocate: Allocate
     pool: Executor
+    ahead: int
     buffers: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     waiting: deque[Future[list[Failure]]] = field(default_factory=deque)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -141,6 +148,7 @@ class _Stream:
         self.block_of = np.searchsorted(ends, self.place, side="right")
         last = self._last_chunks()
         ahead = BLOCKS_AHEAD * (1 + len(self.plan.chunks) // max(1, len(self.sizes)))
+        ahead = max(ahead, self.ahead)
         submitted = done = 0
         try:
             for block, end in enumerate(ends):
