@@ -20,8 +20,9 @@ from wsi_ncmi.slides.decoders import Decoder, NotNativeError, decoder_of, half_d
 from wsi_ncmi.slides.readplan import Failure, Pieces, ReadPlan, Slot, TileLayout, cut
 
 VENDORS = ("aperio", "generic-tiff", "philips")
-CHUNK_TILES = 64
-"""Native tiles of one chunk, read in one go: about a megabyte, ten milliseconds of decoding."""
+CHUNK_PIXELS = 64 * 256**2
+"""Pixels of the native tiles of one chunk, read in one go: about a megabyte, ten milliseconds of
+decoding, and not more blocks written at a time than caches hold."""
 
 GAP = 65_536
 """Unwanted bytes between two native tiles that are read rather than sought over."""
@@ -66,7 +67,8 @@ class NativeLevel:
         """Regions at (left, top) in pixels of this level."""
         pieces = cut(self.layout, left, top, width, height)
         starts = np.flatnonzero(np.diff(pieces.tile, prepend=-1))
-        bounds = [*starts[::CHUNK_TILES].tolist(), len(pieces.tile)]
+        step = max(1, CHUNK_PIXELS // (self.layout.tile_width * self.layout.tile_height))
+        bounds = [*starts[::step].tolist(), len(pieces.tile)]
         chunks = [NativeChunk(self, pieces, first, last) for first, last in pairwise(bounds)]
         return ReadPlan(pieces.order(), chunks, pieces.uncovered)
 
