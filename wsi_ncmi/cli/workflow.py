@@ -1,6 +1,7 @@
 """The commands that the workflow's rules call, one per stage; nothing heavy is imported before."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,16 @@ def splits(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    from wsi_ncmi.config import Task
     from wsi_ncmi.stages import train as stage
 
-    stage.run(
+    _on_bags(stage.run, args)
+
+
+def _on_bags(run: Callable[..., None], args: argparse.Namespace) -> None:
+    """Training and search take the same of a task on bags."""
+    from wsi_ncmi.config import Task
+
+    run(
         args.name,
         section(Task, args.task),
         args.cohort,
@@ -99,20 +106,9 @@ def image_splits(args: argparse.Namespace) -> None:
 
 
 def search_bags(args: argparse.Namespace) -> None:
-    from wsi_ncmi.config import Task
     from wsi_ncmi.stages import search as stage
 
-    stage.run_bags(
-        args.name,
-        section(Task, args.task),
-        args.cohort,
-        args.encoder,
-        args.seed,
-        Path(args.cache),
-        Path(args.splits),
-        Path(args.out),
-        args.threads,
-    )
+    _on_bags(stage.run_bags, args)
 
 
 def search_images(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,7 +73,16 @@ def _fit(mask: NDArray[np.bool_], picture: NDArray[np.uint8]) -> NDArray[np.bool
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture atomically."""
+    _write(path, picture, format="JPEG", quality=85)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture atomically, without loss."""
+    _write(path, picture, format="PNG")
+
+
+def _write(path: Path, picture: NDArray[np.uint8], **how: Any) -> None:
     # In memory first: Pillow takes no notice of a disk that is full.
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
+    Image.fromarray(picture).save(buffer, **how)
     write_bytes(path, buffer.getvalue())

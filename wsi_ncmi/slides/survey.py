@@ -12,7 +12,7 @@ from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.crosscheck import compare_with_bytes
 from wsi_ncmi.slides.geojson import outlines, to_geojson
 from wsi_ncmi.slides.grid import ScalePlan, plan_scale, tile_grid
-from wsi_ncmi.slides.mask_source import deciding, mask_on, tissue_options
+from wsi_ncmi.slides.mask_source import mask_on, tissue_options
 from wsi_ncmi.slides.measure import Measured, measure_tiles
 from wsi_ncmi.slides.overlay import draw_overlay, picture_of
 from wsi_ncmi.slides.quality import MEASURES, tone_of
@@ -20,8 +20,6 @@ from wsi_ncmi.slides.reader import Slide, Thumbnail
 from wsi_ncmi.slides.stain import colour_statistics, stain_vectors
 from wsi_ncmi.slides.tilefile import DTYPES, TileFile
 from wsi_ncmi.slides.tissue import MaskOf, pen_mask
-
-__all__ = ["Survey", "deciding", "survey"]
 
 LARGEST_MM2 = 10_000.0
 """No glass slide is larger: the largest are about 100 × 75 mm."""
@@ -58,14 +56,7 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
             cannot be decoded, or its mask's file cannot be used.
     """
     check_size(slide)
-    plan = plan_scale(
-        slide.level_downsamples,
-        slide.level_dimensions,
-        slide.mpp,
-        tiling.mpp,
-        tiling.side_px,
-        tiling.upsample,
-    )
+    plan = scale_of(slide, tiling)
     options = tissue_options(row, tiling)
     thumbnail = slide.thumbnail(overview_mpp(slide, options.thumbnail_mpp))
     mask = mask_on(thumbnail, slide, row, options, mask_of)
@@ -88,6 +79,23 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
         overlay=draw_overlay(picture, *marks, thumbnail.readable),
         outlines=to_geojson(outlines(mask, thumbnail.mpp / slide.mpp)),
     )
+
+
+def scale_of(slide: Slide, tiling: Tiling) -> ScalePlan:
+    """The level that is read of a slide and the pixels from it; errors as of `plan_scale`."""
+    return plan_scale(
+        slide.level_downsamples,
+        slide.level_dimensions,
+        slide.mpp,
+        tiling.mpp,
+        tiling.side_px,
+        tiling.upsample,
+    )
+
+
+def stride_of(slide: Slide, tiling: Tiling) -> float:
+    """From tile to tile in level-0 pixels, not rounded."""
+    return (tiling.side_px - tiling.overlap_px) * tiling.mpp / slide.mpp
 
 
 def overview_mpp(slide: Slide, wanted: float) -> float:
@@ -129,7 +137,7 @@ def _facts(row: SlideRow, slide: Slide, tiling: Tiling, plan: ScalePlan) -> Tile
         read_px=plan.read_px,
         residual=plan.residual,
         tile_size_level0=plan.size_level0,
-        stride_level0=(tiling.side_px - tiling.overlap_px) * tiling.mpp / slide.mpp,
+        stride_level0=stride_of(slide, tiling),
         scale_error_percent=plan.error_percent,
         quality_mpp=max(tiling.quality_mpp, tiling.mpp, slide.mpp),
     )

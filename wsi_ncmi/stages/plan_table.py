@@ -2,10 +2,10 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from wsi_ncmi.provenance import has_gpu, write_text
+from wsi_ncmi.provenance import has_gpu
 from wsi_ncmi.stages.plan_encoder import Storage
 
 
@@ -47,19 +47,6 @@ class Rates:
 
     def of(self, reader: str) -> float | None:
         return self.given or self.by_reader.get(reader)
-
-
-def write_plan(path: Path, plans: Iterable[SlidePlan]) -> None:
-    """One row per slide, all columns."""
-    lines = ["\t".join(item.name for item in fields(SlidePlan))]
-    lines += ["\t".join(_cell(value) for value in astuple(plan)) for plan in plans]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def print_plan(plans: Sequence[SlidePlan], storage: Storage, rates: Rates, folder: Path) -> None:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError
 from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides.grid import ScalePlan, coarsest_level_for, plan_scale, tile_grid
+from wsi_ncmi.slides.grid import ScalePlan, coarsest_level_for, tile_grid
 from wsi_ncmi.slides.mask_source import mask_on, tissue_options
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
-from wsi_ncmi.slides.survey import check_size, overview_mpp
+from wsi_ncmi.slides.survey import check_size, overview_mpp, scale_of, stride_of
 from wsi_ncmi.stages.plan_encoder import Storage
-from wsi_ncmi.stages.plan_table import Rates, SlidePlan, print_plan, write_plan
+from wsi_ncmi.stages.plan_table import Rates, SlidePlan, print_plan
+from wsi_ncmi.stages.table import write_table
 from wsi_ncmi.stages.tiles import learned_mask
 
 LARGEST_OVERVIEW = 100_000_000
@@ -71,7 +72,7 @@ def run(
     )
     plans = [_priced(plan, storage, rates) for plan in plans]
     if out is not None:
-        write_plan(out, plans)
+        write_table(out, SlidePlan, plans)
     print_plan(plans, storage, rates, folder)
     return 1 if storage.problem or any(plan.problem for plan in plans) else 0
 
@@ -85,7 +86,7 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
         with open_slide(row.path, mpp=row.mpp) as slide:
             plan = _opened(plan, slide)
             check_size(slide)
-            scale = _scale(slide, tiling)
+            scale = scale_of(slide, tiling)
             plan = _scaled(plan, scale)
             coords, source = estimate_tiles(slide, row, tiling, scale, quick)
             problem = "" if len(coords) else "no tile holds enough tissue"
@@ -97,17 +98,6 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
     # The file's name is enough beside its slide_id, and tables stay readable.
     short = " ".join(problem.replace(row.path, Path(row.path).name).split())
     return replace(plan, problem=short)
-
-
-def _scale(slide: Slide, tiling: Tiling) -> ScalePlan:
-    return plan_scale(
-        slide.level_downsamples,
-        slide.level_dimensions,
-        slide.mpp,
-        tiling.mpp,
-        tiling.side_px,
-        tiling.upsample,
-    )
 
 
 def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
@@ -144,7 +134,7 @@ def estimate_tiles(
     Returns:
         int32 `[N, 2]`, level-0 pixels.
     """
-    stride = (tiling.side_px - tiling.overlap_px) * tiling.mpp / slide.mpp
+    stride = stride_of(slide, tiling)
     size, whole = scale.size_level0, slide.dimensions
     tissue = tissue_options(row, tiling)
     coarsest = slide.mpp * max(slide.level_downsamples)
@@ -182,7 +172,7 @@ def _read_for(
     The tiles are those of the plan: glass would be read several times faster than tissue.
     """
     with open_slide(row.path, mpp=row.mpp) as slide:
-        coords = estimate_tiles(slide, row, tiling, _scale(slide, tiling), options.quick)[0]
+        coords = estimate_tiles(slide, row, tiling, scale_of(slide, tiling), options.quick)[0]
         first = max(0, len(coords) - MEASURED_TILES) // 2  # the middle, if all of the area is taken
         coords = coords[first : first + MEASURED_TILES]
         count, seconds, start = 0, 0.0, time.perf_counter()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ from wsi_ncmi.errors import PartError, SlideError
 from wsi_ncmi.provenance import STAGE_VERSIONS, cpu_budget, digest, write_text
 from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import tilefile
+from wsi_ncmi.slides.mask_source import deciding
 from wsi_ncmi.slides.overlay import write_jpeg
 from wsi_ncmi.slides.reader import ReaderName, open_slide, slide_fingerprint, slide_sha256
-from wsi_ncmi.slides.survey import Survey, deciding, survey
+from wsi_ncmi.slides.survey import Survey, survey
 from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.stages.table import write_table
 from wsi_ncmi.stages.workers import Worker, WorkerDiedError
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ def run(
         threads: slides that are worked on at the same time, at most as many as cores are granted.
     """
     threads = max(1, min(threads, cpu_budget()))
-    outcomes = {row.slide_id: _known(row, tiling, out_dir) for row in rows}
+    outcomes = {row.slide_id: _known(row, _identity(row, tiling), out_dir) for row in rows}
     todo = deque(row for row in rows if outcomes[row.slide_id] is None)
     with Claims(out_dir) as claims:
         with ThreadPoolExecutor(threads) as pool:
@@ -104,11 +106,9 @@ def run(
         for worker in workers:
             worker.result()
         claims.take(manifest.name, wait=True)  # another process may be done with the same bucket
-        lines = ["\t".join(item.name for item in fields(TileOutcome))]
-        for _, outcome in sorted(outcomes.items()):
-            assert outcome is not None
-            lines.append("\t".join(_cell(value) for value in astuple(outcome)))
-        write_text(manifest, "\n".join(lines) + "\n")
+        done = [outcome for _, outcome in sorted(outcomes.items()) if outcome is not None]
+        assert len(done) == len(outcomes)
+        write_table(manifest, TileOutcome, done)
 
 
 def _tile_all(
@@ -152,9 +152,9 @@ def _blamed(
     """Of a slide that killed its process, unless another process has tiled it since."""
     claims.take(row.slide_id, wait=True)
     try:
-        known = _known(row, tiling, out_dir)
+        identity = _identity(row, tiling)
         found = Survey(_unreadable(row, reason))
-        return known or _record(row, _identity(row, tiling), out_dir, found)
+        return _known(row, identity, out_dir) or _record(row, identity, out_dir, found)
     finally:
         claims.release(row.slide_id)
 
@@ -177,22 +177,16 @@ def _tiler(tiling: Tiling, out_dir: Path) -> Iterator[Callable[[SlideRow], TileO
         yield work
 
 
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
-
-
 def tile_slide(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome:
     """Tile one slide, unless a finished file of the same digest is there.
 
     Whatever is wrong with the slide becomes its status: nothing is raised for a bad slide. Errors
     of writing (a full disk) are raised: they are not the slide's.
     """
-    known = _known(row, tiling, out_dir)
+    identity = _identity(row, tiling)  # before it is read: a slide replaced meanwhile is not this
+    known = _known(row, identity, out_dir)
     if known is not None:
         return known
-    identity = _identity(row, tiling)  # before it is read: a slide replaced meanwhile is not this
     try:
         found = _tile(row, tiling)
     except SlideError as error:
@@ -205,9 +199,9 @@ def tile_slide(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome:
     return _record(row, identity, out_dir, found)
 
 
-def _known(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome | None:
+def _known(row: SlideRow, identity: tuple[str, str], out_dir: Path) -> TileOutcome | None:
     """What a finished file of the same digest says; None where there is none."""
-    _, key = _identity(row, tiling)
+    _, key = identity
     known = _finished(tile_paths(out_dir, row.slide_id), key) if key else None
     return TileOutcome.of(known) if known is not None else None
 

@@ -1,6 +1,5 @@
 """Command `tiles show`: pictures of one slide's tiles, to look at before anything is encoded."""
 
-import io
 import logging
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,10 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.provenance import write_bytes
 from wsi_ncmi.sheet import SlideRow, checked_sheet, is_remote
 from wsi_ncmi.slides import tilefile
-from wsi_ncmi.slides.overlay import draw_overlay, picture_of
+from wsi_ncmi.slides.overlay import draw_overlay, picture_of, write_png
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.slides.tilefile import TileFile
@@ -99,14 +97,14 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
     pictures = Pictures(out / f"{tiles.slide_id}.overlay.png", out / f"{tiles.slide_id}.tiles.png")
     given = tiles.mpp if tiles.mpp_source.startswith("sheet") else None
     with open_slide(_path_of(tiles, slide), mpp=given) as opened:
-        _write_png(pictures.overlay, _plain_overlay(opened, tiles) if overlay is None else overlay)
+        write_png(pictures.overlay, _plain_overlay(opened, tiles) if overlay is None else overlay)
         print(
             f"{pictures.overlay}: {len(tiles)} tiles of {tiles.tile_um:g} µm {tiles.note}".strip()
         )
         if not len(tiles):
             raise SlideError(f"{slide}: {tiles.reason}")
         chosen = sample(len(tiles), count, seed)
-        _write_png(pictures.sample, sheet_of(opened, tiles, chosen))
+        write_png(pictures.sample, sheet_of(opened, tiles, chosen))
     print(f"{pictures.sample}: {len(chosen)} of them")
     return pictures
 
@@ -198,9 +196,3 @@ def caption(tiles: TileFile, tile: int) -> str:
         if (value := float(getattr(tiles, name)[tile])) >= LEAST_SHOWN
     ]
     return f"{x}, {y}   tissue {tiles.tissue_fraction[tile]:.0%}\n{'  '.join(measures)}"
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    buffer = io.BytesIO()  # Pillow takes no notice of a disk that is full
-    Image.fromarray(picture).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
