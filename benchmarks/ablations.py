@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wsi_ncmi.evaluation.metrics import MACRO_F1
-from wsi_ncmi.provenance import write_bytes
+from wsi_ncmi.files.atomic import write_bytes
 from wsi_ncmi.report.style import GREY, colour_of, new_figure, png, styled
 from wsi_ncmi.report.wording import title
 

@@ -36,6 +36,7 @@ from measure import RESULTS, ratio, record, spent
 from slides_made import LAYOUTS, Pattern, tissue_pattern, write_slide
 
 from wsi_ncmi.bags.store import Bag, write_bag
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.encoders import build_encoder
 from wsi_ncmi.encoders.interface import Encoder
@@ -45,10 +46,9 @@ from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.extraction.encode import AUTOCAST, BatchEncoder, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
-from wsi_ncmi.provenance import cpu_budget
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
+from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.stages.tiles import tile_slide
+from wsi_ncmi.tiling import tilefile
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS = SHARED / "weights" / "mobilenetv2_035_imagenet_keras.safetensors"

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from wsi_ncmi.provenance import machine, write_json
+from wsi_ncmi.files.atomic import write_json
+from wsi_ncmi.machine import machine
 
 SLOW = 5.0  # seconds: what takes longer is called once
 RESULTS = Path(__file__).parent / "results"

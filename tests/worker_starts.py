@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wsi_ncmi.claims import Claims
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import OutputError, SlideError
-from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.stages import tiles
 
 tiler = tiles._tiler

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from wsi_ncmi.provenance import writing
+from wsi_ncmi.files.atomic import writing
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from wsi_ncmi import config as configuration
-from wsi_ncmi.arms import SEARCHES
+from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, label_problems, read_sheet, tissue_problems
+from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError, PartError
+from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
-from wsi_ncmi.sheet import (
-    SlideRow,
-    bucket_of,
-    is_remote,
-    label_problems,
-    read_sheet,
-    tissue_problems,
-)
 
 
 class Plan:

@@ -12,9 +12,9 @@ import yaml
 from PIL import Image
 
 from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.cohorts.sheet import checked_sheet
 from wsi_ncmi.planning import Plan
-from wsi_ncmi.sheet import checked_sheet
-from wsi_ncmi.slides.tissue import tissue_mask
+from wsi_ncmi.tiling.tissue import tissue_mask
 
 ROOT = Path(__file__).resolve().parents[2]
 

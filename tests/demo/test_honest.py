@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from wsi_ncmi.bags.splits import make_splits
+from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
 from wsi_ncmi.planning import Plan
-from wsi_ncmi.sheet import SlideRow, write_sheet
 
 PERMUTATIONS = 2000
 

@@ -11,8 +11,8 @@ from wsi_ncmi.extraction.stain import (
     TARGET_VECTORS,
     StainNormaliser,
 )
-from wsi_ncmi.slides.stain import colour_statistics, stain_vectors
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.stain import colour_statistics, stain_vectors
+from wsi_ncmi.tiling.tilefile import TileFile
 
 CPU = torch.device("cpu")
 

@@ -22,11 +22,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import cv2
 from robustness.damage import Case, cases, originals
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling, Tissue
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import open_slide, tilefile
+from wsi_ncmi.slides import open_slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.stages import tiles as stage
+from wsi_ncmi.tiling import tilefile
 
 ADDRESS_SPACE = 2 * 2**30
 SECONDS = 30

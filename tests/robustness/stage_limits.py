@@ -97,8 +97,8 @@ def write_limited(kind: str, folder: Path, limit: int) -> dict[str, Any]:
 
 def peak_memory(folder: Path, slide: Path, slides: int) -> int:
     """The most bytes that an extraction has in memory, of so many slides that differ in name."""
+    from wsi_ncmi.cohorts.sheet import SlideRow
     from wsi_ncmi.config import Extraction, Tiling
-    from wsi_ncmi.sheet import SlideRow
     from wsi_ncmi.stages import features, tiles
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -135,8 +135,8 @@ def _wide(encoder: Any) -> Any:
 def writer(kind: str) -> Callable[[Path, int], None]:
     """Writes a file of this kind; its content follows from a number."""
     from wsi_ncmi.bags.store import write_bag
-    from wsi_ncmi.provenance import write_text
-    from wsi_ncmi.slides import overlay, tilefile
+    from wsi_ncmi.files.atomic import write_text
+    from wsi_ncmi.tiling import overlay, tilefile
 
     return {
         "bag": lambda path, seed: write_bag(path, _bag(seed)),
@@ -165,7 +165,7 @@ def _bag(seed: int) -> Any:
 
 
 def _tile_file(seed: int) -> Any:
-    from wsi_ncmi.slides.tilefile import DTYPES, TileFile
+    from wsi_ncmi.tiling.tilefile import DTYPES, TileFile
 
     rng = np.random.default_rng(seed)
     arrays = {name: rng.integers(0, 9, 100).astype(dtype) for name, dtype in DTYPES.items()}

@@ -54,8 +54,8 @@ class Run:
     watched: bool = False
 
     def __call__(self) -> None:
+        from wsi_ncmi.cohorts.sheet import SlideRow
         from wsi_ncmi.config import Extraction, Tiling
-        from wsi_ncmi.sheet import SlideRow
         from wsi_ncmi.stages import features, tiles
 
         rows = [
@@ -90,8 +90,8 @@ def watch(seconds: float) -> None:
 @contextmanager
 def logged_tiler(*arguments: Any) -> Iterator[Callable[..., Any]]:
     """The start of a tiling worker, in a process that was spawned and knows of no change here."""
-    from wsi_ncmi.slides import tilefile
     from wsi_ncmi.stages import tiles
+    from wsi_ncmi.tiling import tilefile
 
     tilefile.write = _logged(tilefile.write)
     with tiles._tiler(*arguments) as work:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_ncmi.bags.discover import FoundBag, recognise
-from wsi_ncmi.bags.layouts import LAYOUTS
-from wsi_ncmi.bags.repack import Inspected, inspect
+from wsi_ncmi.bags.foreign.discover import FoundBag, recognise
+from wsi_ncmi.bags.foreign.layouts import LAYOUTS
+from wsi_ncmi.bags.foreign.repack import Inspected, inspect
 from wsi_ncmi.bags.store import Bag, verify_bag, write_bag
 from wsi_ncmi.errors import BagError
 

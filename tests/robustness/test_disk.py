@@ -12,7 +12,7 @@ import pytest
 
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
-from wsi_ncmi.provenance import write_text
+from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.stages import features, tiles
 
 FRACTIONS = [0, 1, 96, 512, 800, 1024, 2048, 3000, 4096, 5000, 6144, 7000, 7600, 8192, 9500]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -13,45 +14,46 @@ from packaging.requirements import Requirement
 
 PACKAGE = Path(__file__).resolve().parents[2] / "wsi_ncmi"
 
-# The longest prefix counts. A package's own name is the floor of its `__init__`.
+# Room -> floor. A room imports from lower floors only, so that no two rooms can form a circle.
 FLOORS = {
-    "wsi_ncmi": 0,
-    "wsi_ncmi.errors": 0,
-    "wsi_ncmi.registry": 0,
-    "wsi_ncmi.arms": 1,
-    "wsi_ncmi.config": 1,
-    "wsi_ncmi.provenance": 1,
-    "wsi_ncmi.sheet": 1,
-    "wsi_ncmi.claims": 1,
-    "wsi_ncmi.camelyon17": 1,
-    "wsi_ncmi.hdf5": 2,
-    "wsi_ncmi.losses": 2,
-    "wsi_ncmi.aggregators": 2,
-    "wsi_ncmi.evaluation": 2,
-    "wsi_ncmi.annotations": 2,
-    "wsi_ncmi.slides": 3,
-    "wsi_ncmi.slides.tissue": 2,
-    "wsi_ncmi.slides.grid": 2,
-    "wsi_ncmi.slides.quality": 2,
-    "wsi_ncmi.slides.geojson": 2,
-    "wsi_ncmi.slides.stain": 2,
-    "wsi_ncmi.slides.spacing": 2,
-    "wsi_ncmi.slides.resample": 2,
-    "wsi_ncmi.slides.readplan": 2,
-    "wsi_ncmi.encoders": 3,
-    "wsi_ncmi.bags": 3,
-    "wsi_ncmi.bags.splits": 2,
-    "wsi_ncmi.images": 3,
-    "wsi_ncmi.extraction": 4,
-    "wsi_ncmi.training": 4,
-    "wsi_ncmi.report": 4,
-    "wsi_ncmi.demo": 4,
-    "wsi_ncmi.stages": 5,
-    "wsi_ncmi.planning": 5,
-    "wsi_ncmi.cli": 6,
+    "errors": 0,
+    "provenance": 0,
+    "machine": 0,
+    "aggregators": 0,
+    "losses": 0,
+    "registry": 1,
+    "config": 1,
+    "files": 1,
+    "evaluation": 1,
+    "claims": 2,
+    "cohorts": 2,
+    "slides": 2,
+    "encoders": 2,
+    "images": 2,
+    "predictions": 2,
+    "tiling": 3,
+    "bags": 3,
+    "extraction": 4,
+    "training": 4,
+    "report": 4,
+    "demo": 4,
+    "planning": 5,
+    "stages": 5,
+    "tools": 6,
+    "cli": 7,
 }
-# What the Snakefile imports in every job.
+# What the Snakefile imports in every job, and all that this may reach: no torch, pandas or numpy.
 PLANNING = ("wsi_ncmi.planning", "wsi_ncmi.demo.cohort")
+LIGHT = (
+    "wsi_ncmi.errors",
+    "wsi_ncmi.registry",
+    "wsi_ncmi.provenance",
+    "wsi_ncmi.machine",
+    "wsi_ncmi.config",
+    "wsi_ncmi.cohorts",
+    "wsi_ncmi.files.address",
+    "wsi_ncmi.files.atomic",
+)
 HEAVY = ("torch", "pandas", "numpy")
 
 
@@ -104,14 +106,9 @@ def imports(path: Path) -> Iterator[Import]:
 IMPORTS = {name: sorted(set(imports(path)), key=lambda i: i.line) for name, path in MODULES.items()}
 
 
-def floor(module: str) -> int:
-    parts = module.split(".")
-    for end in range(len(parts), 1, -1):
-        if ".".join(parts[:end]) in FLOORS:
-            return FLOORS[".".join(parts[:end])]
-    if module == "wsi_ncmi":
-        return FLOORS[module]
-    raise AssertionError(f"{module} stands on no floor: add it to DESIGN.md and to FLOORS")
+def room(module: str) -> str:
+    """The folder (or file) directly below the package that a module belongs to."""
+    return module.split(".")[1]
 
 
 def ours(module: str) -> list[Import]:
@@ -133,21 +130,32 @@ def under(*packages: str) -> list[str]:
 
 def test_the_reader_of_imports_sees_them() -> None:
     assert len(MODULES) > 50
-    assert set(FLOORS) <= set(MODULES)
     assert "wsi_ncmi.losses.functional" in {i.target for i in IMPORTS["wsi_ncmi.losses.ncmi"]}
     lazy = [i for i in IMPORTS["wsi_ncmi.registry"] if i.target == "pydantic"]
     assert [i.function for i in lazy] == ["options_of"]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module: str) -> None:
-    own = floor(module)
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(module) for module in MODULES if module != "wsi_ncmi"}
+    assert rooms == set(FLOORS), "docs/design.md and FLOORS list every room"
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_imports_go_down(name: str) -> None:
+    own = FLOORS[name]
     rising = [
-        f"line {i.line}: {i.target} (floor {floor(i.target)})"
+        f"{module} line {i.line}: {i.target} (floor {FLOORS[room(i.target)]})"
+        for module in under(f"wsi_ncmi.{name}")
         for i in ours(module)
-        if floor(i.target) > own
+        if room(i.target) != name and FLOORS[room(i.target)] >= own
     ]
-    assert rising == [], f"{module} stands on floor {own}"
+    assert rising == [], f"{name} is on floor {own}"
+
+
+def test_no_modules_import_each_other() -> None:
+    """Within a room too, and lazily: a circle says that something is in the wrong file."""
+    graph = {m: {i.target for i in ours(m) if i.target != "wsi_ncmi"} for m in MODULES}
+    assert list(TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -157,11 +165,10 @@ def test_imported_modules_exist(module: str) -> None:
     assert missing == []
 
 
-def test_low_floors_are_light() -> None:
+def test_light_modules_import_nothing_heavy() -> None:
     heavy = [
         f"{m} line {i.line}: {i.target}"
-        for m in MODULES
-        if floor(m) <= 1
+        for m in under(*LIGHT)
         for i in foreign(m)
         if i.target.split(".")[0] in HEAVY
     ]
@@ -185,10 +192,10 @@ FACTS = {f"wsi_ncmi.encoders{name}" for name in ("", ".facts", ".interface", ".s
 
 @pytest.mark.parametrize("module", PLANNING)
 def test_planning_is_light(module: str) -> None:
-    """The Snakefile imports it in every job: the demo's plan, encoders' facts and floors 0-1."""
-    reached = closure(module) - FACTS
+    """The Snakefile imports it in every job: the demo's slides, encoders' facts, what is light."""
+    reached = closure(module) - FACTS - {"wsi_ncmi.files"}
     upper = {m for m in reached if m.startswith("wsi_ncmi.demo") or m == "wsi_ncmi.planning"}
-    assert {m for m in reached - upper if floor(m) > 1} == set()
+    assert reached - upper - set(under(*LIGHT)) == set()
     assert [f"{m}: {i.target}" for m in upper for i in foreign(m)] == []
 
 
@@ -206,7 +213,7 @@ def test_losses_know_torch_alone() -> None:
 
 
 def test_slides_never_know_torch() -> None:
-    reached = {m for name in under("wsi_ncmi.slides") for m in closure(name)}
+    reached = {m for name in under("wsi_ncmi.slides", "wsi_ncmi.tiling") for m in closure(name)}
     found = [f"{m}: {i.target}" for m in sorted(reached) for i in foreign(m)]
     assert [f for f in found if f.split(": ")[1].split(".")[0] in ("torch", "torchvision")] == []
 
@@ -224,7 +231,7 @@ def test_planning_loads_nothing_heavy(root: Path) -> None:
     """What the Snakefile imports, as it truly runs: transitive imports of libraries count too."""
     code = f"""
 import sys
-import {", ".join(m for m in MODULES if m in PLANNING or floor(m) <= 1)}
+import {", ".join([*PLANNING, *under(*LIGHT)])}
 from wsi_ncmi.encoders import check_scale, published_facts
 assert published_facts("uni").mpp
 print([name for name in {HEAVY!r} if name in sys.modules])
@@ -235,7 +242,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 def test_slides_load_without_torch(root: Path) -> None:
     code = f"""
 import sys
-import {", ".join(under("wsi_ncmi.slides"))}
+import {", ".join(under("wsi_ncmi.slides", "wsi_ncmi.tiling"))}
 print([name for name in ("torch", "torchvision") if name in sys.modules])
 """
     assert run_python(code, root).strip() == "[]"

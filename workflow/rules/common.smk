@@ -3,7 +3,7 @@ from pathlib import Path
 
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.planning import Plan
-from wsi_ncmi.provenance import has_gpu
+from wsi_ncmi.machine import has_gpu
 
 try:
     PLAN = Plan(config, Path(workflow.source_path("../schemas/parts.schema.json")))

@@ -17,7 +17,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.provenance import atomic_path, digest, write_text
+from wsi_ncmi.files.atomic import atomic_path, write_text
+from wsi_ncmi.provenance import digest
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.checksum import blocks
+from wsi_ncmi.files.checksum import blocks
 
 
 def problem_of(features: NDArray[Any]) -> str:

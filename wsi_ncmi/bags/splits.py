@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
-from wsi_ncmi.sheet import SlideRow
 
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
 PARTS = ("train", "val", "test")

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.checksum import blocks, data_sha256
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.hdf5 import hdf5_image
-from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.files.atomic import atomic_path
+from wsi_ncmi.files.checksum import blocks, data_sha256
+from wsi_ncmi.files.hdf5 import hdf5_image
 
 # 2: with `data_sha256`. Bags of another version are not current: the features stage remakes them.
 FORMAT_VERSION = 2

@@ -130,6 +130,6 @@ def rows_of(sheet: str) -> list[Any]:
     Files were checked when the workflow was planned; one that has vanished since is a row with a
     reason, and no end of the whole bucket.
     """
-    from wsi_ncmi.sheet import checked_sheet
+    from wsi_ncmi.cohorts.sheet import checked_sheet
 
     return checked_sheet(Path(sheet), need_path=False)

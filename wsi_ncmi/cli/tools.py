@@ -21,8 +21,8 @@ IMPORTED = ("clam_h5", "clam_pt", "trident", "stamp", "slideflow", "hipt", "wsi_
 
 
 def camelyon17_sheet(args: argparse.Namespace) -> None:
-    from wsi_ncmi.camelyon17 import read_labels, sheet_rows
-    from wsi_ncmi.sheet import write_sheet
+    from wsi_ncmi.cohorts.camelyon17 import read_labels, sheet_rows
+    from wsi_ncmi.cohorts.sheet import write_sheet
 
     rows = sheet_rows(read_labels(Path(args.labels)), args.images)
     write_sheet(rows, Path(args.out))
@@ -30,7 +30,7 @@ def camelyon17_sheet(args: argparse.Namespace) -> None:
 
 
 def camelyon17_demo(args: argparse.Namespace) -> None:
-    from wsi_ncmi.camelyon17 import read_labels
+    from wsi_ncmi.cohorts.camelyon17 import read_labels
     from wsi_ncmi.stages import demo as stage
 
     labels = read_labels(Path(args.labels))
@@ -38,26 +38,26 @@ def camelyon17_demo(args: argparse.Namespace) -> None:
 
 
 def bags_sheet(args: argparse.Namespace) -> None:
-    from wsi_ncmi.stages import bags
+    from wsi_ncmi.tools.bags import sheet as bags
 
     print(f"{args.out}: {bags.sheet(Path(args.packed), Path(args.out))} slides")
 
 
 def bags_import(args: argparse.Namespace) -> int:
-    from wsi_ncmi.stages import bags_import as stage
+    from wsi_ncmi.tools.bags import importing as stage
 
     sheet, refused = (Path(p) if p else None for p in (args.sheet, args.refused))
     return stage.run(Path(args.path), args.layout, Path(args.out), sheet, refused)
 
 
 def bags_verify(args: argparse.Namespace) -> int:
-    from wsi_ncmi.stages import bags_verify as stage
+    from wsi_ncmi.tools.bags import verify as stage
 
     return stage.run(Path(args.dir), manifests=args.manifest)
 
 
 def bags_info(args: argparse.Namespace) -> None:
-    from wsi_ncmi.stages import bags_info as stage
+    from wsi_ncmi.tools.bags import info as stage
 
     stage.run(Path(args.file))
 
@@ -65,7 +65,7 @@ def bags_info(args: argparse.Namespace) -> None:
 def tiles_show(args: argparse.Namespace) -> None:
     from wsi_ncmi.config import Tiling
     from wsi_ncmi.errors import ConfigError
-    from wsi_ncmi.stages import tiles_show as stage
+    from wsi_ncmi.tools import tiles_show as stage
 
     if args.config and args.options != OPTIONS["default"]:
         raise ConfigError(["give --config or --options, not both"])
@@ -77,8 +77,8 @@ def tiles_show(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     from wsi_ncmi.errors import ConfigError
-    from wsi_ncmi.stages import slide_plan as stage
-    from wsi_ncmi.stages.plan_encoder import storage_of
+    from wsi_ncmi.tools.plan import command as stage
+    from wsi_ncmi.tools.plan.storage import storage_of
 
     sections = sections_of(args.config)
     sheet = args.sheet or sections.sheet
@@ -92,7 +92,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    from wsi_ncmi.stages import doctor as stage
+    from wsi_ncmi.tools.doctor import command as stage
 
     sections = sections_of(args.config) if args.config else None
     folder = nearest_folder(Path(sections.results)) if sections else Path()
@@ -103,13 +103,13 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def predictions_export(args: argparse.Namespace) -> None:
-    from wsi_ncmi.stages.predictions import export_tsv
+    from wsi_ncmi.predictions.read import export_tsv
 
     export_tsv(Path(args.predictions), Path(args.out))
 
 
 def information(args: argparse.Namespace) -> None:
-    from wsi_ncmi.stages import information as stage
+    from wsi_ncmi.tools import information as stage
 
     out, samples = (Path(p) if p else None for p in (args.out, args.samples))
     stage.run(Path(args.predictions), args.part, out, samples, args.targets)

@@ -18,7 +18,7 @@ from wsi_ncmi.cli.common import (
 
 
 def _bucket(args: argparse.Namespace) -> list[Any]:
-    from wsi_ncmi.sheet import bucket_of
+    from wsi_ncmi.cohorts.sheet import bucket_of
 
     rows = rows_of(args.sheet)
     return [row for row in rows if bucket_of(row.slide_id, args.buckets) == args.bucket]
@@ -160,7 +160,7 @@ def report(args: argparse.Namespace) -> None:
 
 
 def schema(args: argparse.Namespace) -> None:
-    from wsi_ncmi.stages import schema as stage
+    from wsi_ncmi.tools import schema as stage
 
     stage.run(Path(args.out))
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_ncmi.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.camelyon17 import LabelRow
 from wsi_ncmi.demo.plan import LABELS, Centre, DemoSlide, plan_slide
 from wsi_ncmi.errors import ConfigError
 

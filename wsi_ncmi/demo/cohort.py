@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.plan import Centre, Defect, DemoSlide, plan_slide
-from wsi_ncmi.sheet import SlideRow
 
 SHEET = "slides.tsv"
 SLIDES_PER_PATIENT = 3

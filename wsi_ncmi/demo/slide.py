@@ -10,10 +10,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_ncmi.annotations import Annotation, write_asap
 from wsi_ncmi.demo.paint import paint
 from wsi_ncmi.demo.plan import DemoSlide
-from wsi_ncmi.provenance import atomic_path
+from wsi_ncmi.files.atomic import atomic_path
+from wsi_ncmi.tiling.asap import Annotation, write_asap
 
 TILE_PX = 512
 JPEG_QUALITY = 85

@@ -17,7 +17,7 @@ from wsi_ncmi.encoders.facts import PathologyEncoder
 from wsi_ncmi.encoders.hub import download
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.weights import Convert, load_weights, state_sha256
-from wsi_ncmi.provenance import sha256_file
+from wsi_ncmi.files.checksum import sha256_file
 
 # Facts are plain data: layers stand in them by these names.
 LAYERS: dict[str, Callable[..., nn.Module]] = {"swiglu_packed": SwiGLUPacked, "silu": nn.SiLU}

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.encode import Prepare
-from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import Allocate, read_tiles
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TileFile
 
 T = TypeVar("T")
 

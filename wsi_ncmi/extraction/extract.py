@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.store import Bag, cast_features
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction
 from wsi_ncmi.errors import BagError, SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, Segment, batches
@@ -20,9 +21,8 @@ from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
-from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.stream import Buffers
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TileFile
 
 REASON_EXAMPLES = 3
 IN_FLIGHT = 2

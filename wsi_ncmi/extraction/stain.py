@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.slides.stain import GLASS, LEAST_DENSITY, LMS_TO_LAB, RGB_TO_LMS
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.stain import GLASS, LEAST_DENSITY, LMS_TO_LAB, RGB_TO_LMS
+from wsi_ncmi.tiling.tilefile import TileFile
 
 TARGET_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 TARGET_MAXIMA = np.array([1.9705, 1.0308])

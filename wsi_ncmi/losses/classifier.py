@@ -5,12 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from wsi_ncmi.losses.objective import (
-    LossOutput,
-    Objective,
-    at_least_float32,
-    full_precision,
-)
+from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
 
 
 class Classifier(Objective):

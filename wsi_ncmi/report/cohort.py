@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
 from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import number
-from wsi_ncmi.sheet import SlideRow, bucket_of
 
 UNLABELLED = "no label"
 OVERLAYS = 6

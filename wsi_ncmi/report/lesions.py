@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from wsi_ncmi.annotations import Annotation, in_lesion
+from wsi_ncmi.tiling.asap import Annotation, in_lesion
 
 POINTS_PER_SIDE = 8
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tiffslide import TiffSlide
 
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.sheet import is_remote
+from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.slides.readplan import Failure, ReadPlan, Slot
 from wsi_ncmi.slides.tiff_index import check_frames
 

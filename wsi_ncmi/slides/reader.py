@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tifffile import TiffPage
 
 from wsi_ncmi.errors import SlideError
+from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import digest, fingerprint
-from wsi_ncmi.sheet import is_remote
 from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
 from wsi_ncmi.slides.decoders import NotNativeError
-from wsi_ncmi.slides.grid import coarsest_level_for
 from wsi_ncmi.slides.native_tiff import NativeBackend
+from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.readplan import Failure, ReadPlan
 from wsi_ncmi.slides.resample import resize_in_bands
 from wsi_ncmi.slides.spacing import choose_spacing

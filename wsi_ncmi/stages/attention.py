@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_ncmi.annotations import Annotation, read_asap
 from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Attention, Task
 from wsi_ncmi.extraction.encode import pick_device
-from wsi_ncmi.hdf5 import hdf5_image
-from wsi_ncmi.provenance import write_bytes, write_json, write_text
+from wsi_ncmi.files.atomic import write_bytes, write_json, write_text
+from wsi_ncmi.files.hdf5 import hdf5_image
 from wsi_ncmi.report.attention import SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
 from wsi_ncmi.slides.reader import open_slide
 from wsi_ncmi.stages.train import read_splits
+from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.asap import Annotation, read_asap
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from wsi_ncmi.provenance import write_text
+from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.training.loop import Validation
 
 Row = dict[str, Any]

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from wsi_ncmi.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.sheet import write_sheet
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.camelyon17 import plan_camelyon17
 from wsi_ncmi.demo.cohort import SHEET, plan_cohort, sheet_rows
 from wsi_ncmi.demo.plan import DemoSlide
 from wsi_ncmi.demo.slide import write_slide
-from wsi_ncmi.sheet import write_sheet
 
 
 def run(demo: Demo, folder: Path, threads: int) -> None:

@@ -13,9 +13,9 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, bootstrap
-from wsi_ncmi.provenance import atomic_path, write_json, write_text
+from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
+from wsi_ncmi.predictions.read import TaskRuns, read_splits, read_task
 from wsi_ncmi.report import figures
-from wsi_ncmi.stages.predictions import TaskRuns, read_splits, read_task
 
 
 def run(

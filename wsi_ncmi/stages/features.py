@@ -16,6 +16,7 @@ import torch
 
 from wsi_ncmi.bags.store import Bag, bag_counts, is_current, write_bag
 from wsi_ncmi.claims import Claims, claimed
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction
 from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
 from wsi_ncmi.encoders.scale import Scaled
@@ -26,11 +27,12 @@ from wsi_ncmi.extraction.encode import BatchEncoder, pick_device, resolve_autoca
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
+from wsi_ncmi.files.address import is_remote
+from wsi_ncmi.files.atomic import discard, write_json, write_text
 from wsi_ncmi.images.augmentation import Augmenter
-from wsi_ncmi.provenance import cpu_budget, discard, write_json, write_text
-from wsi_ncmi.sheet import SlideRow, is_remote
-from wsi_ncmi.slides import tilefile
+from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.slides.reader import slide_fingerprint
+from wsi_ncmi.tiling import tilefile
 
 log = logging.getLogger(__name__)
 

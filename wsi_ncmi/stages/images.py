@@ -10,11 +10,12 @@ import torch
 
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.images.data import load_dataset, partition, split_table
 from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
-from wsi_ncmi.provenance import STAGE_VERSIONS, digest, write_text
+from wsi_ncmi.predictions.records import Run, is_done, write_manifest
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.images import ImageParts, train_run
-from wsi_ncmi.training.runs import Run, is_done, write_manifest
 
 log = logging.getLogger(__name__)
 

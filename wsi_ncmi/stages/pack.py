@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_ncmi.bags.cache import write_cache
-from wsi_ncmi.bags.importers import StoreSource, open_source
+from wsi_ncmi.bags.foreign.importers import StoreSource, open_source
 from wsi_ncmi.config import Bags
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.provenance import write_json
+from wsi_ncmi.files.atomic import write_json
 
 
 def run_store(features_dir: Path, manifests: Sequence[Path], out_dir: Path) -> None:

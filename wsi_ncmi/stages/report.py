@@ -7,20 +7,17 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.provenance import (
-    STAGE_VERSIONS,
-    digest,
-    machine,
-    sha256_file,
-    write_text,
-)
+from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.checksum import sha256_file
+from wsi_ncmi.machine import machine
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.report import cohort
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
 from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
-from wsi_ncmi.sheet import SlideRow
 
 
 def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) -> None:

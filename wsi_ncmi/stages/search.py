@@ -20,6 +20,7 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.images.data import load_dataset, partition
+from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.stages import images, train
 from wsi_ncmi.stages.choose import Row, flow, read_table, write_table
 from wsi_ncmi.training import images as image_training
@@ -27,7 +28,6 @@ from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.loop import NotFiniteError
-from wsi_ncmi.training.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from wsi_ncmi.bags.splits import make_splits
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Task
 from wsi_ncmi.errors import SplitError
-from wsi_ncmi.provenance import write_text
-from wsi_ncmi.sheet import SlideRow
+from wsi_ncmi.files.atomic import write_text
 
 
 def run(rows: Sequence[SlideRow], task: Task, out: Path) -> None:

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from wsi_ncmi.claims import Claims
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling, Tissue
 from wsi_ncmi.errors import PartError, SlideError
-from wsi_ncmi.provenance import STAGE_VERSIONS, cpu_budget, digest, write_text
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
-from wsi_ncmi.slides.mask_source import deciding
-from wsi_ncmi.slides.overlay import write_jpeg
+from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.table import write_table
+from wsi_ncmi.machine import cpu_budget
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.slides.reader import ReaderName, open_slide, slide_fingerprint, slide_sha256
-from wsi_ncmi.slides.survey import Survey, survey
-from wsi_ncmi.slides.tilefile import TileFile
-from wsi_ncmi.stages.table import write_table
 from wsi_ncmi.stages.workers import Worker, WorkerDiedError
+from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.mask_source import deciding
+from wsi_ncmi.tiling.overlay import write_jpeg
+from wsi_ncmi.tiling.survey import Survey, survey
+from wsi_ncmi.tiling.tilefile import TileFile
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch
 from wsi_ncmi.bags.cache import BagCache, bags_digest
 from wsi_ncmi.config import Task
 from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.predictions.records import Run, is_done, write_manifest
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import train_run
-from wsi_ncmi.training.runs import Run, is_done, write_manifest
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from wsi_ncmi import registry
 from wsi_ncmi.config import Part, Training
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.losses.objective import Objective
-from wsi_ncmi.training.loop import Data, History, Network, fit, score
-from wsi_ncmi.training.runs import (
+from wsi_ncmi.predictions.records import (
     Run,
     Scored,
     finish,
@@ -23,6 +22,7 @@ from wsi_ncmi.training.runs import (
     write_curves,
     write_predictions,
 )
+from wsi_ncmi.training.loop import Data, History, Network, fit, score
 from wsi_ncmi.training.seeds import derive
 
 

@@ -11,18 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_ncmi.arms import SEARCHES
-from wsi_ncmi.config import ImageTask, Training
+from wsi_ncmi.config import SEARCHES, ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.images.data import Parts, channel_statistics, to_square
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
 from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.loop import Inputs, Network
 from wsi_ncmi.training.order import epoch_order
-from wsi_ncmi.training.runs import Run
 from wsi_ncmi.training.seeds import derive
 
 

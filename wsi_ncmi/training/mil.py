@@ -11,9 +11,9 @@ from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Task
 from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
-from wsi_ncmi.training.runs import Run
 from wsi_ncmi.training.seeds import derive
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from wsi_ncmi.bags import splits as splits_module
 from wsi_ncmi.bags.splits import COLUMNS, PARTS, audit, make_splits, samples
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
-from wsi_ncmi.sheet import SlideRow
 
 CLASSES = ["negative", "itc", "micro", "macro"]
 

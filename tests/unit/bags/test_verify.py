@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from wsi_ncmi.bags import checksum
-from wsi_ncmi.bags.checksum import data_sha256
 from wsi_ncmi.bags.store import Bag, is_current, read_bag, verify_bag, write_bag
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files import checksum
+from wsi_ncmi.files.checksum import data_sha256
 
 MakeBag = Callable[..., Bag]
 DATASETS = ("features", "coords", "tissue_fraction", "invalid_coords", "augmented")

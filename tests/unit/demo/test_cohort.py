@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
 from wsi_ncmi.demo.plan import DIAMETER_UM
-from wsi_ncmi.sheet import SlideRow
 
 FOLDER = Path("cohort")
 

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from wsi_ncmi.demo.nuclei import (
-    round_nuclei,
-    scattered,
-    spindle_nuclei,
-    stamp,
-    tumour_nuclei,
-)
+from wsi_ncmi.demo.nuclei import round_nuclei, scattered, spindle_nuclei, stamp, tumour_nuclei
 
 
 def test_scattered_has_the_density_of_a_hexagonal_lattice() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_ncmi.annotations import Annotation, in_lesion
 from wsi_ncmi.demo.paint import paint
 from wsi_ncmi.demo.plan import Centre, DemoSlide, plan_slide
 from wsi_ncmi.demo.shapes import diameter
+from wsi_ncmi.tiling.asap import Annotation, in_lesion
 
 GREY_LEVELS = 6
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import paint
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, batches
 from wsi_ncmi.extraction.speed import Speed
-from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides.reader import open_slide, slide_fingerprint
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TileFile
 
 SIDE = 64
 SIZE = 8

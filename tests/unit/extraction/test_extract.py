@@ -11,16 +11,16 @@ import tifffile
 import torch
 
 from wsi_ncmi.bags.store import Bag
+from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.config import Augmentation, Extraction, Tiling, Transform
 from wsi_ncmi.errors import BagError, PartError, SlideError
 from wsi_ncmi.extraction.encode import Pending, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor, wanted_tiles
 from wsi_ncmi.extraction.speed import Speed
-from wsi_ncmi.sheet import SlideRow, checked_sheet
-from wsi_ncmi.slides import tilefile
 from wsi_ncmi.slides.reader import slide_fingerprint
 from wsi_ncmi.stages import features as stage
 from wsi_ncmi.stages import tiles as tile_stage
+from wsi_ncmi.tiling import tilefile
 
 OPTIONS = {"architecture": "test_resnet", "stages": [1], "input_px": 32}
 

@@ -11,7 +11,7 @@ from wsi_ncmi.config import Tissue
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.extraction import learned_mask as module
 from wsi_ncmi.extraction.learned_mask import MEAN, STD, learned_mask
-from wsi_ncmi.slides.tissue import tissue_mask
+from wsi_ncmi.tiling.tissue import tissue_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 

@@ -4,7 +4,7 @@ import torch
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.stain import Kind, StainNormaliser
-from wsi_ncmi.slides.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TileFile
 
 CPU = torch.device("cpu")
 KINDS: tuple[Kind, ...] = ("macenko", "reinhard")

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.sheet import SlideRow
 from wsi_ncmi.slides import open_slide
-from wsi_ncmi.slides.grid import plan_scale
-from wsi_ncmi.slides.survey import survey
+from wsi_ncmi.tiling.grid import plan_scale
+from wsi_ncmi.tiling.survey import survey
 
 WritePyramid = Callable[..., Path]
 

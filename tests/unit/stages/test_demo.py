@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from wsi_ncmi.cohorts.sheet import read_sheet
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
-from wsi_ncmi.sheet import read_sheet
 from wsi_ncmi.stages import demo as stage
 
 LABELS = [

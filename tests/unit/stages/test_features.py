@@ -9,12 +9,12 @@ import pytest
 from conftest import paint
 
 from wsi_ncmi.bags.store import read_bag, verify_bag
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
 from wsi_ncmi.provenance import STAGE_VERSIONS
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
 from wsi_ncmi.stages import features, tiles
+from wsi_ncmi.tiling import tilefile
 
 OPTIONS: dict[str, Any] = {"architecture": "test_resnet", "stages": [1], "input_px": 32}
 EXTRACTION = Extraction(

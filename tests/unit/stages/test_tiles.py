@@ -7,12 +7,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
-from wsi_ncmi.provenance import fingerprint, sha256_file
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
+from wsi_ncmi.files.checksum import sha256_file
+from wsi_ncmi.provenance import fingerprint
 from wsi_ncmi.stages import tiles
 from wsi_ncmi.stages.tiles import run, tile_paths, tile_slide
+from wsi_ncmi.tiling import tilefile
 
 GLASS = (240, 239, 241)
 STAIN = (176, 104, 168)
@@ -229,10 +230,12 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
 
 def test_real_and_unusual_slides(shared_data: Path, tmp_path: Path) -> None:
     sheet_mpp = {"tcga-cr-7395-01a-01-ts1": 0.5, "kidney-48-5": 1.0}
+    unusual = ("broken", "camelyon_dicom_lowres", "kidney-48-5", "small_HE_levels")
+    unusual += ("small_dicom", "small_vectra")
     paths = [
         shared_data / "slides" / "CMU-1-Small-Region.svs",
         shared_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs",
-        *sorted((shared_data / "slides_unusual").iterdir()),
+        *(path for name in unusual for path in (shared_data / "slides_unusual").glob(f"{name}.*")),
     ]
     rows = [row(path, path.stem, mpp=sheet_mpp.get(path.stem)) for path in paths]
     run(rows, Tiling(mpp=1.0, tile_px=224), tmp_path / "t", tmp_path / "m.tsv", threads=2)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import worker_starts
 
+from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import OutputError, SlideError
-from wsi_ncmi.provenance import cpu_budget
-from wsi_ncmi.sheet import SlideRow
-from wsi_ncmi.slides import tilefile
+from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.stages import tiles
 from wsi_ncmi.stages.workers import Worker, WorkerDiedError
+from wsi_ncmi.tiling import tilefile
 
 TILING = Tiling(mpp=2.0, tile_px=64)
 

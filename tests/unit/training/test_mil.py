@@ -13,10 +13,10 @@ import torch
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Arm, Task, Training
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.predictions.records import Run, is_done
 from wsi_ncmi.training import execute, mil
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run, train_run
-from wsi_ncmi.training.runs import Run, is_done
 
 CPU = torch.device("cpu")
 SMALL = Arm(options={"hidden_dim": 8, "attention_dim": 4})

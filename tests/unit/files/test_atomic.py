@@ -1,0 +1,90 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
+
+
+def test_atomic_path_makes_folders_and_renames(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "out.txt"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(".")
+        temporary.write_text("done")
+        assert not path.exists()
+    assert path.read_text() == "done"
+    assert [p.name for p in path.parent.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_atomic_path_leaves_nothing_on_failure(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "out.txt"
+    if before is not None:
+        path.write_text(before)
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ([] if before is None else ["out.txt"])
+    assert before is None or path.read_text() == before
+
+
+def test_atomic_path_overwrites_what_a_killed_run_left(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with atomic_path(path) as temporary:
+        name = temporary.name
+        temporary.write_text("a")
+    (tmp_path / name).write_text("left by a killed run")
+    with atomic_path(path) as temporary:
+        assert not temporary.exists()
+        temporary.write_text("b")
+    assert path.read_text() == "b"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_atomic_path_flushes_before_it_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    path = tmp_path / "out.txt"
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.exists()))
+    with atomic_path(path) as temporary:
+        temporary.write_text("x")
+    assert seen == [False, True]  # the file before the rename, its folder after
+
+
+def test_atomic_path_wants_a_file(tmp_path: Path) -> None:
+    def write_nothing() -> None:
+        with atomic_path(tmp_path / "out.txt"):
+            pass
+
+    with pytest.raises(FileNotFoundError):
+        write_nothing()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_text_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    write_text(path, "µm\n")
+    os.utime(path, (1, 1))
+    write_text(path, "µm\n")
+    assert path.stat().st_mtime == 1
+    write_text(path, "mm\n")
+    assert path.stat().st_mtime > 1
+    assert path.read_text() == "mm\n"
+
+
+def test_json_is_readable_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"unit": "µm", "values": [1, None]})
+    assert json.loads(path.read_text()) == {"unit": "µm", "values": [1, None]}
+    assert "µm" in path.read_text()
+    os.utime(path, (1, 1))
+    write_json(path, {"unit": "µm", "values": [1, None]})
+    assert path.stat().st_mtime == 1

@@ -1,0 +1,157 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from wsi_ncmi.predictions.records import (
+    MANIFEST_COLUMNS,
+    RECORDS,
+    Run,
+    Scored,
+    finish,
+    is_done,
+    write_checkpoint,
+    write_curves,
+    write_manifest,
+    write_predictions,
+)
+from wsi_ncmi.training.seeds import derive
+
+MakeRun = Callable[..., Run]
+
+
+def scored(part: str, count: int) -> Scored:
+    names = [f"{part}{i}" for i in range(count)]
+    identity = pd.DataFrame({"sample_id": names, "patient_id": names, "centre": "c0"})
+    scores = torch.randn(count, 3, generator=torch.Generator().manual_seed(count))
+    return Scored(part, identity, torch.arange(count) % 3, scores)
+
+
+def write(folder: Path, run: Run) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [scored("val", 4), scored("test", 5)]
+    write_predictions(folder / "predictions.parquet", run, parts, 7, ["x", "y", "z"])
+    write_curves(folder / "curves.tsv", [{"epoch": 0, "part": "train", "loss": 0.5}])
+    write_checkpoint(folder / "checkpoint.pt", {"state": torch.ones(2), "classes": ["x"]})
+    finish(folder, run, best_epoch=7, epochs=9, seconds=1.234)
+
+
+def test_a_finished_run_is_done(folder: Path, make_run: MakeRun) -> None:
+    assert not is_done(folder, make_run())
+    write(folder, make_run())
+    assert is_done(folder, make_run())
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*RECORDS, "run.json"])
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "run.json"])
+def test_a_run_without_one_of_its_records_is_not_done(
+    folder: Path, make_run: MakeRun, name: str
+) -> None:
+    write(folder, make_run())
+    (folder / name).unlink()
+    assert not is_done(folder, make_run())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"training": {"epochs": 3}}},
+        {"bags_digest": "other"},
+        {"fold": 1},
+        {"seed": 1},
+        {"aggregator": "mean"},
+        {"objective": "cross_entropy"},
+        {"selection": "early_stopping"},
+        {"encoder": "other"},
+        {"protocol": "file"},
+        {"task": "u"},
+        {"cohort": "d"},
+    ],
+)
+def test_a_run_of_other_settings_is_not_done(
+    folder: Path, make_run: MakeRun, change: dict[str, Any]
+) -> None:
+    write(folder, make_run())
+    assert not is_done(folder, make_run(**change))
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_a_damaged_record_is_not_done(folder: Path, make_run: MakeRun, content: str) -> None:
+    write(folder, make_run())
+    (folder / "run.json").write_text(content)
+    assert not is_done(folder, make_run())
+
+
+def test_the_record_tells_all(folder: Path, make_run: MakeRun) -> None:
+    run = make_run()
+    write(folder, run)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["run_id"] == run.run_id == "abmil--ncmi--fold0--seed0"
+    assert (record["best_epoch"], record["epochs"], record["seconds"]) == (7, 9, 1.23)
+    assert record["settings"] == {"training": {"epochs": 2}}
+    assert record["digest"] == run.digest
+
+
+def test_predictions(folder: Path, make_run: MakeRun) -> None:
+    write(folder, make_run())
+    table = pq.read_table(folder / "predictions.parquet")
+    assert json.loads(table.schema.metadata[b"classes"]) == ["x", "y", "z"]
+    assert set(table.column_names) == {
+        "run_id",
+        "part",
+        "epoch",
+        "sample_id",
+        "patient_id",
+        "centre",
+        "target",
+        "predicted",
+        "scores",
+        "calibrated",
+    }
+    assert pa.types.is_list(table.schema.field("scores").type)
+    assert table.schema.field("scores").type.value_type == pa.float32()
+    assert table.schema.field("target").type == pa.int64()
+    assert table.schema.field("predicted").type == pa.int64()
+    assert pa.types.is_boolean(table.schema.field("calibrated").type)
+    frame = table.to_pandas()
+    assert list(frame.part) == ["val"] * 4 + ["test"] * 5
+    assert set(frame.epoch) == {7}
+    expected = scored("test", 5)
+    found = frame[frame.part == "test"]
+    scores = np.stack(list(found.scores))
+    assert np.array_equal(scores, expected.scores.numpy())
+    assert np.array_equal(found.predicted, scores.argmax(1))
+    assert np.array_equal(found.target, expected.targets)
+    assert list(found.sample_id) == [f"test{i}" for i in range(5)]
+
+
+def test_checkpoints_hold_no_code(folder: Path, make_run: MakeRun) -> None:
+    write(folder, make_run())
+    content = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert content["state"].tolist() == [1, 1]
+
+
+def test_manifest(tmp_path: Path, make_run: MakeRun) -> None:
+    runs = [make_run(fold=1), make_run(fold=0), make_run(objective="cross_entropy")]
+    folders = [tmp_path / run.run_id for run in runs]
+    for folder, run in zip(folders, runs, strict=True):
+        write(folder, run)
+    write_manifest(tmp_path / "runs.tsv", folders)
+    frame = pd.read_csv(tmp_path / "runs.tsv", sep="\t")
+    assert tuple(frame.columns) == MANIFEST_COLUMNS
+    assert list(frame.run_id) == [run.run_id for run in runs]  # the order of the configuration
+    assert list(frame.fold) == [1, 0, 0]
+
+
+def test_seeds_derive_from_seed_fold_and_purpose() -> None:
+    seeds = {derive(s, f, p) for s in range(4) for f in range(5) for p in ("order", "start")}
+    assert len(seeds) == 40
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive(1, 2, "order") == derive(1, 2, "order")

@@ -1,0 +1,187 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from scipy.special import log_softmax
+from sklearn.metrics import confusion_matrix, f1_score
+
+from wsi_ncmi.config import Evaluation
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation.information import information
+from wsi_ncmi.predictions.read import export_tsv
+from wsi_ncmi.stages import evaluate
+
+SETTINGS = Evaluation(bootstrap=200)
+
+
+def table(folder, name):
+    return pd.read_csv(folder / f"{name}.tsv", sep="\t")
+
+
+def rewrite(path, change):
+    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    change(frame).to_csv(path, sep="\t", index=False)
+
+
+def test_values_are_pooled_over_folds_and_averaged_over_seeds(evaluated):
+    cohort, _, _ = evaluated
+    out = cohort / "runs/stage/evaluation"
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    runs = table(out, "runs").set_index("run_id")
+    rows = predictions.join(runs[["aggregator", "objective", "seed", "fold"]], on="run_id")
+    own = rows[(rows["aggregator"] == "abmil") & (rows["objective"] == "ncmi")]
+    expected = [
+        f1_score(part["target"], part["predicted"], average="macro")
+        for _, part in own.groupby("seed")
+    ]
+    found = table(out, "metrics").set_index(["aggregator", "objective", "metric"])
+    row = found.loc["abmil", "ncmi", "macro_f1"]
+    assert row["value"] == pytest.approx(np.mean(expected), abs=1e-5)
+    assert row["seed_sd"] == pytest.approx(np.std(expected, ddof=1), abs=1e-5)
+    assert row["low"] < row["value"] < row["high"]
+    record = json.loads((out / "confusion.json").read_text())
+    arm = next(a for a in record["arms"] if (a["aggregator"], a["objective"]) == ("abmil", "ncmi"))
+    seed = own[own["seed"] == 1]
+    np.testing.assert_array_equal(
+        arm["counts"][1], confusion_matrix(seed["target"], seed["predicted"])
+    )
+
+
+def test_information_is_pooled_over_folds_and_averaged_over_seeds(evaluated):
+    out = evaluated[0] / "runs/stage/evaluation"
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    runs = table(out, "runs").set_index("run_id")
+    rows = predictions.join(runs[["aggregator", "objective", "seed"]], on="run_id")
+    own = rows[(rows["aggregator"] == "mean") & (rows["objective"] == "ncmi")]
+    seeds = pd.DataFrame(
+        information(
+            log_softmax(np.stack(part["scores"]).astype(float), axis=1), part["target"]
+        ).measures
+        for _, part in own.groupby("seed")
+    )
+    found = table(out, "information").set_index(["aggregator", "objective"]).loc["mean", "ncmi"]
+    for name in ("cmi", "gamma", "ncmi", "centroid_gamma", "centroid_ncmi"):
+        assert found[name] == pytest.approx(seeds[name].mean(), rel=1e-5)
+    assert found["ncmi_seed_sd"] == pytest.approx(seeds["ncmi"].std(), rel=1e-4)
+
+
+def test_differences_are_paired_with_the_reference_of_the_same_aggregator(evaluated):
+    cohort, _, _ = evaluated
+    out = cohort / "runs/stage/evaluation"
+    differences = table(out, "differences")
+    assert set(differences["objective"]) == {"ncmi"}
+    assert set(differences["reference"]) == {"cross_entropy"}
+    values = table(out, "metrics").set_index(["aggregator", "objective", "metric"])["value"]
+    for row in differences.itertuples():
+        expected = values[row.aggregator, "ncmi", row.metric]
+        expected -= values[row.aggregator, "cross_entropy", row.metric]
+        assert row.difference == pytest.approx(expected, abs=2e-5)
+        assert row.low <= row.difference <= row.high
+        assert row.detectable > 0
+        assert 0 < row.p_value <= 1
+    assert len(differences) == 2 * 5
+
+
+def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, evaluation):
+    cohort, _, index = evaluated
+    out = cohort / "runs/stage/evaluation"
+    first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
+    names = [f"{name}.tsv" for name in (*tables, "information", "curves")]
+    names += ["confusion.json", "summary.json", "predictions.parquet"]
+    names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png"]
+    assert sorted(names) == sorted(path.name for path in first)
+    for path in first:
+        path.unlink()
+    evaluation(cohort, index)
+    assert {path: path.read_bytes() for path in first} == first
+    metadata = pq.read_schema(out / "predictions.parquet").metadata
+    assert json.loads(metadata[b"classes"]) == ["negative", "itc", "micro", "macro"]
+    assert len(table(out, "curves")) == 24 * 20 * 2
+
+
+def test_a_missing_run_is_named(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    manifest = cohort / "runs/stage/seed-1.tsv"
+    rewrite(manifest, lambda t: t[t["run_id"] != "abmil-ncmi-f1-s1"])
+    with pytest.raises(UserError, match=r"1 of 24 runs are missing \(abmil \+ ncmi fold 1 seed 1"):
+        evaluation(cohort, index)
+
+
+def test_a_manifest_given_twice_is_refused(fabricate):
+    cohort, _, index = fabricate()
+    task_dir = cohort / "runs/stage"
+    manifests = [task_dir / "seed-0.tsv"] * 2
+    with pytest.raises(UserError, match="are the same arm, fold and seed"):
+        evaluate.run(task_dir, manifests, index, SETTINGS, "cross_entropy", task_dir / "evaluation")
+
+
+def test_a_run_without_predictions_is_named(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    (cohort / "runs/stage/mean-ncmi-f0-s2/predictions.parquet").unlink()
+    with pytest.raises(UserError, match=r"mean-ncmi-f0-s2 .* has no predictions.parquet"):
+        evaluation(cohort, index)
+
+
+def drop_rows(path, keep):
+    found = pq.read_table(path)
+    mask = [keep(i) for i in range(len(found))]
+    pq.write_table(found.filter(np.array(mask)), path)
+
+
+def test_a_sample_that_one_arm_did_not_score_is_named(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    path = cohort / "runs/stage/mean-ncmi-f0-s2/predictions.parquet"
+    sample = pq.read_table(path)["sample_id"][3].as_py()
+    drop_rows(path, lambda i: i != 3)
+    message = rf"mean \+ ncmi, seed 2: samples without a prediction: 1 \({sample}\)"
+    with pytest.raises(UserError, match=message):
+        evaluation(cohort, index)
+
+
+def test_a_sample_scored_in_two_folds_is_refused(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    folder = cohort / "runs/stage"
+    other = folder / "mean-ncmi-f1-s2/predictions.parquet"
+    other.write_bytes((folder / "mean-ncmi-f0-s2/predictions.parquet").read_bytes())
+    # The rows name their run: give them the other fold's.
+    found = pq.read_table(other)
+    names = found["run_id"].to_pandas().str.replace("f0", "f1").tolist()
+    pq.write_table(found.set_column(0, "run_id", [names]), other)
+    with pytest.raises(UserError, match="scored more than once in one seed: "):
+        evaluation(cohort, index)
+
+
+def test_predictions_of_another_split_are_refused(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    splits = cohort / "runs/stage/splits.tsv"
+    swapped = {"0": "1", "1": "0"}
+    rewrite(splits, lambda t: t.assign(fold=t["fold"].map(swapped)))
+    with pytest.raises(UserError, match=r"predictions and splits\.tsv disagree"):
+        evaluation(cohort, index)
+
+
+def test_changed_bags_are_refused(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    rewrite(index, lambda t: t.assign(digest=["f" * 32, *t["digest"][1:]]))
+    message = (
+        "task stage was trained on bags that have changed since.*rerun its training with "
+        "snakemake -R train"
+    )
+    with pytest.raises(UserError, match=message):
+        evaluation(cohort, index)
+    evaluation(cohort, None)
+
+
+def test_export_flattens_scores(evaluated, tmp_path):
+    out = evaluated[0] / "runs/stage/evaluation"
+    export_tsv(out / "predictions.parquet", tmp_path / "flat.tsv")
+    flat = pd.read_csv(tmp_path / "flat.tsv", sep="\t")
+    stored = pd.read_parquet(out / "predictions.parquet")
+    names = [f"score_{name}" for name in ("negative", "itc", "micro", "macro")]
+    np.testing.assert_allclose(flat[names], np.stack(stored["scores"]), rtol=1e-6)
+    np.testing.assert_array_equal(flat[names].to_numpy().argmax(1), flat["predicted"])
+    with pytest.raises(UserError, match="no such predictions file"):
+        export_tsv(tmp_path / "none.parquet", tmp_path / "flat.tsv")

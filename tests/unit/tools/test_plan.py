@@ -1,0 +1,328 @@
+"""Command `plan`: what it says before any work is what the work then finds."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from wsi_ncmi import cli
+from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.stages.tiles import tile_slide
+from wsi_ncmi.tools.plan import command as slide_plan
+from wsi_ncmi.tools.plan import table as plan_table
+from wsi_ncmi.tools.plan.command import Options, plan_slide
+from wsi_ncmi.tools.plan.storage import storage_of
+from wsi_ncmi.tools.plan.table import duration, size
+
+TILING = Tiling(mpp=1.0, tile_px=128)
+GLASS = (240, 239, 241)
+
+
+def write_slide(
+    path: Path,
+    *,
+    mpp: float | None = 0.5,
+    tissue: bool = True,
+    levels: int = 2,
+    compression: str = "deflate",
+) -> str:
+    """2048 x 1536 with tissue in x 512-1536, y 512-1024."""
+    image = np.full((1536, 2048, 3), GLASS, np.uint8)
+    if tissue:
+        noise = np.random.default_rng(0).normal(0, 20, (512, 1024, 1))
+        image[512:1024, 512:1536] = np.clip(np.array((176, 104, 168)) + noise, 0, 255)
+    options = {"photometric": "rgb", "compression": compression, "tile": (256, 256)}
+    if mpp is not None:
+        options |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(levels):
+            shape = (2048 // 2**level, 1536 // 2**level)
+            part = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+            tiff.write(part, subfiletype=int(level > 0), **options)
+    return str(path)
+
+
+def row(path: str, slide_id: str = "s", **values: object) -> SlideRow:
+    return SlideRow(slide_id, "a", "p", "c", path, **values)
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    """A good slide and one of every fault."""
+    write_slide(tmp_path / "good.tif")
+    write_slide(tmp_path / "silent.tif", mpp=None)
+    write_slide(tmp_path / "coarse.tif", mpp=4.0)
+    write_slide(tmp_path / "glass.tif", tissue=False)
+    (tmp_path / "broken.svs").write_text("this is no slide")
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
+    for name in ("good.tif", "silent.tif", "coarse.tif", "glass.tif", "broken.svs", "gone.svs"):
+        lines.append(f"{name.split('.')[0]}\t{name}\ta\tp\tc")
+    path = tmp_path / "slides.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def config(folder: Path, text: str = "") -> str:
+    path = folder / "my.yaml"
+    path.write_text(f"tiling: {{mpp: 1.0, tile_px: 128}}\n{text}")
+    return str(path)
+
+
+def run(*arguments: str) -> int:
+    try:
+        cli.main(["plan", *arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {line["slide_id"]: line for line in csv.DictReader(file, delimiter="\t")}
+
+
+def test_every_fault_is_a_row(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extraction = "extraction: {encoder: virchow2, any_scale: true, dtype: float32}"
+    out = tmp_path / "plan.tsv"
+    arguments = [str(sheet), "--config", config(tmp_path, extraction), "--out", str(out)]
+    assert run(*arguments, "--rate", "4", "--threads", "2") == 1
+    rows = table(out)
+    assert list(rows) == ["good", "silent", "coarse", "glass", "broken", "gone"]
+    good = rows["good"]
+    assert (good["problem"], good["mpp"], good["mpp_source"]) == (
+        "",
+        "0.5",
+        "tiff resolution tags",
+    )
+    assert (good["level"], good["read_px"], good["tiles"], good["seconds"]) == (
+        "1",
+        "128",
+        "8",
+        "2",
+    )
+    assert (good["width"], good["height"]) == ("2048", "1536")
+    assert int(good["bytes"]) == 8 * (2560 * 4 + 10)
+    problems = {
+        "silent": "silent.tif: the file states no µm/px: give it in the slide sheet's column 'mpp'",
+        "coarse": "the slide has 4 µm/px, coarser than the wanted 1: raise tiling.mpp",
+        "glass": "no tile holds enough tissue",
+        "broken": "broken.svs: no reader opens it",
+        "gone": "gone.svs: no such file",
+    }
+    for name, problem in problems.items():
+        assert rows[name]["problem"].startswith(problem), name
+    assert rows["coarse"]["mpp"] == "4"
+    printed = capsys.readouterr().out
+    assert "6 slide(s), 5 with a problem, about 8 tiles" in printed
+    assert "time: ≈2 s at 4 tiles/s (--rate)" in printed
+    assert "disk: 82 kB of bags (2560 features of virchow2)" in printed
+
+
+def test_no_problem_ends_with_0(sheet: Path, tmp_path: Path) -> None:
+    lines = sheet.read_text().splitlines()[:2]
+    sheet.write_text("\n".join(lines) + "\n")
+    assert run(str(sheet), "--config", config(tmp_path), "--dim", "8") == 0
+    given = config(tmp_path, f"slides: {{sheet: {sheet}}}")
+    assert run("--config", given, "--dim", "8") == 0
+
+
+def test_the_estimate_is_what_tiling_finds(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif", levels=4)
+    planned = plan_slide(row(path), TILING, quick=False)
+    outcome = tile_slide(row(path), TILING, tmp_path / "tiles")
+    assert planned.tiles == outcome.tiles == 8
+    assert planned.reader == outcome.reader
+    assert planned.tiles_from == "tissue at 8 µm/px"
+
+
+def test_a_level_coarser_than_the_thumbnail_is_enough(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif", levels=6)  # 16 µm/px
+    planned = plan_slide(row(path), TILING, quick=False)
+    assert planned.tiles_from == "tissue at 16 µm/px"
+    assert planned.tiles == pytest.approx(8, abs=8)
+
+
+def test_quick_looks_for_no_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slide(tmp_path / "s.tif")
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a pixel was read")
+
+    monkeypatch.setattr(slide_plan.Slide, "thumbnail", refuse)
+    planned = plan_slide(row(path), TILING, quick=True)
+    assert (planned.tiles, planned.tiles_from, planned.problem) == (8 * 6, "area, at most", "")
+    monkeypatch.setattr(slide_plan, "LARGEST_OVERVIEW", 1000)
+    assert plan_slide(row(path), TILING, quick=False).tiles == 48
+
+
+def test_the_sheet_overrides_the_mask_and_the_scale(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif", mpp=None)
+    fine = plan_slide(row(path, mpp=0.25), TILING, quick=False)
+    assert (fine.mpp, fine.mpp_source, fine.read_px) == (0.25, "sheet", 256)
+    square = [[0, 0], [1024, 0], [1024, 512], [0, 512], [0, 0]]
+    text = str({"type": "Polygon", "coordinates": [square]}).replace("'", '"')
+    (tmp_path / "mask.geojson").write_text(text)
+    masked = row(path, mpp=0.5, mask=str(tmp_path / "mask.geojson"))
+    assert plan_slide(masked, TILING, quick=False).tiles == 8
+    bad = row(path, mpp=0.5, tissue=(("method", "model"),))
+    assert "model needs weights" in plan_slide(bad, TILING, quick=False).problem
+
+
+def test_an_implausible_size_is_a_problem(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif", mpp=None)
+    tiling = Tiling(mpp=100.0, tile_px=16)
+    assert "no glass slide" in plan_slide(row(path, mpp=90.0), tiling, quick=True).problem
+
+
+def test_reading_is_measured_on_the_first_usable_slide(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # the good one last
+    run(str(sheet), "--config", config(tmp_path), "--dim", "8")
+    printed = capsys.readouterr().out
+    assert "for reading alone (measured, tiles/s: native ≈" in printed
+
+
+def test_each_slide_has_the_rate_of_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
+    for name, compression in (("a", "deflate"), ("j", "jpeg2000"), ("k", "jpeg2000")):
+        write_slide(tmp_path / f"{name}.tif", compression=compression)
+        lines.append(f"{name}\t{name}.tif\ta\tp\tc")
+    (tmp_path / "slides.tsv").write_text("\n".join(lines) + "\n")
+    asked = []
+
+    def read(limit: float, row: SlideRow, *more: Any) -> tuple[int, float]:
+        asked.append((row.slide_id, limit))
+        return {"a": (2469, 2.0), "j": (1, 0.75), "k": (2, 0.25)}[row.slide_id]
+
+    monkeypatch.setattr(slide_plan, "_read_for", read)
+    monkeypatch.setattr(plan_table, "has_gpu", lambda: False)
+    out = tmp_path / "plan.tsv"
+    path = config(tmp_path, f"results: {tmp_path}/not/yet\n")
+    arguments = [str(tmp_path / "slides.tsv"), "--config", path, "--dim", "8"]
+    assert run(*arguments, "--out", str(out)) == 0
+    rows = table(out)
+    assert rows["a"]["reader"] == "native" != rows["j"]["reader"]
+    assert asked == [("a", 1.0), ("j", 1.0), ("k", 0.25)]
+    assert [rows[name]["seconds"] for name in "ajk"] == ["0.00648", "2.67", "2.67"]
+    printed = capsys.readouterr().out
+    assert "≈2.7 s" in printed
+    assert "time: ≈5.3 s for reading alone (measured, tiles/s: native ≈1200, " in printed
+    assert "encoding on the processor will take longer than reading" in printed
+    assert f"are free in {tmp_path}\n" in printed
+    monkeypatch.setattr(plan_table, "has_gpu", lambda: True)
+    run(*arguments)
+    assert "will take longer" not in capsys.readouterr().out
+
+
+def test_measuring_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slide(tmp_path / "s.tif")
+    tiling = Tiling(mpp=0.5, tile_px=16)
+    plan, options = plan_slide(row(path), tiling, quick=True), Options(quick=True, threads=2)
+    blocks = []
+    real = slide_plan.read_tiles
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        for block in real(*arguments, **options):
+            blocks.append(len(block.indices))
+            yield block
+
+    monkeypatch.setattr(slide_plan, "read_tiles", counted)
+    count, seconds = slide_plan._read_for(0.0, row(path), plan, tiling, options)
+    assert blocks == [count]
+    assert seconds > 0
+    assert (
+        slide_plan._read_for(60.0, row(path), plan, tiling, options)[0] == sum(blocks[1:]) == 4096
+    )
+    tissue = slide_plan._read_for(60.0, row(path), plan, TILING, Options())
+    assert tissue[0] == 8
+
+
+def test_nothing_to_measure(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    assert run(str(sheet), "--config", config(tmp_path), "--dim", "8") == 1
+    assert "time: not known (no slide to measure reading on)" in capsys.readouterr().out
+
+
+def test_no_sheet_and_a_wrong_sheet(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", config(tmp_path)) == 1
+    assert "no sheet: name one, or give slides.sheet" in capsys.readouterr().err
+    sheet.write_text(sheet.read_text().replace("\tcentre", "\tsite"))
+    assert run(str(sheet), "--config", config(tmp_path)) == 1
+    assert "column 'centre' is missing" in capsys.readouterr().err
+
+
+def test_torch_stays_out_for_published_encoders(sheet: Path, tmp_path: Path, root: Path) -> None:
+    path = config(tmp_path, "extraction: {encoder: uni, any_scale: true}")
+    code = f"""
+import sys
+from wsi_ncmi import cli
+try:
+    cli.main(["plan", {str(sheet)!r}, "--config", {path!r}])
+except SystemExit:
+    pass
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+# --- the encoder ---------------------------------------------------------------------------------
+
+
+def test_width_of_features() -> None:
+    tiling = Tiling(mpp=2.0, tile_px=128)
+    assert storage_of(Extraction(encoder="random_resnet"), tiling, None).dim == 384
+    augmentation = {"transforms": [{"name": "HorizontalFlip"}], "copies": 2}
+    extraction = Extraction(
+        encoder="vit_tiny_patch16_224", dtype="float16", augmentation=augmentation
+    )
+    found = storage_of(extraction, Tiling(), None)
+    assert (found.dim, found.bytes_per_tile, found.problem) == (192, 192 * 2 * 3 + 10, "")
+    given = storage_of(Extraction(encoder="hf-hub:someone/some"), Tiling(), 512)
+    assert (given.dim, given.bytes_per_tile) == (512, 1034)
+    unknown = storage_of(Extraction(encoder="hf-hub:someone/some"), Tiling(), None)
+    assert (unknown.dim, unknown.problem) == (None, "")
+    assert unknown.note.endswith("give the number of its features by --dim")
+
+
+def test_an_encoder_that_does_not_fit() -> None:
+    uni = storage_of(Extraction(encoder="uni"), Tiling(mpp=2.0), None)
+    assert uni.dim == 1024
+    assert uni.problem.startswith("encoder uni is meant for 0.5 µm/px")
+    assert (
+        storage_of(Extraction(encoder="uni", any_scale=True), Tiling(mpp=2.0), None).problem == ""
+    )
+    assert storage_of(Extraction(encoder="uni"), Tiling(), None).problem == ""
+    wrong = storage_of(Extraction(encoder="resnet5000"), Tiling(), None)
+    assert wrong.problem.startswith("extraction.encoder resnet5000 cannot be made")
+
+
+def test_numbers_as_people_say_them() -> None:
+    assert [duration(s) for s in (None, 3, 89, 300, 7200)] == [
+        "–",
+        "≈3 s",
+        "≈89 s",
+        "≈5 min",
+        "≈2 h",
+    ]
+    assert [duration(s) for s in (0.04951, 4.4e6)] == ["≈0.05 s", "≈1200 h"]
+    sizes = [size(n) for n in (None, 12, 999.6e3, 4.2e6, 5e12, 7e15)]
+    assert sizes == ["–", "12 B", "1000 kB", "4.2 MB", "5 TB", "7000 TB"]

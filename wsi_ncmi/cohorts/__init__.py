@@ -1,0 +1,1 @@
+"""Who the slides are: the slide sheet, and data sets that come with labels."""

@@ -1,0 +1,251 @@
+"""The slide sheet: one row per slide, checked whole before anything runs."""
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from wsi_ncmi.config import SAFE_NAME, Tissue
+from wsi_ncmi.config.base import problems_of
+from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.files.address import is_remote
+
+REQUIRED = ("slide_id", "label", "patient_id", "centre")
+OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
+TISSUE = "tissue."
+OVERRIDES: dict[str, TypeAdapter[Any]] = {
+    f"{TISSUE}{key}": TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    for key, field in Tissue.model_fields.items()
+}
+"""Column -> what checks its cells: the keys of `tiling.tissue`, for one slide."""
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One slide: `label` may be empty (unlabelled), `mpp` in µm/px overrides the file's.
+
+    Attributes:
+        mask: GeoJSON file that is the tissue mask; empty: the mask is made from the slide.
+        tissue: (key of `tiling.tissue`, its value for this slide), in the order of the columns.
+    """
+
+    slide_id: str
+    label: str
+    patient_id: str
+    centre: str
+    path: str = ""
+    mpp: float | None = None
+    sha256: str = ""
+    annotation: str = ""
+    mask: str = ""
+    tissue: tuple[tuple[str, Any], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def tissue_options(self, common: Tissue) -> Tissue:
+        """The configuration's section with this slide's own values.
+
+        Raises:
+            ConfigError: the values do not go together.
+        """
+        try:
+            return Tissue.model_validate({**common.model_dump(), **dict(self.tissue)})
+        except ValidationError as error:
+            found = problems_of(error)
+            raise ConfigError(
+                [f"slide {self.slide_id}: tissue: {text}" for text in found]
+            ) from None
+
+
+def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str]]:
+    """Rows of a sheet in its order, and every problem with them.
+
+    Args:
+        path: TSV with a header. Relative paths in it are relative to the sheet's folder.
+        need_path: whether slides are read (False for bags that exist already).
+    """
+    if not path.is_file():
+        return [], [f"{path}: no such slide sheet"]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        header = reader.fieldnames or []
+        required = (*REQUIRED, "path") if need_path else REQUIRED
+        missing = [name for name in required if name not in header]
+        known = (*REQUIRED, *OPTIONAL, *OVERRIDES)
+        unknown = [name for name in header if name not in known]
+        problems = [f"{path}: column {name!r} is missing" for name in missing]
+        problems += [
+            f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
+            " or tissue.<a key of tiling.tissue>"
+            for name in unknown
+        ]
+        if problems:
+            return [], problems
+        numbered = [(reader.line_num, record) for record in reader]
+    rows: list[SlideRow] = []
+    for line, record in numbered:
+        found = _row_problems(record, path, need_path)
+        problems += [f"{path} row {line}: {problem}" for problem in found]
+        if not found:
+            rows.append(_row(record, path.parent))
+    problems += _duplicates(numbered, path)
+    if not numbered:
+        problems.append(f"{path}: no rows")
+    return rows, problems
+
+
+def _row(record: dict[str, str], folder: Path) -> SlideRow:
+    return SlideRow(
+        slide_id=record["slide_id"].strip(),
+        label=(record["label"] or "").strip(),
+        patient_id=record["patient_id"].strip(),
+        centre=record["centre"].strip(),
+        path=_resolve(record.get("path") or "", folder),
+        mpp=float(record["mpp"]) if (record.get("mpp") or "").strip() else None,
+        sha256=(record.get("sha256") or "").strip(),
+        annotation=_resolve(record.get("annotation") or "", folder),
+        mask=_resolve(record.get("mask") or "", folder),
+        tissue=tuple(_overrides(record, folder)),
+    )
+
+
+def _overrides(record: dict[str, str], folder: Path) -> Iterable[tuple[str, Any]]:
+    for column, adapter in OVERRIDES.items():
+        text = (record.get(column) or "").strip()
+        if text:
+            value = adapter.validate_python(text)
+            key = column.removeprefix(TISSUE)
+            yield key, _resolve(value, folder) if key == "weights" else value
+
+
+def _resolve(path: str, folder: Path) -> str:
+    path = path.strip()
+    return path if not path or is_remote(path) else str(folder / path)
+
+
+def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[str]:
+    if None in record or None in record.values():
+        columns = len([key for key in record if key is not None])
+        return [f"expected {columns} tab-separated fields as in the header"]
+    problems = []
+    if not re.match(SAFE_NAME, record["slide_id"].strip()):
+        problems.append(
+            f"slide_id {record['slide_id']!r} must be letters, digits, '.', '_' or '-' "
+            "(it names files)"
+        )
+    problems += [f"{key} is empty" for key in ("patient_id", "centre") if not record[key].strip()]
+    try:
+        mpp = float((record.get("mpp") or "").strip() or 1)
+        if not 0 < mpp < 1000:
+            problems.append(f"mpp {mpp} is not a plausible µm/px")
+    except ValueError:
+        problems.append(f"mpp {record['mpp']!r} is not a number")
+    problems += _override_problems(record)
+    for key in ("path", "annotation", "mask", f"{TISSUE}weights") if need_path else ():
+        value = _resolve(record.get(key) or "", sheet.parent)
+        if key == "path" and not value:
+            problems.append("path is empty")
+        may_be_remote = key in ("path", "annotation")
+        if value and not (may_be_remote and is_remote(value)) and not Path(value).is_file():
+            problems.append(f"{key} {value}: no such file")
+    return problems
+
+
+def _override_problems(record: dict[str, str]) -> list[str]:
+    problems = []
+    for column, adapter in OVERRIDES.items():
+        text = (record.get(column) or "").strip()
+        try:
+            if text:
+                adapter.validate_python(text)
+        except ValidationError as error:
+            problems.append(f"{column} {text!r}: {error.errors()[0]['msg']}")
+    return problems
+
+
+def _duplicates(numbered: Sequence[tuple[int, dict[str, str]]], path: Path) -> list[str]:
+    """A slide_id, or a slide's file, in several rows: the latter could be trained and tested on."""
+    problems = []
+    for column in ("slide_id", "path"):
+        found: dict[str, list[tuple[str, str]]] = {}
+        for line, record in numbered:
+            value = (record.get(column) or "").strip()
+            # One file under two spellings is one file.
+            key = os.path.normpath(_resolve(value, path.parent)) if column == "path" else value
+            if value:
+                found.setdefault(key, []).append((value, str(line)))
+        problems += [
+            f"{path}: {column} {rows[0][0]!r} stands in rows {', '.join(line for _, line in rows)}"
+            for rows in found.values()
+            if len(rows) > 1
+        ]
+    return problems
+
+
+def label_problems(
+    rows: Iterable[SlideRow], classes: Iterable[str], ignored: Iterable[str], sheet: str
+) -> list[str]:
+    """Rows whose label no task knows and `ignore_labels` does not name."""
+    known = [*dict.fromkeys([*classes, *ignored])]
+    return [
+        f"{sheet}: slide {row.slide_id}: unknown label {row.label!r}, expected one of "
+        f"{', '.join(known)} (or name it in ignore_labels)"
+        for row in rows
+        if row.label and row.label not in known
+    ]
+
+
+def tissue_problems(rows: Iterable[SlideRow], common: Tissue, sheet: str) -> list[str]:
+    """Rows whose columns `tissue.<key>` do not go with the configuration's `tiling.tissue`."""
+    problems = []
+    for row in rows:
+        try:
+            row.tissue_options(common)
+        except ConfigError as error:
+            problems += [f"{sheet}: {problem}" for problem in error.problems]
+    return problems
+
+
+def checked_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
+    """The rows of a sheet without any problem.
+
+    Raises:
+        ConfigError: with every problem of the sheet.
+    """
+    rows, problems = read_sheet(path, need_path=need_path)
+    if problems:
+        raise ConfigError(problems)
+    return rows
+
+
+WRITTEN = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256", "annotation")
+
+
+def write_sheet(rows: Iterable[SlideRow], path: Path) -> None:
+    """Write a sheet (paths as given), leaving an equal file alone."""
+    from wsi_ncmi.files.atomic import write_text
+
+    rows = list(rows)
+    columns = [*WRITTEN, "mask"] if any(row.mask for row in rows) else [*WRITTEN]
+    columns += [c for c in OVERRIDES if any(c.removeprefix(TISSUE) in dict(r.tissue) for r in rows)]
+    lines = ["\t".join(columns)]
+    for row in rows:
+        values = row.as_dict() | {f"{TISSUE}{key}": value for key, value in row.tissue}
+        lines.append("\t".join(_cell(values.get(column)) for column in columns))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def bucket_of(slide_id: str, buckets: int) -> int:
+    """The bucket of a slide: it depends on its identifier alone."""
+    return int(hashlib.sha1(slide_id.encode()).hexdigest(), 16) % buckets

@@ -1,0 +1,56 @@
+"""The configuration: everything that is not a part, as pydantic models that refuse unknown keys.
+
+A part's own options (an encoder's, aggregator's, objective's or dataset's) are a frozen dataclass
+in its file; here they are a mapping, checked against the schemas that `wsi-ncmi schema` generates,
+so that planning a workflow imports neither torch nor pandas.
+"""
+
+from wsi_ncmi.config.arms import (
+    SEARCHES,
+    Arm,
+    ImageTraining,
+    Part,
+    Search,
+    Setting,
+    TaskBase,
+    Training,
+)
+from wsi_ncmi.config.base import SAFE_NAME, ArmName, Fraction, Model, Name, problems_of
+from wsi_ncmi.config.check import parse, part_problems
+from wsi_ncmi.config.cohort import Attention, Bags, Config, Demo, Evaluation, Slides
+from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
+from wsi_ncmi.config.tasks import ImageTask, Protocol, Task
+from wsi_ncmi.config.tiling import Tiling, Tissue
+
+__all__ = [
+    "SAFE_NAME",
+    "SEARCHES",
+    "Arm",
+    "ArmName",
+    "Attention",
+    "Augmentation",
+    "Bags",
+    "Config",
+    "Demo",
+    "Evaluation",
+    "Extraction",
+    "Fraction",
+    "ImageTask",
+    "ImageTraining",
+    "Model",
+    "Name",
+    "Part",
+    "Protocol",
+    "Search",
+    "Setting",
+    "Slides",
+    "Task",
+    "TaskBase",
+    "Tiling",
+    "Tissue",
+    "Training",
+    "Transform",
+    "parse",
+    "part_problems",
+    "problems_of",
+]

@@ -1,0 +1,170 @@
+"""What a comparison trains: arms, their settings, and the candidates that a search tries.
+
+The part of the configuration (see `config`) that tasks on bags and on images share.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError, model_validator
+
+from wsi_ncmi.config.base import ArmName, Fraction, Model, Values, problems_of
+
+# For `exclude`: a task without what a search tries, which decides no training.
+SEARCHES: dict[str, Any] = {"objectives": {"__all__": {"search"}}}
+
+
+class Training(Model):
+    """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(1, ge=1, description="Bags a step.")
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+    momentum: Fraction = Field(0.9, description="sgd only.")
+    centroid_learning_rate: float = Field(0.1, gt=0, description="SGD, for an objective's own.")
+    warmup_fraction: Fraction = Field(0.05, description="Of all steps; then cosine to zero.")
+    clip_norm: float | None = Field(5.0, gt=0)
+    selection: Literal["last", "early_stopping"] = Field(
+        "last", description="Which epoch is scored: the last, or the best on validation."
+    )
+    patience: int = Field(10, ge=1, description="early_stopping: epochs without improvement.")
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled", description="balanced: classes equally often, with replacement."
+    )
+
+
+class ImageTraining(Training):
+    """Defaults for networks on small images."""
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=1, description="Images a step.")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class Part(Model):
+    """A part under a label of its own; the label is the part's name unless `part` is given."""
+
+    part: str | None = None
+    options: dict[str, Any] = Field({})
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What decides a training, for digests and checkpoints: a search does not."""
+        return self.model_dump(mode="json", exclude={"search"})
+
+
+class Setting(NamedTuple):
+    """What one candidate of a search overrides of its arm."""
+
+    options: dict[str, Any]
+    training: dict[str, Any]
+
+
+class Search(Model):
+    """Candidate settings of an arm: every combination of the listed values."""
+
+    options: dict[str, Values] = Field({}, description="Option -> the values to try.")
+    training: dict[str, Values] = Field({}, description="Training key -> the values to try.")
+
+    @model_validator(mode="after")
+    def _check_values(self) -> "Search":
+        lists = [*self.options.items(), *self.training.items()]
+        if not lists:
+            raise ValueError("names nothing to try: give options or training a list of values")
+        for key, values in lists:
+            if any(value in values[:i] for i, value in enumerate(values)):
+                raise ValueError(f"{key} has a value twice: {values}")
+        return self
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All combinations in their order; the last key varies fastest."""
+        lists = [*self.options.values(), *self.training.values()]
+        split = len(self.options)
+        return [
+            Setting(
+                dict(zip(self.options, values[:split], strict=True)),
+                dict(zip(self.training, values[split:], strict=True)),
+            )
+            for values in itertools.product(*lists)
+        ]
+
+
+class Arm(Part):
+    """An objective as an arm of a comparison."""
+
+    training: dict[str, Any] = Field({}, description="Training keys that this arm overrides.")
+    search: Search | None = Field(None, description="Candidate settings to choose among.")
+
+    def to_search(self) -> "Arm":
+        """The arm without what each candidate overrides: a choice that was merged is no change."""
+        if self.search is None:
+            return self
+        options = {k: v for k, v in self.options.items() if k not in self.search.options}
+        training = {k: v for k, v in self.training.items() if k not in self.search.training}
+        return self.model_copy(update={"options": options, "training": training})
+
+    def with_setting(self, setting: Setting) -> "Arm":
+        """The arm under one candidate of its search."""
+        options = {**self.options, **setting.options}
+        return Arm(part=self.part, options=options, training={**self.training, **setting.training})
+
+
+class TaskBase(Model):
+    """What tasks on bags and on images share."""
+
+    objectives: dict[ArmName, Arm] = Field({"cross_entropy": Arm(), "ncmi": Arm()}, min_length=1)
+    reference: str = Field("cross_entropy", description="The objective others are compared with.")
+    training: Training = Training()
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+
+    @model_validator(mode="after")
+    def _check_arms(self) -> "TaskBase":
+        if self.reference not in self.objectives:
+            known = ", ".join(self.objectives)
+            raise ValueError(f"reference {self.reference!r} is not one of objectives: {known}")
+        for label, arm in self.objectives.items():
+            tried = [arm.with_setting(setting) for setting in self.candidates(label)]
+            self._check_training(f"objectives.{label}.training", [arm])
+            self._check_training(f"objectives.{label}.search.training", tried)
+        self._check_budgets()
+        return self
+
+    def _check_training(self, key: str, arms: Sequence[Arm]) -> None:
+        problems: dict[str, None] = {}  # candidates share their values: each is said once
+        for arm in arms:
+            try:
+                self._training(arm)
+            except ValidationError as error:
+                problems |= dict.fromkeys(f"{key}.{problem}" for problem in problems_of(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _check_budgets(self) -> None:
+        budgets = {label: len(self.candidates(label)) for label in self.searched}
+        if len(set(budgets.values())) > 1:
+            found = ", ".join(f"{label} {count}" for label, count in budgets.items())
+            raise ValueError(
+                f"objectives: every searched arm needs as many settings as the others: {found}"
+            )
+
+    def training_of(self, objective: str) -> Training:
+        """The training settings of one objective's arm: the task's, with the arm's overrides."""
+        return self._training(self.objectives[objective])
+
+    def _training(self, arm: Arm) -> Training:
+        return type(self.training).model_validate({**self.training.model_dump(), **arm.training})
+
+    @property
+    def searched(self) -> list[str]:
+        """Labels of the objectives that have candidate settings."""
+        return [label for label, arm in self.objectives.items() if arm.search]
+
+    def candidates(self, objective: str) -> list[Setting]:
+        """The settings that a search tries for an objective's arm; none without `search`."""
+        search = self.objectives[objective].search
+        return search.settings if search else []

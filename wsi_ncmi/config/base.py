@@ -1,0 +1,42 @@
+"""What all sections share: a frozen model that refuses unknown keys, names, problems in words."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+Name = Annotated[str, Field(pattern=SAFE_NAME)]
+
+
+# No two dashes in a row: they separate the arms in the names of runs and pictures.
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$")]
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+Values = Annotated[list[Any], Field(min_length=1)]
+
+
+class Model(BaseModel):
+    """Frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line per problem: the key, what was found and what was expected."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key (found {item['input']!r})")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: missing")
+        elif item["type"] == "value_error":
+            lines.append(f"{key}: {item['ctx']['error']}")
+        else:
+            lines.append(f"{key}: {item['msg']}, found {item['input']!r}")
+    return lines

@@ -1,0 +1,99 @@
+"""Files that are whole or not there: the one atomic writer."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsi_ncmi.errors import OutputError
+
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around writing `path`.
+
+    Raises:
+        OutputError: the disk is full or broken, or the folder cannot be written to.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # h5py raises either, with the cause in its text
+        number = getattr(error, "errno", None)
+        causes = [os.strerror(n) for n in UNWRITABLE if n == number or os.strerror(n) in str(error)]
+        if not causes:
+            raise
+        raise OutputError(
+            f"{path}: cannot be written: {causes[0]}: mend that and give the same command again; "
+            "what is finished is kept"
+        ) from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed to `path`, flushed to disk, if the block succeeds.
+
+    The name is fixed (`.<name>.part`), so that what a killed run left is overwritten by the next.
+
+    Raises:
+        OutputError: see `writing`; there is no temporary file then, and `path` is as it was.
+    """
+    temporary = _temporary(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def discard(path: Path) -> None:
+    """Remove a file, and what a killed run left of it."""
+    for name in (path, _temporary(path)):
+        name.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; an equal file is left alone, its time as well."""
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically, leaving an equal file alone."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,1 @@
+"""Where the two branches meet: records of runs, and anyone's predictions."""

@@ -1,0 +1,1 @@
+"""What becomes of a slide: tissue, grid, quality, stain, masks, annotations, the tile file."""

@@ -1,0 +1,1 @@
+"""The commands that people call; the workflow calls those of `stages`."""

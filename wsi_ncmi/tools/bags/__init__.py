@@ -1,0 +1,1 @@
+"""`wsi-ncmi bags …`: looking at bags, checking and importing them."""

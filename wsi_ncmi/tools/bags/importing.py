@@ -1,0 +1,117 @@
+"""Command `bags import`: bags of other tools into one packed file, with a list of the refused."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wsi_ncmi.bags.foreign.discover import FoundBag, bag_files, layout_of
+from wsi_ncmi.bags.foreign.layouts import LAYOUTS
+from wsi_ncmi.bags.foreign.packed import PackedFile
+from wsi_ncmi.bags.foreign.repack import (
+    Inspected,
+    Refusal,
+    choose,
+    inspect,
+    missing_from,
+    write_packed,
+)
+from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
+from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.machine import package_version
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+
+
+def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | None) -> int:
+    """Look at every bag below `path` and pack those that can be used.
+
+    Args:
+        layout: a name of `bags.layouts.LAYOUTS`, "packed", or "auto".
+        out: the packed file.
+        sheet: only its slides are imported; its µm/px turn STAMP's coordinates into pixels.
+        refused: TSV of what was not imported and why; by default beside `out`.
+
+    Returns:
+        1 if nothing was usable, which writes no packed file; else 0.
+
+    Raises:
+        BagError: nothing of such a layout is there.
+    """
+    if not path.exists():
+        raise BagError(f"{path}: no such file or folder of bags")
+    rows = None if sheet is None else {r.slide_id: r for r in checked_sheet(sheet, need_path=False)}
+    layout = layout_of(path) if layout == "auto" else layout
+    source = PackedFile(path) if layout == "packed" else None
+    found = _packed(source) if source else _files(path, layout, rows)
+    wanted = [bag for bag in found if rows is None or bag.slide_id in rows]
+    seen = [inspect(bag) for bag in tqdm(wanted, unit="bag", file=sys.stderr, mininterval=1)]
+    bags, unfit = choose([bag for bag in seen if isinstance(bag, Inspected)])
+    unfit += [bag for bag in seen if isinstance(bag, Refusal)] + missing_from(rows or (), found)
+    _write_refused(refused or out.with_suffix(".refused.tsv"), unfit)
+    if bags:
+        facts = {"layout": layout, "source": path.name, "wsi_ncmi": package_version("wsi-ncmi")}
+        known = source.attributes if source else {}
+        write_packed(out, bags, _columns(source, bags), {**known, **facts})
+    _summary(layout, out, bags, unfit, len(found) - len(wanted))
+    return 0 if bags else 1
+
+
+def _packed(source: PackedFile) -> list[FoundBag]:
+    name = source.path.name
+    return [FoundBag(s, f"{name}:{s}", partial(source.read, s)) for s in source.position]
+
+
+def _files(path: Path, layout: str, rows: dict[str, SlideRow] | None) -> list[FoundBag]:
+    read = LAYOUTS[layout].read
+    mpp = {slide_id: row.mpp for slide_id, row in (rows or {}).items()}
+    return [
+        FoundBag(file.stem, str(file.relative_to(path)), partial(read, file, mpp.get(file.stem)))
+        for file in bag_files(path, layout)
+    ]
+
+
+def _columns(source: PackedFile | None, bags: Sequence[Inspected]) -> dict[str, list[str]]:
+    """Labels and the like of a packed source, for the bags that are kept."""
+    if source is None:
+        return {}
+    places = [source.position[bag.found.slide_id] for bag in bags]
+    return {name: [values[i] for i in places] for name, values in source.columns().items()}
+
+
+def _write_refused(path: Path, refused: Sequence[Refusal]) -> None:
+    lines = ["slide_id\tfile\treason"]
+    for row in sorted(refused, key=lambda r: (r.slide_id, r.file)):
+        cells = (row.slide_id, row.file, row.reason)
+        lines.append("\t".join(" ".join(cell.split()) for cell in cells))
+    write_text(path, "\n".join(lines) + "\n")
+    if refused:
+        print(f"{len(refused)} refused, see {path}:")
+    for row in refused[:SHOWN]:
+        print(f"  {row.file or row.slide_id}: {row.reason}")
+    if len(refused) > SHOWN:
+        print(f"  and {len(refused) - SHOWN} more")
+
+
+def _summary(
+    layout: str, out: Path, bags: Sequence[Inspected], refused: Sequence[Refusal], left_out: int
+) -> None:
+    if left_out:
+        print(f"{left_out} bag(s) are of no slide of the sheet and were left out")
+    if not bags:
+        print(f"layout {layout}: none of {len(refused)} bag(s) can be used; nothing was written")
+        return
+    total = sum(bag.shape[0] for bag in bags)
+    print(
+        f"{out}: {len(bags)} slide(s), {total} instance(s) of {bags[0].shape[1]} features "
+        f"(layout {layout})"
+    )
+    notes = [bag.note for bag in bags if bag.note]
+    if notes:
+        print(f"no coordinates are written, {len(notes)} bag(s) have none: {notes[0]}")

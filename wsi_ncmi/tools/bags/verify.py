@@ -1,0 +1,154 @@
+"""Command `bags verify`: every byte of our own bags, and what to make again."""
+
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+from tqdm import tqdm
+
+from wsi_ncmi.bags.foreign.discover import recognise
+from wsi_ncmi.bags.foreign.layouts import describe
+from wsi_ncmi.bags.store import DAMAGED, verify_bag
+from wsi_ncmi.errors import BagError
+
+MANIFESTS = "bucket-*.tsv"
+OWN_ATTRIBUTES = {"format_version", "complete"}
+UNREADABLE = "cannot be read: whose it is cannot be told"
+
+
+def run(path: Path, *, manifests: bool) -> int:
+    """Check all bags of a folder and of those below it, or one bag; print what is wrong.
+
+    Ours are checked. Those of other tools carry no checksum: it is only said what they are.
+
+    Args:
+        manifests: also compare the bags with the manifests of their buckets.
+
+    Returns:
+        1 if any bag of ours is bad or missing, a file cannot be read, or an interrupted write
+        left one; else 0.
+
+    Raises:
+        BagError: there is no bag.
+    """
+    files = [path] if path.is_file() else _files(path)
+    kinds = _by_kind(files)
+    bags, unreadable, no_bags = (kinds.pop(kind, []) for kind in ("own", "unreadable", ""))
+    leftovers = [] if path.is_file() else sorted(path.rglob(".*.part"))
+    if not (bags or unreadable or kinds or leftovers):
+        raise BagError(f"{path}: no bags (*.h5) there or below it")
+    problems = {
+        bag: found
+        for bag in tqdm(bags, unit="bag", file=sys.stderr, mininterval=1)
+        if (found := verify_bag(bag))
+    }
+    if manifests:
+        for folder in sorted({bag.parent for bag in bags}):
+            for bag, problem in _against_manifests(folder, set(bags)):
+                problems.setdefault(bag, []).append(problem)
+    _report(problems, leftovers)
+    _report_others(kinds, unreadable)
+    others = f", {len(no_bags)} other file(s) left out" if no_bags else ""
+    bad = len(set(problems) & set(bags))
+    print(f"{path}: {len(bags)} of our own bags, {len(bags) - bad} good, {bad} bad{others}")
+    return 1 if problems or leftovers or unreadable else 0
+
+
+def _files(folder: Path) -> list[Path]:
+    """The .h5 files below a folder; where there is none, the .pt files of other tools."""
+    for suffix in ("*.h5", "*.pt"):
+        files = sorted(f for f in folder.rglob(suffix) if not f.name.startswith("."))
+        if files:
+            return files
+    return []
+
+
+def _by_kind(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by "own", the layout of another tool, "unreadable", or "" for what is no bag."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        kinds[_kind(file)].append(file)
+    return kinds
+
+
+def _kind(file: Path) -> str:
+    beside = any(file.parent.glob(MANIFESTS))  # then only we write there
+    try:
+        if file.suffix != ".pt" and _is_own(file, beside):
+            return "own"
+        return recognise(file)
+    except (BagError, *DAMAGED):
+        return "own" if beside else "unreadable"
+
+
+def _is_own(file: Path, beside: bool) -> bool:
+    with h5py.File(file, "r") as opened:
+        if "format_version" in opened.attrs:
+            return True
+        return "features" in opened and (beside or bool(OWN_ATTRIBUTES & set(opened.attrs)))
+
+
+def _against_manifests(folder: Path, bags: set[Path]) -> Iterable[tuple[Path, str]]:
+    for manifest in sorted(folder.glob(MANIFESTS)):
+        for row in _rows(manifest):
+            bag = folder / f"{row['slide_id']}.h5"
+            if row["status"] == "ok" and bag not in bags:
+                yield bag, f"is missing, although {manifest.name} has it"
+            elif row["status"] == "ok" and (found := _digest(bag)) not in ("", row["digest"]):
+                yield bag, f"has digest {found}, but {manifest.name} says {row['digest']}"
+            elif row["status"] != "ok" and bag in bags:
+                yield bag, f"is there, although {manifest.name} says {row['status']}"
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if rows and not {"slide_id", "status", "digest"} <= set(rows[0]):
+        raise BagError(f"{manifest}: lacks slide_id, status or digest: it is no manifest of bags")
+    return rows
+
+
+def _digest(bag: Path) -> str:
+    try:
+        with h5py.File(bag, "r") as file:
+            return str(file.attrs.get("digest", ""))
+    except DAMAGED:
+        return ""  # that it cannot be read is said already
+
+
+def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
+    for bag, found in sorted(problems.items()):
+        print(f"{bag}: {'; '.join(found)}")
+    for file in leftovers:
+        print(f"{file}: left by a write that was interrupted: remove it")
+    if not problems:
+        return
+    print(
+        "To make them again, remove these files and run the workflow with the same configuration:"
+    )
+    manifests = {m for bag in problems for m in _manifests_of(bag)}
+    remove = [*sorted(bag for bag in problems if bag.is_file()), *sorted(manifests)]
+    for file in remove:
+        print(f"  {file}")
+
+
+def _report_others(kinds: dict[str, list[Path]], unreadable: list[Path]) -> None:
+    for file in unreadable:
+        print(f"{file}: {UNREADABLE}")
+    for layout, files in sorted(kinds.items()):
+        print(
+            f"{len(files)} file(s) taken for {describe(layout)}: they carry no checksum and were "
+            f"not verified; for example {files[0]}"
+        )
+
+
+def _manifests_of(bag: Path) -> list[Path]:
+    """The manifest of a bag's bucket: while that is there, the workflow sees nothing to do."""
+    return [
+        manifest
+        for manifest in bag.parent.glob(MANIFESTS)
+        if any(row["slide_id"] == bag.stem for row in _rows(manifest))
+    ]

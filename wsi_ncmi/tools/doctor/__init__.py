@@ -1,0 +1,1 @@
+"""`wsi-ncmi doctor`: what this machine has, and what is missing."""

@@ -1,0 +1,1 @@
+"""`wsi-ncmi plan`: what a sheet would take, before any work."""

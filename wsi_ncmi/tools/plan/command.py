@@ -1,0 +1,199 @@
+"""Command `plan`: what tiling and encoding a sheet would take, slide by slide, before any work."""
+
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.config import Tiling
+from wsi_ncmi.errors import ConfigError, PartError, SlideError
+from wsi_ncmi.files.table import write_table
+from wsi_ncmi.slides.pyramid import coarsest_level_for
+from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.stream import TileBlock, read_tiles
+from wsi_ncmi.stages.tiles import learned_mask
+from wsi_ncmi.tiling.grid import ScalePlan, tile_grid
+from wsi_ncmi.tiling.mask_source import mask_on, tissue_options
+from wsi_ncmi.tiling.survey import check_size, overview_mpp, scale_of, stride_of
+from wsi_ncmi.tools.plan.storage import Storage
+from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan
+
+LARGEST_OVERVIEW = 100_000_000
+"""Pixels that are decoded for the estimate of one slide; above, its area is taken instead."""
+
+MEASURED_SECONDS = 1.0
+"""Of reading with each reader; a shorter time gives a rate that is noise."""
+
+MEASURED_TILES = 4096
+"""At most, of one slide."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks for beside sheet and configuration.
+
+    Attributes:
+        quick: no tissue is looked for: the tiles of the whole area, which is the most there can be.
+        rate: tiles per second; None: reading is measured, once for each reader.
+        threads: slides that are opened at once, and threads of the measured reading.
+    """
+
+    quick: bool = False
+    rate: float | None = None
+    threads: int = 1
+
+
+def run(
+    rows: Sequence[SlideRow],
+    tiling: Tiling,
+    storage: Storage,
+    options: Options,
+    out: Path | None,
+    folder: Path,
+) -> int:
+    """Print the plan of every slide and the totals, and write the plan to `out`.
+
+    Args:
+        folder: whose free space is printed.
+
+    Returns:
+        1 if there is any problem, with a slide or with the encoder; else 0.
+    """
+    with ThreadPoolExecutor(max(1, options.threads)) as pool:
+        plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick), rows))
+    rates = (
+        Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
+    )
+    plans = [_priced(plan, storage, rates) for plan in plans]
+    if out is not None:
+        write_table(out, SlidePlan, plans)
+    print_plan(plans, storage, rates, folder)
+    return 1 if storage.problem or any(plan.problem for plan in plans) else 0
+
+
+def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
+    """Open one slide and look at its scale and its coarsest pixels; errors become `problem`."""
+    plan = SlidePlan(row.slide_id)
+    if not row.path:
+        return replace(plan, problem="the sheet gives no path")
+    try:
+        with open_slide(row.path, mpp=row.mpp) as slide:
+            plan = _opened(plan, slide)
+            check_size(slide)
+            scale = scale_of(slide, tiling)
+            plan = _scaled(plan, scale)
+            coords, source = estimate_tiles(slide, row, tiling, scale, quick)
+            problem = "" if len(coords) else "no tile holds enough tissue"
+            return replace(plan, tiles=len(coords), tiles_from=source, problem=problem)
+    except (SlideError, ConfigError, PartError) as error:
+        problem = str(error)
+    except Exception as error:  # whatever a damaged file makes of a library
+        problem = f"{type(error).__name__}: {error}"
+    # The file's name is enough beside its slide_id, and tables stay readable.
+    short = " ".join(problem.replace(row.path, Path(row.path).name).split())
+    return replace(plan, problem=short)
+
+
+def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
+    return replace(
+        plan,
+        reader=slide.reader,
+        reader_reason=slide.reader_reason,
+        mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
+        width=slide.dimensions[0],
+        height=slide.dimensions[1],
+    )
+
+
+def _scaled(plan: SlidePlan, scale: ScalePlan) -> SlidePlan:
+    return replace(
+        plan,
+        level=scale.level,
+        level_downsample=scale.level_downsample,
+        read_px=scale.read_px,
+        residual=scale.residual,
+        scale_error_percent=scale.error_percent,
+    )
+
+
+def estimate_tiles(
+    slide: Slide, row: SlideRow, tiling: Tiling, scale: ScalePlan, quick: bool
+) -> tuple[NDArray[np.int32], str]:
+    """Tiles by the tissue mask of the coarsest level, or all of the area, and which of the two.
+
+    The mask is that of the tiling where the slide has a level as coarse as its thumbnail; else it
+    is a little finer or coarser. The area is taken where that would mean decoding the slide.
+
+    Returns:
+        int32 `[N, 2]`, level-0 pixels.
+    """
+    stride = stride_of(slide, tiling)
+    size, whole = scale.size_level0, slide.dimensions
+    tissue = tissue_options(row, tiling)
+    coarsest = slide.mpp * max(slide.level_downsamples)
+    mpp = max(overview_mpp(slide, tissue.thumbnail_mpp), coarsest)
+    level = coarsest_level_for(slide.level_downsamples, slide.mpp, mpp)
+    if quick or np.prod(slide.level_dimensions[level]) > LARGEST_OVERVIEW:
+        nothing = np.zeros((1, 1), bool)  # and no tissue is asked for: every place of the grid
+        return tile_grid(whole, stride, size, nothing, max(whole), 0.0)[0], "area, at most"
+    thumbnail = slide.thumbnail(mpp)
+    downsample = thumbnail.mpp / slide.mpp
+    mask = mask_on(thumbnail, slide, row, tissue, learned_mask)
+    coords = tile_grid(whole, stride, size, mask, downsample, tiling.min_tissue)[0]
+    return coords, f"tissue at {thumbnail.mpp:.2g} µm/px"
+
+
+def measured(
+    rows: Sequence[SlideRow], plans: Sequence[SlidePlan], tiling: Tiling, options: Options
+) -> dict[str, float]:
+    """Reader -> tiles per second of reading, on its first slides, until its time is over."""
+    read: dict[str, tuple[int, float]] = {}
+    for row, plan in zip(rows, plans, strict=True):
+        count, seconds = read.get(plan.reader, (0, 0.0))
+        if plan.problem or not plan.tiles or seconds >= MEASURED_SECONDS:
+            continue
+        more = _read_for(MEASURED_SECONDS - seconds, row, plan, tiling, options)
+        read[plan.reader] = (count + more[0], seconds + more[1])
+    return {reader: count / seconds for reader, (count, seconds) in read.items() if count}
+
+
+def _read_for(
+    limit: float, row: SlideRow, plan: SlidePlan, tiling: Tiling, options: Options
+) -> tuple[int, float]:
+    """Tiles of one slide that could be decoded, and the seconds, which end soon after `limit`.
+
+    The tiles are those of the plan: glass would be read several times faster than tissue.
+    """
+    with open_slide(row.path, mpp=row.mpp) as slide:
+        coords = estimate_tiles(slide, row, tiling, scale_of(slide, tiling), options.quick)[0]
+        first = max(0, len(coords) - MEASURED_TILES) // 2  # the middle, if all of the area is taken
+        coords = coords[first : first + MEASURED_TILES]
+        count, seconds, start = 0, 0.0, time.perf_counter()
+        level, side = plan.level or 0, plan.read_px or 1
+        blocks = read_tiles(slide, coords, level, side, threads=max(1, options.threads))
+        # Closed before the slide is: nothing may read from it after that.
+        with closing(cast("Generator[TileBlock]", blocks)):
+            for block in blocks:
+                count += len(block.indices) - len(block.invalid)
+                seconds = time.perf_counter() - start
+                if seconds >= limit:
+                    break
+    return count, seconds
+
+
+def _priced(plan: SlidePlan, storage: Storage, rates: Rates) -> SlidePlan:
+    if plan.tiles is None:
+        return plan
+    rate = rates.of(plan.reader)
+    # Three digits: a rate of a second's reading is worth no more.
+    seconds = float(f"{plan.tiles / rate:.3g}") if rate else None
+    size = storage.bytes_per_tile
+    return replace(plan, seconds=seconds, bytes=None if size is None else plan.tiles * size)

@@ -1,0 +1,41 @@
+"""Command `schema`: the JSON schemas of the configuration, from the models and the parts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from wsi_ncmi import registry
+from wsi_ncmi.config import Config
+from wsi_ncmi.files.atomic import write_text
+
+REMEDY = "run `wsi-ncmi schema --out workflow/schemas` and commit what it writes"
+
+
+def part_schema(kind: str, name: str) -> dict[str, Any]:
+    """The schema of a part's `Options`; unknown keys are refused."""
+    schema = TypeAdapter(registry.load(kind, name).Options).json_schema()
+    return {**schema, "additionalProperties": False}
+
+
+def schemas() -> dict[str, str]:
+    """File name -> content of every generated schema."""
+    parts = {
+        kind: {name: part_schema(kind, name) for name in registry.names(kind)}
+        for kind in registry.KINDS
+    }
+    return {
+        "config.schema.json": _text(Config.model_json_schema()),
+        "parts.schema.json": _text(parts),
+    }
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def run(out: Path) -> None:
+    """Write the schemas to a folder."""
+    for name, text in schemas().items():
+        write_text(out / name, text)
