@@ -1,8 +1,8 @@
 """Parts that can be chosen by name: a file's name is its key.
 
-A kind of part is a package; every module in it that is not shared code is one part. A part's module
-defines `Options` (a frozen dataclass: the defaults, once) and `build(...)`. Adding a part is adding
-a file: nothing is registered anywhere else.
+A kind of part is a package; every module in it is one part, save those in the package's `SHARED`:
+code that its parts share. A part's module defines `Options` (a frozen dataclass: the defaults,
+once) and `build(...)`. Adding a part is adding a file: nothing is registered anywhere else.
 """
 
 import dataclasses
@@ -14,36 +14,21 @@ from typing import Any
 
 from wsi_ncmi.errors import PartError
 
-LOSS_CODE = frozenset(
-    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
-)
-ENCODER_CODE = frozenset(
-    {
-        "attention_pool",
-        "conv_stem",
-        "dinov2",
-        "facts",
-        "hub",
-        "interface",
-        "pathology",
-        "scale",
-        "weights",
-    }
-)
-# kind -> (package, modules of it that are shared code and not parts)
-KINDS: dict[str, tuple[str, frozenset[str]]] = {
-    "aggregator": ("wsi_ncmi.aggregators", frozenset({"interface"})),
-    "objective": ("wsi_ncmi.losses", LOSS_CODE),
-    "encoder": ("wsi_ncmi.encoders", ENCODER_CODE),
-    "dataset": ("wsi_ncmi.images.datasets", frozenset({"interface", "files"})),
+# kind -> package
+KINDS: dict[str, str] = {
+    "aggregator": "wsi_ncmi.aggregators",
+    "objective": "wsi_ncmi.losses",
+    "encoder": "wsi_ncmi.encoders",
+    "dataset": "wsi_ncmi.images.datasets",
 }
 
 
 def names(kind: str) -> list[str]:
     """Keys of all parts of `kind`, sorted; imports none of them."""
-    package, shared = KINDS[kind]
-    path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if m.name not in shared)
+    package = importlib.import_module(KINDS[kind])
+    return sorted(
+        m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in package.SHARED
+    )
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -54,7 +39,7 @@ def load(kind: str, name: str) -> ModuleType:
     """
     if name not in names(kind):
         raise PartError(f"unknown {kind} {name!r}: expected one of {', '.join(names(kind))}")
-    return importlib.import_module(f"{KINDS[kind][0]}.{name}")
+    return importlib.import_module(f"{KINDS[kind]}.{name}")
 
 
 def options_of(module: ModuleType, given: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ def examples(root: Path) -> dict[str, ModuleType]:
 
 
 def test_one_of_each_kind(examples: dict[str, ModuleType]) -> None:
-    folders = [package.replace(".", "/") for package, _ in registry.KINDS.values()]
+    folders = [package.replace(".", "/") for package in registry.KINDS.values()]
     assert sorted(str(Path(path).parent) for path in examples) == sorted(folders)
 
 

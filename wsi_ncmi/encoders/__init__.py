@@ -13,6 +13,20 @@ from wsi_ncmi.encoders.scale import check_scale
 
 __all__ = ["Encoder", "PathologyEncoder", "build_encoder", "check_scale", "published_facts"]
 
+# Modules that are no encoders (see `wsi_ncmi.registry`).
+SHARED = frozenset(
+    {
+        "attention_pool",
+        "conv_stem",
+        "dinov2",
+        "facts",
+        "hub",
+        "interface",
+        "pathology",
+        "scale",
+        "weights",
+    }
+)
 # All other files here are published pathology encoders with FACTS.
 _WITHOUT_FACTS = frozenset({"random_resnet", "timm"})
 
