@@ -3,6 +3,9 @@
 A kind of part is a package; every module in it is one part, save those in the package's `SHARED`:
 code that its parts share. A part's module defines `Options` (a frozen dataclass: the defaults,
 once) and `build(...)`. Adding a part is adding a file: nothing is registered anywhere else.
+
+Parts that differ in data alone are rows of a table: their package names them in `TABLE`, with the
+module that builds them all.
 """
 
 import dataclasses
@@ -23,34 +26,42 @@ KINDS: dict[str, str] = {
 }
 
 
+def _modules(kind: str) -> dict[str, str]:
+    """Name of each part -> the module of its package that builds it."""
+    package = importlib.import_module(KINDS[kind])
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    return {name: name for name in files - package.SHARED} | getattr(package, "TABLE", {})
+
+
 def names(kind: str) -> list[str]:
     """Keys of all parts of `kind`, sorted; imports none of them."""
-    package = importlib.import_module(KINDS[kind])
-    return sorted(
-        m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in package.SHARED
-    )
+    return sorted(_modules(kind))
 
 
 def load(kind: str, name: str) -> ModuleType:
     """The module of one part.
 
     Raises:
-        PartError: no file of that name exists; the message lists those that do.
+        PartError: no part has that name; the message lists those that there are.
     """
-    if name not in names(kind):
-        raise PartError(f"unknown {kind} {name!r}: expected one of {', '.join(names(kind))}")
-    return importlib.import_module(f"{KINDS[kind]}.{name}")
+    modules = _modules(kind)
+    if name not in modules:
+        raise PartError(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(modules))}")
+    return importlib.import_module(f"{KINDS[kind]}.{modules[name]}")
 
 
-def options_of(module: ModuleType, given: Mapping[str, Any]) -> Any:
+def options_of(module: ModuleType, given: Mapping[str, Any], name: str = "") -> Any:
     """A part's frozen `Options` from a mapping.
+
+    Args:
+        name: of the part, for errors; "": its module's.
 
     Raises:
         PartError: names the option that is unknown or does not fit.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    name = module.__name__.rpartition(".")[2]
+    name = name or module.__name__.rpartition(".")[2]
     known = {field.name for field in dataclasses.fields(module.Options)}
     unknown = sorted(set(given) - known)
     if unknown:
