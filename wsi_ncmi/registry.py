@@ -1,8 +1,11 @@
 """Parts that can be chosen by name: a file's name is its key.
 
-A kind of part is a package; every module in it that is not shared code is one part. A part's module
-defines `Options` (a frozen dataclass: the defaults, once) and `build(...)`. Adding a part is adding
-a file: nothing is registered anywhere else.
+A kind of part is a package; every module in it is one part, save those in the package's `SHARED`:
+code that its parts share. A part's module defines `Options` (a frozen dataclass: the defaults,
+once) and `build(...)`. Adding a part is adding a file: nothing is registered anywhere else.
+
+Parts that differ in data alone are rows of a table: their package names them in `TABLE`, with the
+module that builds them all.
 """
 
 import dataclasses
@@ -14,58 +17,51 @@ from typing import Any
 
 from wsi_ncmi.errors import PartError
 
-LOSS_CODE = frozenset(
-    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
-)
-ENCODER_CODE = frozenset(
-    {
-        "attention_pool",
-        "conv_stem",
-        "dinov2",
-        "facts",
-        "hub",
-        "interface",
-        "pathology",
-        "scale",
-        "weights",
-    }
-)
-# kind -> (package, modules of it that are shared code and not parts)
-KINDS: dict[str, tuple[str, frozenset[str]]] = {
-    "aggregator": ("wsi_ncmi.aggregators", frozenset({"interface"})),
-    "objective": ("wsi_ncmi.losses", LOSS_CODE),
-    "encoder": ("wsi_ncmi.encoders", ENCODER_CODE),
-    "dataset": ("wsi_ncmi.images.datasets", frozenset({"interface", "files"})),
+# kind -> package
+KINDS: dict[str, str] = {
+    "aggregator": "wsi_ncmi.aggregators",
+    "objective": "wsi_ncmi.losses",
+    "encoder": "wsi_ncmi.encoders",
+    "dataset": "wsi_ncmi.images.datasets",
 }
+
+
+def _modules(kind: str) -> dict[str, str]:
+    """Name of each part -> the module of its package that builds it."""
+    package = importlib.import_module(KINDS[kind])
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    return {name: name for name in files - package.SHARED} | getattr(package, "TABLE", {})
 
 
 def names(kind: str) -> list[str]:
     """Keys of all parts of `kind`, sorted; imports none of them."""
-    package, shared = KINDS[kind]
-    path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if m.name not in shared)
+    return sorted(_modules(kind))
 
 
 def load(kind: str, name: str) -> ModuleType:
     """The module of one part.
 
     Raises:
-        PartError: no file of that name exists; the message lists those that do.
+        PartError: no part has that name; the message lists those that there are.
     """
-    if name not in names(kind):
-        raise PartError(f"unknown {kind} {name!r}: expected one of {', '.join(names(kind))}")
-    return importlib.import_module(f"{KINDS[kind][0]}.{name}")
+    modules = _modules(kind)
+    if name not in modules:
+        raise PartError(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(modules))}")
+    return importlib.import_module(f"{KINDS[kind]}.{modules[name]}")
 
 
-def options_of(module: ModuleType, given: Mapping[str, Any]) -> Any:
+def options_of(module: ModuleType, given: Mapping[str, Any], name: str = "") -> Any:
     """A part's frozen `Options` from a mapping.
+
+    Args:
+        name: of the part, for errors; "": its module's.
 
     Raises:
         PartError: names the option that is unknown or does not fit.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    name = module.__name__.rpartition(".")[2]
+    name = name or module.__name__.rpartition(".")[2]
     known = {field.name for field in dataclasses.fields(module.Options)}
     unknown = sorted(set(given) - known)
     if unknown:

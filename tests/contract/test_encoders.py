@@ -16,12 +16,11 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
 from wsi_ncmi import registry
-from wsi_ncmi.encoders import build_encoder, published_facts
-from wsi_ncmi.encoders.attention_pool import make_tower
-from wsi_ncmi.encoders.conv_stem import make_swin
+from wsi_ncmi.encoders import build_encoder
 from wsi_ncmi.encoders.facts import PathologyEncoder
 from wsi_ncmi.encoders.interface import Encoder
-from wsi_ncmi.encoders.pathology import make_network
+from wsi_ncmi.encoders.pathology import ADAPTERS
+from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.extraction.encode import BatchEncoder, Part
 
@@ -29,11 +28,7 @@ FAMILIES = registry.names("encoder")
 TINY = ("test_resnet", "test_vit")
 NAMES = [name for name in FAMILIES if name != "timm"] + list(TINY)
 SIDE, BATCH = 64, 4
-
-
-PUBLISHED = [name for name in FAMILIES if published_facts(name) is not None]
 LOCAL = (*TINY, *PUBLISHED)
-NETWORKS = {"attention": make_tower, "mean": make_swin}
 
 
 def toy(facts: PathologyEncoder) -> PathologyEncoder:
@@ -48,9 +43,8 @@ def toy(facts: PathologyEncoder) -> PathologyEncoder:
 @pytest.fixture(scope="module", autouse=True)
 def _published_at_toy_size() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in PUBLISHED:
-            module = registry.load("encoder", name)
-            patch.setattr(module, "FACTS", toy(module.FACTS))
+        for name, row in PUBLISHED.items():
+            patch.setitem(PUBLISHED, name, toy(row))
         yield
 
 
@@ -59,8 +53,8 @@ def tiny_state(name: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     if name in TINY:
         return timm.create_model(name, pretrained=False, num_classes=3).state_dict()
-    facts = registry.load("encoder", name).FACTS
-    state = NETWORKS.get(facts.pooling, make_network)(facts).state_dict()
+    row = PUBLISHED[name]
+    state = ADAPTERS[row.adapter].make(row).state_dict()
     # Untrained layer scales would hide the patches from the class token.
     return {
         k: v + 0.2 * torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()

@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_ncmi import registry
+from wsi_ncmi import encoders, registry
 
 
 @pytest.fixture(scope="module")
-def examples(root: Path) -> dict[str, ModuleType]:
-    """File name -> the module that stands below it."""
+def sources(root: Path) -> dict[str, str]:
+    """File name -> the code that stands below it."""
     text = (root / "CONTRIBUTING.md").read_text()
-    found = re.findall(r"`(wsi_ncmi/\S+\.py)`, used by.*?```python\n(.*?)```", text, re.DOTALL)
+    found = r"`(wsi_ncmi/\S+\.py)`, used by.*?```python\n(.*?)```"
+    return dict(re.findall(found, text, re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def examples(sources: dict[str, str]) -> dict[str, ModuleType]:
+    """File name -> its module."""
     modules = {}
-    for path, code in found:
+    for path, code in sources.items():
         module = ModuleType(Path(path).stem)
         exec(compile(code, path, "exec"), module.__dict__)
         modules[path] = module
@@ -25,7 +31,7 @@ def examples(root: Path) -> dict[str, ModuleType]:
 
 
 def test_one_of_each_kind(examples: dict[str, ModuleType]) -> None:
-    folders = [package.replace(".", "/") for package, _ in registry.KINDS.values()]
+    folders = [package.replace(".", "/") for package in registry.KINDS.values()]
     assert sorted(str(Path(path).parent) for path in examples) == sorted(folders)
 
 
@@ -60,6 +66,17 @@ def test_encoder(examples: dict[str, ModuleType]) -> None:
     features = encoder.module(torch.full((2, 3, 8, 8), 0.25))
     assert features.shape == (2, encoder.dim)
     torch.testing.assert_close(features[:, :3], torch.full((2, 3), 0.25))
+
+
+def test_a_file_is_all_that_an_encoder_needs(
+    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = sources["wsi_ncmi/encoders/mean_colour.py"]
+    (tmp_path / "mean_colour.py").write_text(code)
+    monkeypatch.setattr(encoders, "__path__", [*encoders.__path__, str(tmp_path)])
+    assert "mean_colour" in registry.names("encoder")
+    assert encoders.build_encoder("mean_colour", {"input_px": 32}, None).input_px == 32
+    assert encoders.published_facts("mean_colour") is None  # planning asks of every encoder
 
 
 def test_dataset(examples: dict[str, ModuleType], tmp_path: Path) -> None:

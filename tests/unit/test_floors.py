@@ -187,7 +187,8 @@ def closure(module: str) -> set[str]:
 
 
 # Of the encoders only what is published of them: `test_planning_loads_nothing_heavy` loads it.
-FACTS = {f"wsi_ncmi.encoders{name}" for name in ("", ".facts", ".interface", ".scale")}
+PARTS = ("", ".facts", ".interface", ".published", ".scale")
+FACTS = {f"wsi_ncmi.encoders{name}" for name in PARTS}
 
 
 @pytest.mark.parametrize("module", PLANNING)

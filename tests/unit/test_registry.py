@@ -1,10 +1,12 @@
+import importlib
+import pkgutil
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from wsi_ncmi import registry
+from wsi_ncmi import encoders, registry
 from wsi_ncmi.errors import PartError, UserError
 from wsi_ncmi.losses import ncmi
 
@@ -23,11 +25,25 @@ HERE = sys.modules[__name__]
 def test_names_are_the_files() -> None:
     assert {"abmil", "mean"} <= set(registry.names("aggregator"))
     assert {"cross_entropy", "ncmi"} <= set(registry.names("objective"))
-    assert "timm" in registry.names("encoder")
+    assert {"timm", "uni", "virchow2"} <= set(registry.names("encoder"))
     for kind in registry.KINDS:
         found = registry.names(kind)
         assert found == sorted(found)
-        assert not set(found) & registry.KINDS[kind][1]
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_packages_say_which_modules_are_shared(kind: str) -> None:
+    package = importlib.import_module(registry.KINDS[kind])
+    modules = {m.name for m in pkgutil.iter_modules(package.__path__)}
+    assert modules >= package.SHARED  # none that has gone
+    assert not package.SHARED & {*registry.names(kind)}
+
+
+def test_rows_of_a_table_share_a_module() -> None:
+    assert registry.load("encoder", "uni") is registry.load("encoder", "virchow2")
+    files = {module.name for module in pkgutil.iter_modules(encoders.__path__)}
+    assert not files & set(encoders.TABLE)  # a row would hide a file of its name
+    assert set(encoders.TABLE.values()) <= encoders.SHARED
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

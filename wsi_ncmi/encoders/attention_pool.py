@@ -1,4 +1,4 @@
-"""A ViT with attentional pooling, as CONCH v1.5's vision tower: shared code, no part of its own."""
+"""A ViT with attentional pooling, as CONCH v1.5's vision tower: the adapter `attention_pool`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from wsi_ncmi.encoders.facts import PathologyEncoder
-from wsi_ncmi.encoders.pathology import make_network
+from wsi_ncmi.encoders.network import make_network
 
 HEADS = 8
 # The published network is made for 14 × 14 patches and stretches their positions to its input.

@@ -1,4 +1,4 @@
-"""A Swin transformer with a convolutional stem, as CTransPath: shared code, no part of its own."""
+"""A Swin transformer with a convolutional stem, as CTransPath: the adapter `conv_stem`."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wsi_ncmi.encoders.facts import PathologyEncoder
-from wsi_ncmi.encoders.pathology import make_network
+from wsi_ncmi.encoders.network import make_network
 
 _DOWNSAMPLE = re.compile(r"^layers\.(\d+)\.downsample\.")
 # Older timm kept these as buffers: they follow from the architecture.

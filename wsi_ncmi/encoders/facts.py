@@ -11,17 +11,23 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Pooling = Literal["class", "class_mean", "attention", "mean"]
+AdapterName = Literal["timm", "dinov2", "attention_pool", "conv_stem"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PathologyEncoder:
-    """The facts of one encoder, with where each was read.
+    """The facts of one encoder, with where each was read: a row of `published.PUBLISHED`.
+
+    What has a default may be left out: nothing is published of it, or nothing is special.
 
     Attributes:
-        name: its file here, and what the user writes.
+        name: what the user writes.
         title: what its authors call it.
+        about: what it is, trained on what, by whom; what to know before using it.
+        adapter: how its network is made and its weights are renamed (`pathology.ADAPTERS`); `timm`:
+            both are timm's.
         architecture: timm's name of the network that `arguments` turn into this one.
-        arguments: of `timm.create_model`; layers stand by name (`pathology.LAYERS`).
+        arguments: of `timm.create_model`; layers stand by name (`network.LAYERS`).
         input_px: side of the network's input in pixels.
         tile_px: side of the tiles that its authors cut at `mpp`; resized to `input_px`.
         mean, std: of the RGB channels in [0, 1].
@@ -35,13 +41,15 @@ class PathologyEncoder:
         gated: whether the hub hands the weights out only after its terms are accepted.
         repository: at the hub; "" if its authors publish it elsewhere.
         filename: of the weights there.
-        page: where access is asked for and the licence stands.
+        elsewhere: its authors' page, if they publish it at no hub.
         sources: where the facts were read.
         unverified: what no source at hand settled; "" if all is settled.
     """
 
     name: str
     title: str
+    about: str
+    adapter: AdapterName = "timm"
     architecture: str
     arguments: Mapping[str, Any]
     input_px: int
@@ -52,14 +60,19 @@ class PathologyEncoder:
     dim: int
     parameters_m: float | None
     mpp: tuple[float, ...]
-    precision: Literal["fp16", "bf16"] | None
+    precision: Literal["fp16", "bf16"] | None = None
     licence: str
     gated: bool
-    repository: str
+    repository: str = ""
     filename: str
-    page: str
+    elsewhere: str = ""
     sources: tuple[str, ...]
     unverified: str = ""
+
+    @property
+    def page(self) -> str:
+        """Where access is asked for and the licence stands."""
+        return self.elsewhere or hub_page(self.repository)
 
 
 @dataclass(frozen=True)

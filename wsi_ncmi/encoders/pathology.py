@@ -1,97 +1,79 @@
-"""Building published pathology encoders from their facts: shared code, no part of its own.
+"""Building published pathology encoders from their rows in `published`.
 
 Only tensors are ever taken from a hub: networks are timm's or stand here, so that no code of a
 repository is run.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import timm
-import torch
-from timm.layers import SwiGLUPacked
-from torch import Tensor, nn
+from torch import nn
 
-from wsi_ncmi.encoders.facts import PathologyEncoder
+from wsi_ncmi.encoders import attention_pool, conv_stem, dinov2
+from wsi_ncmi.encoders.facts import AdapterName, NoOptions, PathologyEncoder
 from wsi_ncmi.encoders.hub import download
 from wsi_ncmi.encoders.interface import Encoder
+from wsi_ncmi.encoders.network import ClassAndMean, make_network
+from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.encoders.weights import Convert, load_weights, state_sha256
 from wsi_ncmi.files.checksum import sha256_file
 
-# Facts are plain data: layers stand in them by these names.
-LAYERS: dict[str, Callable[..., nn.Module]] = {"swiglu_packed": SwiGLUPacked, "silu": nn.SiLU}
-_LAYER_ARGUMENTS = ("mlp_layer", "act_layer")
+Options = NoOptions
 
 
-class ClassAndMean(nn.Module):
-    """A ViT's class token and the mean of its patch tokens, one behind the other: [B, 2 D].
+@dataclass(frozen=True)
+class Adapter:
+    """How an encoder differs from timm's.
 
-    Registers take no part in the mean.
-    """
-
-    def __init__(self, vit: nn.Module) -> None:
-        super().__init__()
-        self.vit: Any = vit
-
-    def forward(self, images: Tensor) -> Tensor:
-        tokens = self.vit.forward_features(images)
-        patches = tokens[:, self.vit.num_prefix_tokens :]
-        return torch.cat([tokens[:, 0], patches.mean(1)], 1)
-
-
-def make_network(facts: PathologyEncoder, **arguments: Any) -> nn.Module:
-    """timm's network of the facts, without weights.
-
-    Args:
-        arguments: that the facts do not hold, such as layers of ours.
-    """
-    given = dict(facts.arguments)
-    for key in set(given).intersection(_LAYER_ARGUMENTS):
-        given[key] = LAYERS[given[key]]
-    return timm.create_model(
-        facts.architecture, pretrained=False, num_classes=0, **given, **arguments
-    )
-
-
-def build_published(
-    facts: PathologyEncoder,
-    weights: str | None,
-    make: Callable[[PathologyEncoder], nn.Module] = make_network,
-    convert: Convert | None = None,
-) -> Encoder:
-    """A published encoder, in eval mode on the CPU.
-
-    Args:
-        facts: what is published of it.
-        weights: a local file; None: the hub's.
+    Attributes:
         make: facts -> network under whose names the weights are loaded.
         convert: (published state, network) -> state under the network's names.
-
-    Raises:
-        PartError: the weights cannot be had or do not fit.
     """
-    path = Path(weights) if weights is not None else download(facts)
-    network = make(facts)
-    load_weights(network, path, convert)
-    module = ClassAndMean(network) if facts.pooling == "class_mean" else network
-    where = path.name if weights is not None else f"{facts.repository}, {facts.filename}"
+
+    make: Callable[[PathologyEncoder], nn.Module] = make_network
+    convert: Convert | None = None
+
+
+ADAPTERS: dict[AdapterName, Adapter] = {
+    "timm": Adapter(),
+    "dinov2": Adapter(convert=dinov2.to_timm),
+    "attention_pool": Adapter(attention_pool.make_tower, attention_pool.to_input_grid),
+    "conv_stem": Adapter(conv_stem.make_swin, conv_stem.to_timm),
+}
+
+
+def build(name: str, options: NoOptions, weights: str | None) -> Encoder:
+    """See `wsi_ncmi.encoders.build_encoder`."""
+    row = PUBLISHED[name]
+    path = Path(weights) if weights is not None else download(row)
+    module = _load(row, path)
+    where = path.name if weights is not None else f"{row.repository}, {row.filename}"
     source = f"{where} (sha256 {sha256_file(path)})"
     return Encoder(
-        name=facts.name,
-        description=f"{facts.title}, weights from {source}, {facts.page}",
-        module=module.eval().requires_grad_(False),
-        dim=facts.dim,
-        input_px=facts.input_px,
-        mean=facts.mean,
-        std=facts.std,
+        name=name,
+        description=f"{row.title}, weights from {source}, {row.page}",
+        module=module,
+        dim=row.dim,
+        input_px=row.input_px,
+        mean=row.mean,
+        std=row.std,
         weights_source=source,
         weights_sha256=state_sha256(module),
-        mpp=facts.mpp,
-        licence=facts.licence,
+        mpp=row.mpp,
+        licence=row.licence,
         options={
-            "architecture": facts.architecture,
-            "arguments": dict(facts.arguments),
-            "pooling": facts.pooling,
+            "architecture": row.architecture,
+            "arguments": dict(row.arguments),
+            "pooling": row.pooling,
         },
     )
+
+
+def _load(row: PathologyEncoder, path: Path) -> nn.Module:
+    """The network of a row with the weights of a file, in eval mode on the CPU."""
+    adapter = ADAPTERS[row.adapter]
+    network = adapter.make(row)
+    load_weights(network, path, adapter.convert)
+    module = ClassAndMean(network) if row.pooling == "class_mean" else network
+    return module.eval().requires_grad_(False)

@@ -30,3 +30,8 @@ __all__ = [
     "Squentropy",
     "SupCon",
 ]
+
+# Modules that are no objectives (see `wsi_ncmi.registry`).
+SHARED = frozenset(
+    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
+)

@@ -2,30 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from wsi_ncmi import registry
-from wsi_ncmi.encoders import PathologyEncoder, published_facts
+from wsi_ncmi.encoders import PathologyEncoder
+from wsi_ncmi.encoders.pathology import ADAPTERS
+from wsi_ncmi.encoders.published import PUBLISHED
 
-PUBLISHED = [name for name in registry.names("encoder") if published_facts(name) is not None]
 VIT = {"embed_dim": 48, "depth": 2, "num_heads": 4, "mlp_ratio": 4.0}
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 2)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`published` runs over every encoder that has facts."""
+    """`published` runs over every row of the table."""
     if "published" in metafunc.fixturenames:
-        metafunc.parametrize("published", PUBLISHED)
+        metafunc.parametrize("published", sorted(PUBLISHED))
 
 
 def small_facts(name: str) -> PathologyEncoder:
     """The facts of a network of the same kind, with 48 (Swin: 8 · 16) features."""
-    facts = published_facts(name)
-    assert facts is not None
+    facts = PUBLISHED[name]
     swin = facts.architecture.startswith("swin")
     widths = {"class": 48, "class_mean": 96, "attention": 32, "mean": 128}
     return dataclasses.replace(
@@ -41,15 +39,14 @@ def small() -> Callable[[str], PathologyEncoder]:
 
 
 @pytest.fixture
-def facts_of() -> Callable[[str], PathologyEncoder]:
-    """The true facts of a published encoder."""
+def shrink(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], PathologyEncoder]:
+    """Puts a network of toy size into a row of the table, and gives its facts."""
 
-    def get(name: str) -> PathologyEncoder:
-        facts = published_facts(name)
-        assert facts is not None
-        return facts
+    def replace(name: str) -> PathologyEncoder:
+        monkeypatch.setitem(PUBLISHED, name, small_facts(name))
+        return PUBLISHED[name]
 
-    return get
+    return replace
 
 
 @pytest.fixture
@@ -57,13 +54,7 @@ def network() -> Callable[[PathologyEncoder], nn.Module]:
     """The network of some facts as `build` makes it, with weights of no pattern."""
 
     def make(facts: PathologyEncoder) -> nn.Module:
-        from wsi_ncmi.encoders.attention_pool import make_tower
-        from wsi_ncmi.encoders.conv_stem import make_swin
-        from wsi_ncmi.encoders.pathology import make_network
-
-        made: dict[str, Any] = {"attention": make_tower, "mean": make_swin}
-        module: nn.Module = made.get(facts.pooling, make_network)(facts)
-        return scramble(module)
+        return scramble(ADAPTERS[facts.adapter].make(facts))
 
     return make
 

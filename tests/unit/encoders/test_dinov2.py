@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wsi_ncmi import registry
 from wsi_ncmi.encoders import PathologyEncoder, build_encoder
 from wsi_ncmi.encoders.dinov2 import to_timm
 from wsi_ncmi.errors import PartError
@@ -136,13 +135,12 @@ def test_published_names_give_the_network_of_the_paper(
     swiglu: bool,
     names: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    small: Callable[[str], PathologyEncoder],
+    shrink: Callable[[str], PathologyEncoder],
 ) -> None:
     state = made_up(patch, registers, swiglu)
     stored = state if names == "transformers" else dinov2_names(state)
     save_file(stored, tmp_path / "model.safetensors")
-    monkeypatch.setattr(registry.load("encoder", name), "FACTS", small(name))
+    shrink(name)
     encoder = build_encoder(name, {}, str(tmp_path / "model.safetensors"))
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
@@ -160,11 +158,11 @@ def test_timms_own_names_stay(
 
 
 def test_what_is_missing_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Callable[[str], PathologyEncoder]
+    tmp_path: Path, shrink: Callable[[str], PathologyEncoder]
 ) -> None:
     state = made_up(16, 0, False)
     del state["encoder.layer.1.attention.attention.key.bias"]
     save_file(state, tmp_path / "torn.safetensors")
-    monkeypatch.setattr(registry.load("encoder", "phikon_v2"), "FACTS", small("phikon_v2"))
+    shrink("phikon_v2")
     with pytest.raises(PartError, match=r"torn\.safetensors: .*\s.*blocks\.1\.attn\.qkv\.bias"):
         build_encoder("phikon_v2", {}, str(tmp_path / "torn.safetensors"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,34 +15,37 @@ from torch import nn
 
 from wsi_ncmi import registry
 from wsi_ncmi.encoders import PathologyEncoder, published_facts
-from wsi_ncmi.encoders.facts import hub_page
-from wsi_ncmi.encoders.pathology import LAYERS, ClassAndMean
+from wsi_ncmi.encoders.facts import AdapterName, hub_page
+from wsi_ncmi.encoders.network import LAYERS, ClassAndMean
+from wsi_ncmi.encoders.pathology import ADAPTERS
+from wsi_ncmi.encoders.published import PUBLISHED
 
 WANTED = {
     "uni", "uni2_h", "conch_v1_5", "virchow2", "h_optimus_0", "h_optimus_1", "prov_gigapath",
     "phikon_v2", "hibou_b", "hibou_l", "ctranspath",
 }  # fmt: skip
-FactsOf = Callable[[str], PathologyEncoder]
+OPTIONAL = ("repository", "elsewhere", "unverified", "precision", "parameters_m", "gated")
 
 
 def test_the_well_known_ones_are_there() -> None:
-    families = set(registry.names("encoder"))
-    assert families == WANTED | {"timm", "random_resnet"}
-    assert {name for name in families if published_facts(name) is not None} == WANTED
+    assert set(PUBLISHED) == WANTED
+    assert set(registry.names("encoder")) == WANTED | {"timm", "random_resnet"}
+    assert all(published_facts(name) is row for name, row in PUBLISHED.items())
 
 
 def test_other_names_have_no_facts() -> None:
     assert published_facts("timm") is None
+    assert published_facts("random_resnet") is None
     assert published_facts("resnet50") is None
     assert published_facts("hf-hub:MahmoodLab/UNI") is None
 
 
-def test_facts_are_whole(published: str, facts_of: FactsOf) -> None:
-    facts = facts_of(published)
+def test_facts_are_whole(published: str) -> None:
+    facts = PUBLISHED[published]
     assert facts.name == published
     for field in dataclasses.fields(facts):
         value = getattr(facts, field.name)
-        if field.name not in ("repository", "unverified", "precision", "parameters_m", "gated"):
+        if field.name not in OPTIONAL:
             assert value, field.name
     assert all(0 < value < 1 for value in (*facts.mean, *facts.std))
     assert all(0.1 < mpp < 4 for mpp in facts.mpp)
@@ -50,8 +54,8 @@ def test_facts_are_whole(published: str, facts_of: FactsOf) -> None:
     assert json.loads(json.dumps(dataclasses.asdict(facts)))["arguments"] == facts.arguments
 
 
-def test_where_the_weights_are(published: str, facts_of: FactsOf) -> None:
-    facts = facts_of(published)
+def test_where_the_weights_are(published: str) -> None:
+    facts = PUBLISHED[published]
     if facts.repository:
         assert re.fullmatch(r"[\w-]+/[\w.-]+", facts.repository)
         assert facts.page == hub_page(facts.repository)
@@ -60,17 +64,21 @@ def test_where_the_weights_are(published: str, facts_of: FactsOf) -> None:
         assert facts.page.startswith("https://")
 
 
-def test_layers_are_known_by_name(published: str, facts_of: FactsOf) -> None:
-    arguments = facts_of(published).arguments
+def test_adapters_are_known_by_name() -> None:
+    assert set(ADAPTERS) == set(get_args(AdapterName))
+
+
+def test_layers_are_known_by_name(published: str) -> None:
+    arguments = PUBLISHED[published].arguments
     named = {key: arguments[key] for key in ("mlp_layer", "act_layer") if key in arguments}
     assert set(named.values()) <= set(LAYERS)
 
 
 def test_the_full_network_is_the_published_one(
-    published: str, facts_of: FactsOf, network: Callable[[PathologyEncoder], nn.Module]
+    published: str, network: Callable[[PathologyEncoder], nn.Module]
 ) -> None:
     """Its number of parameters and its width, without memory for either."""
-    facts = facts_of(published)
+    facts = PUBLISHED[published]
     with torch.device("meta"):
         module = network(facts)
         if facts.parameters_m is not None:
@@ -98,8 +106,8 @@ print([name for name in ("torch", "timm", "numpy") if name in sys.modules])
     assert done.stdout.strip() == "[]"
 
 
-def test_the_guide_says_the_same(root: Path, published: str, facts_of: FactsOf) -> None:
-    facts = facts_of(published)
+def test_the_guide_says_the_same(root: Path, published: str) -> None:
+    facts = PUBLISHED[published]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in (root / "docs" / "slides.md").read_text().splitlines()

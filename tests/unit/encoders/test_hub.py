@@ -10,9 +10,9 @@ import torch
 from huggingface_hub import errors
 from torch import nn
 
-from wsi_ncmi import registry
-from wsi_ncmi.encoders import PathologyEncoder, build_encoder, published_facts
+from wsi_ncmi.encoders import PathologyEncoder, build_encoder
 from wsi_ncmi.encoders.hub import remedy
+from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.errors import PartError
 
 
@@ -43,8 +43,7 @@ def test_the_error_says_what_to_do(
         raise raised(kind, "what it says")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    facts = published_facts(name)
-    assert facts is not None
+    facts = PUBLISHED[name]
     with pytest.raises(PartError) as found:
         build_encoder(name, {}, None)
     text = str(found.value)
@@ -62,8 +61,7 @@ def test_every_published_encoder_names_its_way_to_access(
         raise raised(errors.GatedRepoError, "401")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    facts = published_facts(published)
-    assert facts is not None
+    facts = PUBLISHED[published]
     with pytest.raises(PartError) as found:
         build_encoder(published, {}, None)
     text = str(found.value)
@@ -81,10 +79,10 @@ def test_at_no_hub() -> None:
 def test_what_is_fetched_is_loaded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    small: Callable[[str], PathologyEncoder],
+    shrink: Callable[[str], PathologyEncoder],
     network: Callable[[PathologyEncoder], nn.Module],
 ) -> None:
-    state = network(small("uni")).state_dict()
+    state = network(shrink("uni")).state_dict()
     torch.save(state, tmp_path / "pytorch_model.bin")
     asked = []
 
@@ -93,7 +91,6 @@ def test_what_is_fetched_is_loaded(
         return str(tmp_path / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr(registry.load("encoder", "uni"), "FACTS", small("uni"))
     encoder = build_encoder("uni", {}, None)
     assert asked == [("MahmoodLab/UNI", "pytorch_model.bin")]
     assert encoder.weights_source.startswith("MahmoodLab/UNI, pytorch_model.bin (sha256 ")

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wsi_ncmi import registry
 from wsi_ncmi.encoders import Encoder, PathologyEncoder, build_encoder
+from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.errors import PartError
 
 Network = Callable[[PathologyEncoder], nn.Module]
@@ -19,15 +19,13 @@ VITS = ["uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath", "phikon_v2"
 
 @pytest.fixture
 def build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Small, network: Network
+    tmp_path: Path, shrink: Small, network: Network
 ) -> Callable[[str], tuple[Encoder, nn.Module]]:
     """(the encoder by its name from a local file at toy size, the network that wrote the file)."""
 
     def make(name: str) -> tuple[Encoder, nn.Module]:
-        facts = small(name)
-        written = network(facts)
+        written = network(shrink(name))
         save_file(written.state_dict(), tmp_path / "weights.safetensors")
-        monkeypatch.setattr(registry.load("encoder", name), "FACTS", facts)
         return build_encoder(name, {}, str(tmp_path / "weights.safetensors")), written
 
     return make
@@ -94,7 +92,7 @@ def test_what_is_said_of_it(
     published: str, build: Callable[[str], tuple[Encoder, nn.Module]]
 ) -> None:
     encoder, _ = build(published)
-    facts = registry.load("encoder", published).FACTS
+    facts = PUBLISHED[published]
     assert encoder.name == published
     assert encoder.mpp == facts.mpp
     assert encoder.licence == facts.licence
@@ -105,16 +103,15 @@ def test_what_is_said_of_it(
 
 
 def test_weights_of_another_network_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Small, network: Network
+    tmp_path: Path, shrink: Small, network: Network
 ) -> None:
-    state = network(small("uni")).state_dict()
+    state = network(shrink("uni")).state_dict()
     del state["blocks.1.ls1.gamma"]
     save_file(state, tmp_path / "part.safetensors")
-    monkeypatch.setattr(registry.load("encoder", "uni"), "FACTS", small("uni"))
     with pytest.raises(PartError, match=r"part\.safetensors: .*do not fit[\s\S]*blocks\.1\.ls1"):
         build_encoder("uni", {}, str(tmp_path / "part.safetensors"))
 
 
 def test_it_has_no_options() -> None:
-    with pytest.raises(PartError, match="unknown option 'depth'"):
+    with pytest.raises(PartError, match="uni: unknown option 'depth'"):
         build_encoder("uni", {"depth": 1}, None)

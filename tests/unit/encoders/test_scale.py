@@ -9,7 +9,8 @@ import yaml
 from snakemake.utils import update_config
 
 from wsi_ncmi import config as configuration
-from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
+from wsi_ncmi.encoders import build_encoder, check_scale
+from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.errors import PartError
 
 
@@ -75,8 +76,7 @@ def test_the_remedy_is_one() -> None:
 
 
 def test_several_scales_are_each_accepted() -> None:
-    facts = published_facts("virchow2")
-    assert facts is not None
+    facts = PUBLISHED["virchow2"]
     for mpp in (0.25, 0.5, 1.0, 2.0):
         check_scale(facts, mpp, 224)
     for mpp in (0.35, 0.72, 1.4, 4.0):
@@ -90,8 +90,7 @@ def test_an_encoder_that_states_none_takes_any() -> None:
 
 
 def test_published_tiles_reach_their_encoder(published: str) -> None:
-    facts = published_facts(published)
-    assert facts is not None
+    facts = PUBLISHED[published]
     for mpp in facts.mpp:
         check_scale(facts, mpp, facts.tile_px)
     with pytest.raises(PartError, match=f"encoder {published} is meant for"):
