@@ -47,8 +47,8 @@ from wsi_ncmi.extraction.encode import AUTOCAST, BatchEncoder, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.machine import cpu_budget
-from wsi_ncmi.stages.tiles import tile_slide
 from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.one_slide import tile_slide
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS = SHARED / "weights" / "mobilenetv2_035_imagenet_keras.safetensors"

@@ -1,9 +1,9 @@
-"""Where things come from: digests, fingerprints, stage versions, and the one atomic writer."""
+"""Where things come from: digests, checksums, fingerprints, and the versions of stages."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # Raise a stage's version when its code changes what it writes. Snakemake does not watch an
 # imported package: the version goes into each rule's params and into each output's digest.
@@ -28,6 +28,17 @@ def digest(value: Any) -> str:
     """First 32 hex digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a whole file, in hex."""
+    with path.open("rb") as file:
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BinaryIO) -> str:
+    """SHA-256 of all that an open file holds from here on, in hex."""
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def fingerprint(path: Path) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made_tiled import tiled_slide
 
 from wsi_ncmi.extraction.stain import (
     TARGET_MAXIMA,
@@ -12,7 +13,7 @@ from wsi_ncmi.extraction.stain import (
     StainNormaliser,
 )
 from wsi_ncmi.tiling.stain import colour_statistics, stain_vectors
-from wsi_ncmi.tiling.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 
 CPU = torch.device("cpu")
 
@@ -27,13 +28,12 @@ def pixels() -> np.ndarray:
     return np.clip(np.rint(240 * np.exp(-(amounts @ stains + noise))), 0, 255).astype(np.uint8)
 
 
-def statistics(pixels: np.ndarray) -> TileFile:
+def statistics(pixels: np.ndarray) -> TiledSlide:
     vectors, colours = stain_vectors(pixels), colour_statistics(pixels)
     assert vectors is not None
     assert colours is not None
-    return TileFile(
+    return tiled_slide(
         "a",
-        "ok",
         stain_vectors=vectors.vectors,
         stain_maxima=vectors.maxima,
         lab_mean=colours.mean,
@@ -41,7 +41,7 @@ def statistics(pixels: np.ndarray) -> TileFile:
     )
 
 
-def normalised(kind: str, tile: np.ndarray, tiles: TileFile) -> np.ndarray:
+def normalised(kind: str, tile: np.ndarray, tiles: TiledSlide) -> np.ndarray:
     """float [h, w, 3] in 0 to 255 of uint8 [h, w, 3]."""
     normaliser = StainNormaliser(kind, CPU)
     batch = torch.from_numpy(tile).permute(2, 0, 1)[None] / 255
@@ -135,9 +135,9 @@ def test_a_slide_of_the_targets_stain_stays_as_it_is() -> None:
     rng = np.random.default_rng(0)
     od = rng.uniform(0, 1.2, (400, 2)) @ TARGET_VECTORS
     tile = np.rint(240 * np.exp(-od) - 1).astype(np.uint8).reshape(20, 20, 3)
-    same = TileFile("a", "ok", stain_vectors=TARGET_VECTORS, stain_maxima=TARGET_MAXIMA)
+    same = tiled_slide("a", stain_vectors=TARGET_VECTORS, stain_maxima=TARGET_MAXIMA)
     assert np.abs(normalised("macenko", tile, same) - tile).max() < 1.5  # rounding leaves the plane
-    same = TileFile("a", "ok", lab_mean=TARGET_MEAN, lab_std=TARGET_STD)
+    same = tiled_slide("a", lab_mean=TARGET_MEAN, lab_std=TARGET_STD)
     assert np.abs(normalised("reinhard", tile, same) - tile).max() < 0.05
 
 

@@ -26,8 +26,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling, Tissue
 from wsi_ncmi.slides import open_slide
 from wsi_ncmi.slides.stream import read_tiles
-from wsi_ncmi.stages import tiles as stage
-from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling import one_slide, tilefile
 
 ADDRESS_SPACE = 2 * 2**30
 SECONDS = 30
@@ -42,11 +41,13 @@ def tile(case: Case) -> dict[str, Any]:
     """Tile a slide as the workflow does, then read every tile that was found."""
     row = SlideRow("slide", "label", "patient", "centre", str(SLIDE))
     if case.later is not None:
-        _then(sys.modules[__name__] if case.while_streaming else stage, case.later)
-    outcome = stage.tile_slide(row, TILING, Path("out"))
+        _then(sys.modules[__name__] if case.while_streaming else one_slide, case.later)
+    outcome = one_slide.tile_slide(row, TILING, Path("out"))
     found = tilefile.read(Path("out/slide.h5"))
-    report = {"status": outcome.status, "reason": outcome.reason, "tiles": outcome.tiles}
-    report |= {"file_status": found.status, "file_tiles": len(found), "reader": found.reader}
+    counts = [len(one) if isinstance(one, tilefile.TiledSlide) else 0 for one in (outcome, found)]
+    report = {"status": outcome.status, "reason": outcome.reason, "tiles": counts[0]}
+    report |= {"file_status": found.status, "file_tiles": counts[1]}
+    report |= {"reader": getattr(found, "reader", "")}
     if found.status == "ok" and (case.later is None or case.while_streaming):
         report |= read_back(found)
     return report
@@ -64,7 +65,7 @@ def _then(module: Any, later: Callable[[Path], None]) -> None:
     module.open_slide = opened
 
 
-def read_back(found: tilefile.TileFile) -> dict[str, Any]:
+def read_back(found: tilefile.TiledSlide) -> dict[str, Any]:
     """Counts of the tiles that can be read and of those that cannot."""
     rows, invalid = [], {}
     with open_slide(SLIDE) as slide:

@@ -165,9 +165,11 @@ def _bag(seed: int) -> Any:
 
 
 def _tile_file(seed: int) -> Any:
-    from wsi_ncmi.tiling.tilefile import DTYPES, TileFile
+    from made_tiled import tiled_slide
+
+    from wsi_ncmi.tiling.tilefile import DTYPES
 
     rng = np.random.default_rng(seed)
     arrays = {name: rng.integers(0, 9, 100).astype(dtype) for name, dtype in DTYPES.items()}
     arrays["coords"] = rng.integers(0, 9999, (100, 2)).astype(np.int32)
-    return TileFile("one", "ok", digest=str(seed), **arrays)
+    return tiled_slide("one", digest=str(seed), **arrays)

@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,10 @@ class Run:
 
 
 def watch(seconds: float) -> None:
-    """From now on, in this process and in tiling workers that it starts; see `Run`."""
+    """From now on, in this process and in tiling processes that it starts; see `Run`."""
+    from wsi_ncmi.extraction import share
     from wsi_ncmi.extraction.encode import BatchEncoder
-    from wsi_ncmi.stages import features, tiles
+    from wsi_ncmi.stages import tiles
 
     encode = BatchEncoder.__call__
 
@@ -83,19 +84,19 @@ def watch(seconds: float) -> None:
         return encode(self, parts)
 
     BatchEncoder.__call__ = slowly
-    features.write_bag = _logged(features.write_bag)
-    tiles._tiler = logged_tiler
+    share.write_bag = _logged(share.write_bag)
+    tiles.tile_one = logged_tile
 
 
-@contextmanager
-def logged_tiler(*arguments: Any) -> Iterator[Callable[..., Any]]:
-    """The start of a tiling worker, in a process that was spawned and knows of no change here."""
+def logged_tile(*arguments: Any) -> Any:
+    """In a tiling process, which was spawned and knows of no change here."""
     from wsi_ncmi.stages import tiles
     from wsi_ncmi.tiling import tilefile
 
-    tilefile.write = _logged(tilefile.write)
-    with tiles._tiler(*arguments) as work:
-        yield work
+    if not hasattr(tilefile.write, "logged"):
+        tilefile.write = _logged(tilefile.write)
+        tilefile.write.logged = True  # type: ignore[attr-defined]
+    return tiles.tile_one(*arguments)
 
 
 def _logged(write: Callable[..., None]) -> Callable[..., None]:
@@ -159,9 +160,8 @@ def emptied(group: int) -> bool:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its relative name, except claims and the log of writes."""
-    own = {".claims", WRITES}
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in own)
+    """Every file below a folder by its relative name, except the log of writes."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != WRITES)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

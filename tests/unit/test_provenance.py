@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wsi_ncmi import provenance
-from wsi_ncmi.provenance import digest, fingerprint
+from wsi_ncmi.provenance import digest, fingerprint, sha256_file
 
 
 def test_digest_depends_on_content_and_not_on_order() -> None:
@@ -45,3 +45,9 @@ def test_fingerprint_sees_a_change_at_both_ends_and_within(tmp_path: Path, at: i
 
 def test_every_stage_has_a_version() -> None:
     assert all(isinstance(v, int) and v > 0 for v in provenance.STAGE_VERSIONS.values())
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"abc")
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,12 +1,9 @@
-"""What makes features usable, and their identity; for bags of any origin."""
+"""What makes features usable; for bags of any origin."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from wsi_ncmi.files.checksum import blocks
 
 
 def problem_of(features: NDArray[Any]) -> str:
@@ -28,11 +25,3 @@ def _hint(shape: tuple[int, ...]) -> str:
     if len(shape) == 3:
         return "; if these are HIPT's regions before pooling, average them over axis 1 first"
     return ""
-
-
-def content_digest(features: NDArray[Any]) -> str:
-    """SHA-256 (32 digits) of a bag's shape, dtype and bytes."""
-    hasher = hashlib.sha256(f"{features.shape}{features.dtype}".encode())
-    for block in blocks(np.atleast_1d(features)):
-        hasher.update(block.view(np.uint8).reshape(-1).data)
-    return hasher.hexdigest()[:32]

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.bags.checksum import blocks, data_sha256
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.atomic import atomic_path
-from wsi_ncmi.files.checksum import blocks, data_sha256
-from wsi_ncmi.files.hdf5 import hdf5_image
+from wsi_ncmi.files.hdf5 import hdf5_image, open_hdf5
 
 # 2: with `data_sha256`. Bags of another version are not current: the features stage remakes them.
 FORMAT_VERSION = 2
@@ -115,7 +115,7 @@ def read_bag(path: Path, *, check: bool = False) -> Bag:
         BagError: the file cannot be opened, is not complete, or its parts do not fit together.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             _raise_if(path, _unfinished(file))
             _raise_if(path, _shape_problem({name: data.shape for name, data in file.items()}))
             _raise_if(path, _checksum_problem(file) if check else "")
@@ -140,7 +140,7 @@ def verify_bag(path: Path) -> list[str]:
     finite; a digest, without which it is never current; and the checksum of the data.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             unfit = _unfinished(file) or _shape_problem({n: d.shape for n, d in file.items()})
             if unfit:
                 return [unfit]
@@ -207,20 +207,18 @@ def _checksum_problem(file: h5py.File) -> str:
     return f"the data do not match their checksum (data_sha256 {str(stated)[:8]}, now {found[:8]})"
 
 
-def is_current(path: Path, digest: str) -> bool:
-    """Whether a complete bag with this digest stands at `path`.
+def stated_digest(path: Path) -> str:
+    """The digest in a complete bag; "" for a damaged one and for one of another format.
 
-    Damaged files and those of another format are not current. The data are not read: a byte that
-    was changed later is found by `verify_bag` and `read_bag(check=True)`.
+    The data are not read: a byte that was changed later is found by `verify_bag` and
+    `read_bag(check=True)`.
     """
-    if not path.is_file():
-        return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             whole = not _unfinished(file) and "features" in file
-            return whole and file.attrs.get("digest") == digest
+            return str(file.attrs.get("digest", "")) if whole else ""
     except DAMAGED:
-        return False
+        return ""
 
 
 def bag_counts(path: Path) -> tuple[int, int, int]:
@@ -230,7 +228,7 @@ def bag_counts(path: Path) -> tuple[int, int, int]:
         BagError: it cannot be opened.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             rows, dim = file["features"].shape
             return rows, len(file["invalid_coords"]), dim
     except DAMAGED as error:

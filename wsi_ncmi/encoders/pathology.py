@@ -17,7 +17,7 @@ from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.network import ClassAndMean, make_network
 from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.encoders.weights import Convert, load_weights, state_sha256
-from wsi_ncmi.files.checksum import sha256_file
+from wsi_ncmi.provenance import sha256_file
 
 Options = NoOptions
 

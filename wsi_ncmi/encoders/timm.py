@@ -12,7 +12,7 @@ from wsi_ncmi.encoders.hub import remedy
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.weights import load_weights, state_sha256
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.files.checksum import sha256_file
+from wsi_ncmi.provenance import sha256_file
 
 
 @dataclass(frozen=True)

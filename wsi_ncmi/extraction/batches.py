@@ -15,7 +15,7 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.encode import Prepare
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import Allocate, read_tiles
-from wsi_ncmi.tiling.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Job:
     """
 
     row: SlideRow
-    tiles: TileFile
+    tiles: TiledSlide
     kept: NDArray[np.int64]
     stain: Prepare | None = None
 
@@ -69,7 +69,7 @@ Batch = list[Segment]
 
 
 def batches(
-    jobs: Iterable[Job | None],
+    jobs: Iterable[Job],
     batch_size: int,
     pool: Executor,
     allocate: Allocate,
@@ -78,22 +78,17 @@ def batches(
     """Full batches of tiles, slide after slide; the last one may be smaller.
 
     Args:
-        jobs: None where none will come for a while: what is there goes out, even if it is nothing.
         pool: threads that decode; ahead: how many they are.
     """
     batch: Batch = []
     filled = 0
     for job in jobs:
-        segments = [] if job is None else _segments(job, batch_size, filled, pool, allocate, ahead)
-        for segment in segments:
+        for segment in _segments(job, batch_size, filled, pool, allocate, ahead):
             batch.append(segment)
             filled += len(segment.indices)
             if filled == batch_size:
                 yield batch
                 batch, filled = [], 0
-        if job is None:  # an empty batch as well: it says that nothing comes for a while
-            yield batch
-            batch, filled = [], 0
     if batch:
         yield batch
 
@@ -108,8 +103,8 @@ def _segments(
             blocks = read_tiles(
                 slide,
                 tiles.coords[job.kept],
-                tiles.level or 0,
-                tiles.read_px or 1,
+                tiles.level,
+                tiles.read_px,
                 threads=pool,
                 ahead=ahead,
                 block=batch_size,

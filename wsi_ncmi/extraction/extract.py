@@ -22,7 +22,7 @@ from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.slides.stream import Buffers
-from wsi_ncmi.tiling.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 
 REASON_EXAMPLES = 3
 IN_FLIGHT = 2
@@ -51,7 +51,7 @@ class Extractor:
     stain: StainNormaliser | None
     threads: int
 
-    def digest(self, tiles: TileFile) -> str:
+    def digest(self, tiles: TiledSlide) -> str:
         """All that decides a bag's content."""
         options = self.options.model_dump(include=_DECIDING, mode="json")
         return digest(
@@ -64,7 +64,7 @@ class Extractor:
             }
         )
 
-    def job(self, row: SlideRow, tiles: TileFile) -> Job:
+    def job(self, row: SlideRow, tiles: TiledSlide) -> Job:
         """What is to be encoded of a slide.
 
         Raises:
@@ -77,12 +77,11 @@ class Extractor:
             return Job(row, tiles, kept)
         return Job(row, tiles, kept, partial(self.stain, maps=self.stain.map_of(tiles)))
 
-    def run(self, jobs: Iterable[Job | None], on_done: OnDone, speed: Speed) -> None:
+    def run(self, jobs: Iterable[Job], on_done: OnDone, speed: Speed) -> None:
         """Encode slides one after the other; their tiles share batches.
 
         Args:
-            jobs: taken when the loader gets to them, a few batches ahead; None where there is none
-                for a while.
+            jobs: taken when the loader gets to them, a few batches ahead.
             on_done: called once for each job with its bag, or with the reason that it has none.
         """
         waiting: deque[tuple[Batch, list[Pending]]] = deque()
@@ -102,19 +101,13 @@ class Extractor:
             stream = batches(jobs, self.options.batch_size, pool, buffers, self.threads)
             with Prefetched(stream) as ahead:
                 while True:
-                    before = speed.seconds["loader"]
                     with speed.loader():
                         batch = next(ahead, None)
                     if batch is None:
                         break
-                    if not batch:
-                        speed.waited_for_others(speed.seconds["loader"] - before)
-                    if batch:
-                        with speed.device():
-                            waiting.append((batch, self._copies(batch)))
-                    # Nothing comes for a while: other processes wait for the slides that we hold.
-                    least = IN_FLIGHT if batch else 1
-                    while len(waiting) >= least:
+                    with speed.device():
+                        waiting.append((batch, self._copies(batch)))
+                    while len(waiting) >= IN_FLIGHT:
                         collect()
                 while waiting:
                     collect()
@@ -194,7 +187,7 @@ class Extractor:
                 f"extraction.max_invalid_fraction = {limit:g}: {examples}"
             )
 
-    def _attributes(self, row: SlideRow, tiles: TileFile) -> dict[str, Any]:
+    def _attributes(self, row: SlideRow, tiles: TiledSlide) -> dict[str, Any]:
         facts = self.encode.encoder.facts()
         return {
             "slide_id": row.slide_id,
@@ -260,7 +253,7 @@ _DECIDING = {
 }
 
 
-def wanted_tiles(tiles: TileFile, options: Extraction) -> NDArray[np.bool_]:
+def wanted_tiles(tiles: TiledSlide, options: Extraction) -> NDArray[np.bool_]:
     """Which tiles pass the configured quality limits: [N] bool.
 
     A tile whose quality is not known (NaN: its pixels could not be decoded) passes: it is tried,
@@ -276,14 +269,14 @@ def wanted_tiles(tiles: TileFile, options: Extraction) -> NDArray[np.bool_]:
     return keep
 
 
-def coords_attributes(row: SlideRow, tiles: TileFile) -> dict[str, Any]:
+def coords_attributes(row: SlideRow, tiles: TiledSlide) -> dict[str, Any]:
     """The attributes of `coords` under the names that CLAM's and TRIDENT's readers look for."""
     # A level at half its size is not the file's: in pixels of the one that it is decoded from.
     scale = 1 if tiles.stored_level == tiles.level else 2
-    overlap = round((tiles.overlap_px or 0) * (tiles.residual or 1.0) * scale)
+    overlap = round(tiles.overlap_px * tiles.residual * scale)
     return {
-        "patch_size": (tiles.read_px or 0) * scale,
-        "patch_size_level0": round(tiles.tile_size_level0 or 0),
+        "patch_size": tiles.read_px * scale,
+        "patch_size_level0": round(tiles.tile_size_level0),
         "patch_level": tiles.stored_level,
         "overlap": overlap,
         "level0_mpp": tiles.mpp,

@@ -24,7 +24,7 @@ class Speed:
         interval = 0.5 if sys.stderr.isatty() else LOG_SECONDS
         self._bar = tqdm(total=total, unit="tile", mininterval=interval, file=sys.stderr)
         self.tiles = 0
-        self.seconds = {"loader": 0.0, "device": 0.0, "others": 0.0}
+        self.seconds = {"loader": 0.0, "device": 0.0}
         self._start: float | None = None
 
     def __enter__(self) -> "Speed":
@@ -44,11 +44,6 @@ class Speed:
     def loader(self) -> AbstractContextManager[None]:
         """Around waiting for tiles."""
         return self._timed("loader")
-
-    def waited_for_others(self, seconds: float) -> None:
-        """Of the time waited for tiles: other processes held the slides, the loader is not slow."""
-        self.seconds["loader"] -= seconds
-        self.seconds["others"] += seconds
 
     def device(self) -> AbstractContextManager[None]:
         """Around the encoder's work."""
@@ -71,17 +66,16 @@ class Speed:
 
     @property
     def loader_share(self) -> float:
-        """Share of the time in which the device waited for this process's tiles, 0 to 1."""
-        return self.seconds["loader"] / max(self.elapsed - self.seconds["others"], 1e-9)
+        """Share of the time in which the device waited for tiles, 0 to 1."""
+        return self.seconds["loader"] / max(self.elapsed, 1e-9)
 
     def verdict(self) -> str:
         """One sentence."""
         if not self.tiles:
             return "no tile was encoded"
-        rate = self.tiles / max(self.elapsed - self.seconds["others"], 1e-9)
+        rate = self.tiles / max(self.elapsed, 1e-9)
         bound = "loader-bound" if self.loader_share > BOUND else "device-bound"
         return (
-            f"{self.tiles} tiles in {self.elapsed - self.seconds['others']:.1f} s: "
-            f"{rate:.0f} tiles/s, "
+            f"{self.tiles} tiles in {self.elapsed:.1f} s: {rate:.0f} tiles/s, "
             f"{self.loader_share:.0%} of the time waiting for the loader: {bound}"
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.tiling.stain import GLASS, LEAST_DENSITY, LMS_TO_LAB, RGB_TO_LMS
-from wsi_ncmi.tiling.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 
 TARGET_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 TARGET_MAXIMA = np.array([1.9705, 1.0308])
@@ -44,7 +44,7 @@ class StainNormaliser:
         inverse = np.linalg.inv(RGB_TO_LMS)
         self._lms_to_rgb = torch.tensor(inverse, dtype=torch.float32, device=device)
 
-    def map_of(self, tiles: TileFile) -> Tensor:
+    def map_of(self, tiles: TiledSlide) -> Tensor:
         """The map of one slide, float32 [3, 4]: a matrix and an offset.
 
         Raises:
@@ -96,7 +96,7 @@ def _affine(values: Tensor, maps: Tensor) -> Tensor:
     return total + columns[3] if len(columns) == 4 else total  # type: ignore[return-value]
 
 
-def _macenko_map(tiles: TileFile) -> NDArray[np.float64] | None:
+def _macenko_map(tiles: TiledSlide) -> NDArray[np.float64] | None:
     if tiles.stain_vectors is None or tiles.stain_maxima is None:
         return None
     scale = np.diag(TARGET_MAXIMA / tiles.stain_maxima)
@@ -104,7 +104,7 @@ def _macenko_map(tiles: TileFile) -> NDArray[np.float64] | None:
     return np.concatenate([matrix, np.zeros((3, 1))], axis=1)
 
 
-def _reinhard_map(tiles: TileFile) -> NDArray[np.float64] | None:
+def _reinhard_map(tiles: TiledSlide) -> NDArray[np.float64] | None:
     if tiles.lab_mean is None or tiles.lab_std is None:
         return None
     lab_to_lms = np.linalg.inv(LMS_TO_LAB)

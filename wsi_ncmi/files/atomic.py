@@ -1,6 +1,7 @@
 """Files that are whole or not there: the one atomic writer."""
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ UNWRITABLE = (
     errno.EPERM,
     errno.EIO,
 )
+UNTOUCHED = 0
+"""Time of a temporary file that nobody has written into yet."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
@@ -45,7 +50,8 @@ def writing(path: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; renamed to `path`, flushed to disk, if the block succeeds.
 
-    The name is fixed (`.<name>.part`), so that what a killed run left is overwritten by the next.
+    The name is fixed (`.<name>.part`), so that the next run overwrites what a killed one left.
+    Processes that write the same file take turns: none renames what another has half written.
 
     Raises:
         OutputError: see `writing`; there is no temporary file then, and `path` is as it was.
@@ -53,18 +59,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
+        turn = _turn(temporary)
         try:
             yield temporary
+            if os.fstat(turn).st_mtime_ns == UNTOUCHED:
+                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(turn)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
+
+
+def _turn(temporary: Path) -> int:
+    """An empty temporary file, locked until its descriptor is closed or the process ends."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_same(descriptor, temporary):
+                os.ftruncate(descriptor, 0)
+                os.utime(descriptor, ns=(UNTOUCHED, UNTOUCHED))
+                return descriptor
+        except OSError as error:
+            if error.errno in NO_LOCKS:  # then one process at a time must write there
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # whoever had the lock has renamed it
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def discard(path: Path) -> None:

@@ -1,6 +1,7 @@
-"""HDF5 files that are made in memory."""
+"""HDF5 files: made in memory, read without locks."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import h5py
 
@@ -18,3 +19,12 @@ def hdf5_image(fill: Callable[[h5py.File], None]) -> bytes:
         fill(file)
         file.flush()
         return file.id.get_file_image()
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """A file to read from, without HDF5's own lock.
+
+    Nothing is ever written in place here, so that a lock protects nothing; it only makes files
+    unreadable that another program holds open, or that a file system without locks holds.
+    """
+    return h5py.File(path, "r", locking=False)

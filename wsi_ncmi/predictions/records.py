@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
+from wsi_ncmi.files.product import Product
 from wsi_ncmi.provenance import digest
 
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet")
@@ -82,15 +83,18 @@ class Scored:
     scores: Tensor
 
 
-def is_done(folder: Path, run: Run) -> bool:
-    """Whether the run's records are there, whole, and of these very settings."""
-    record = folder / "run.json"
-    if not record.is_file() or not all((folder / name).is_file() for name in RECORDS):
-        return False
+def product_of(run: Run, folder: Path) -> Product:
+    """The run's records in a folder: current if they are whole and of these very settings."""
+    beside = [folder / name for name in RECORDS]
+    return Product(run.digest, folder / "run.json", stated_digest, beside)
+
+
+def stated_digest(path: Path) -> str:
+    """The digest in a `run.json`; "" for a damaged one."""
     try:
-        return json.loads(record.read_text())["digest"] == run.digest
+        return str(json.loads(path.read_text())["digest"])
     except (json.JSONDecodeError, KeyError, TypeError):
-        return False
+        return ""
 
 
 def write_predictions(

@@ -15,7 +15,7 @@ from tifffile import TiffPage
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.provenance import digest, fingerprint
+from wsi_ncmi.provenance import digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
 from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.native_tiff import NativeBackend
@@ -348,7 +348,7 @@ def slide_fingerprint(path: str) -> str:
 def slide_sha256(path: str) -> str:
     """SHA-256 of a whole slide, local or remote, in hex."""
     with _open_remote(path) if is_remote(path) else Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_stream(file)
 
 
 def _open_remote(path: str) -> BufferedReader:

@@ -122,7 +122,7 @@ def _lesion_row(
 ) -> tuple[str, str, str, str, int, int, float] | None:
     if not any(a.is_area and not a.is_excluded for a in annotations):
         return None
-    size = tilefile.read(tiles_dir / f"{one.slide_id}.h5").tile_size_level0 or 0
+    size = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5").tile_size_level0
     lesion = lesion_tiles(annotations, one.coords, size)
     auroc = attention_auroc(one.weights, lesion)
     count = len(one.weights), int(lesion.sum())
@@ -157,17 +157,16 @@ def _draw(
     options: Attention,
     out_dir: Path,
 ) -> None:
-    tiles = tilefile.read(tiles_dir / f"{one.slide_id}.h5")
+    tiles = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5")
     thumbnail = np.asarray(Image.open(tiles_dir / "thumbnails" / f"{one.slide_id}.jpg"))
     outlines = [a.points for a in annotations if a.is_area and not a.is_excluded]
-    size, factor = tiles.tile_size_level0 or 1.0, tiles.thumbnail_downsample or 1.0
+    size, factor = tiles.tile_size_level0, tiles.thumbnail_downsample
     heatmap = draw_heatmap(thumbnail, one.coords, size, factor, one.weights, outlines)
     write_bytes(out_dir / "heatmaps" / f"{one.stem}.png", heatmap)
     top = np.argsort(-one.weights, kind="stable")[: options.tiles]
-    side = tiles.read_px or 1
+    side = tiles.read_px
     with open_slide(row.path, mpp=row.mpp) as slide:
         images = [
-            slide.read_region(int(x), int(y), tiles.level or 0, side, side)
-            for x, y in one.coords[top]
+            slide.read_region(int(x), int(y), tiles.level, side, side) for x, y in one.coords[top]
         ]
     write_bytes(out_dir / "tiles" / f"{one.stem}.png", tile_strip(images, one.weights[top]))

@@ -1,58 +1,33 @@
 """Stage `features`: the bags of one bucket of slides."""
 
 import logging
-import multiprocessing
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from multiprocessing.context import SpawnProcess
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 import torch
+from pebble import ProcessExpired
 
-from wsi_ncmi.bags.store import Bag, bag_counts, is_current, write_bag
-from wsi_ncmi.claims import Claims, claimed
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction
 from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
 from wsi_ncmi.encoders.scale import Scaled
-from wsi_ncmi.errors import BagError, SlideError
+from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.allocator import keep_freed_memory
-from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.extraction.encode import BatchEncoder, pick_device, resolve_autocast
 from wsi_ncmi.extraction.extract import Extractor
+from wsi_ncmi.extraction.share import FeatureRow, Share, tiles_of
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
-from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.files.atomic import discard, write_json, write_text
+from wsi_ncmi.files.atomic import write_json
+from wsi_ncmi.files.table import write_table
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.machine import cpu_budget
-from wsi_ncmi.slides.reader import slide_fingerprint
-from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.processes import how_it_died, process_pool
 
 log = logging.getLogger(__name__)
-
-BAGS_WAITING = 2
-"""Bags that wait to be written; a slow disk holds up the encoder, not the memory."""
-
-
-@dataclass(frozen=True)
-class FeatureRow:
-    """A slide in the manifest of its bucket."""
-
-    slide_id: str
-    status: str
-    reason: str
-    tiles: int
-    invalid: int
-    dim: int
-    digest: str
-    encoder: str
-    weights_sha256: str
 
 
 def run(
@@ -66,40 +41,103 @@ def run(
 ) -> None:
     """Encode every slide of a bucket that has no current bag, then write the bucket's manifest.
 
-    A slide that cannot be used is a row with its reason and never stops the others. Processes,
-    here and on other machines that share the folder, take slides one by one, each once.
+    A slide that cannot be used is a row with its reason and never stops the others.
 
     Args:
         threads: cores for all processes, at most those that are granted (`cpu_budget`).
-        processes: None: one for each GPU.
+        processes: None: one for each GPU. The slides are shared out by their tiles.
     """
     processes = processes or max(1, torch.cuda.device_count())
     threads = max(1, min(threads, cpu_budget()) // processes)
     bucket = Bucket(rows, extraction, tiles_dir, out_dir, threads)
-    others = [_start(bucket, number) for number in range(1, processes)]
+    bucket.check_scales(published_facts(extraction.encoder))  # before gigabytes are fetched
+    own, *others = bucket.shares(processes)
+    with ExitStack() as stack:
+        pool = stack.enter_context(process_pool(len(others))) if others else None
+        futures = [
+            pool.schedule(encode_share, args=[share, number])
+            for number, share in enumerate(others, 1)
+            if pool is not None
+        ]
+        extractor = own.extractor(0)
+        found = own.encode(extractor)
+        for share, future in zip(others, futures, strict=True):
+            found += _rows_of(future) or share.encode(extractor)
+    write_json(
+        manifest.with_suffix(".json"),
+        {**extractor.encode.encoder.facts(), "autocast": extractor.autocast},
+    )
+    write_table(manifest, FeatureRow, sorted(found, key=lambda row: row.slide_id))
+
+
+def encode_share(share: "Bucket", number: int) -> list[FeatureRow]:
+    """In a process of its own: encode some of the slides on the device of this number."""
+    return share.encode(share.extractor(number))
+
+
+def _rows_of(future: "Future[list[FeatureRow]]") -> list[FeatureRow] | None:
+    """None if its process died: the slides that it had not finished are encoded here."""
     try:
-        results, extractor = bucket.encode(0)
-    except BaseException:
-        for process in others:
-            process.terminate()
-        raise
-    for number, process in enumerate(others, 1):
-        process.join()
-        if process.exitcode:
-            log.warning("process %d ended with %d; its slides were done", number, process.exitcode)
-    facts = {**extractor.encode.encoder.facts(), "autocast": extractor.autocast}
-    frame = pd.DataFrame([asdict(r) for r in results], columns=list(FeatureRow.__annotations__))
-    with Claims(out_dir) as claims:
-        claims.take(manifest.name, wait=True)  # another process may be done with the same bucket
-        write_json(manifest.with_suffix(".json"), facts)
-        write_text(manifest, frame.sort_values("slide_id").to_csv(sep="\t", index=False))
+        return future.result()
+    except ProcessExpired as error:
+        log.warning(
+            "an encoding process died: %s; its slides are redone", how_it_died(error.exitcode)
+        )
+        return None
 
 
-def _start(bucket: "Bucket", number: int) -> SpawnProcess:
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=bucket.encode_quietly, args=(number,), daemon=True)
-    process.start()
-    return process
+@dataclass(frozen=True)
+class Bucket:
+    """Slides to encode, and where."""
+
+    rows: Sequence[SlideRow]
+    extraction: Extraction
+    tiles_dir: Path
+    out_dir: Path
+    threads: int
+
+    def shares(self, count: int) -> list["Bucket"]:
+        """The slides in `count` parts of about as many tiles, in their order; none is empty."""
+        sizes = [1 + self._size(row) for row in self.rows]
+        loads = [0] * max(1, min(count, len(self.rows)))
+        parts: list[list[int]] = [[] for _ in loads]
+        for place in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+            lightest = loads.index(min(loads))
+            parts[lightest].append(place)
+            loads[lightest] += sizes[place]
+        return [replace(self, rows=[self.rows[i] for i in sorted(part)]) for part in parts]
+
+    def _size(self, row: SlideRow) -> int:
+        try:
+            return len(tiles_of(self.tiles_dir, row))
+        except SlideError:
+            return 0
+
+    def check_scales(self, encoder: Scaled | None) -> None:
+        """Raise PartError where tiles were cut at a scale that the encoder is not meant for."""
+        if encoder is None or self.extraction.any_scale:
+            return
+        for row in self.rows:
+            try:
+                tiles = tiles_of(self.tiles_dir, row)
+            except SlideError:
+                continue
+            check_scale(encoder, tiles.wanted_mpp, tiles.tile_px)
+
+    def extractor(self, number: int) -> Extractor:
+        """The encoder on the device of this number, with everything that slides share."""
+        keep_freed_memory()
+        torch.set_num_threads(self.threads)
+        made = make_extractor(self.extraction, self.threads, number)
+        self.check_scales(made.encode.encoder)
+        return made
+
+    def encode(self, extractor: Extractor) -> list[FeatureRow]:
+        """Encode the slides; every slide's row."""
+        with Speed(sum(map(self._size, self.rows))) as speed:
+            rows = Share(extractor, self.tiles_dir, self.out_dir, speed).encode(self.rows)
+        log.info("%s", speed.verdict())
+        return rows
 
 
 def make_extractor(extraction: Extraction, threads: int, device_number: int = 0) -> Extractor:
@@ -113,149 +151,3 @@ def make_extractor(extraction: Extraction, threads: int, device_number: int = 0)
     kind = extraction.stain
     stain = StainNormaliser(kind, device) if kind != "none" else None
     return Extractor(encode, extraction, autocast, augment, stain, threads)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The slides that a job encodes, and where."""
-
-    rows: Sequence[SlideRow]
-    extraction: Extraction
-    tiles_dir: Path
-    out_dir: Path
-    threads: int
-
-    def encode(self, number: int) -> tuple[list[FeatureRow], Extractor]:
-        """Encode what no other process encodes, on the device of this number; every slide's row.
-
-        It returns when all slides are done, by whomever.
-        """
-        keep_freed_memory()
-        torch.set_num_threads(self.threads)
-        total, scales = self._look_ahead()
-        facts = published_facts(self.extraction.encoder)
-        if facts is not None:  # before gigabytes are fetched
-            self._check_scales(facts, scales)
-        extractor = make_extractor(self.extraction, self.threads, number)
-        self._check_scales(extractor.encode.encoder, scales)
-        with Claims(self.out_dir) as claims, Speed(total) as speed:
-            run = _Run(self, extractor, claims, speed)
-            results = run.all()
-        log.info("%s", speed.verdict())
-        return results, extractor
-
-    def _look_ahead(self) -> tuple[int, set[tuple[float, int]]]:
-        """Tiles in all, and at which (µm/px, px) they were cut."""
-        total, scales = 0, set()
-        for row in self.rows:
-            try:
-                tiles = _grid(self.tiles_dir, row)
-            except SlideError:
-                continue
-            total += len(tiles)
-            scales.add((tiles.wanted_mpp or 0.0, tiles.tile_px or 0))
-        return total, scales
-
-    def _check_scales(self, encoder: Scaled, scales: set[tuple[float, int]]) -> None:
-        for mpp, px in set() if self.extraction.any_scale else scales:
-            check_scale(encoder, mpp, px)
-
-    def encode_quietly(self, number: int) -> None:
-        """In a process of its own, which only writes bags."""
-        # When the first process gives up: leave no temporary file behind.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        self.encode(number)
-
-
-class _Run:
-    """One process at work on a bucket."""
-
-    def __init__(self, bucket: Bucket, extractor: Extractor, claims: Claims, speed: Speed) -> None:
-        self.bucket, self.extractor, self.claims, self.speed = bucket, extractor, claims, speed
-        self.facts = extractor.encode.encoder.facts()
-        self.rows: dict[str, FeatureRow] = {}
-        self.slots = threading.Semaphore(BAGS_WAITING)
-        self.writing: list[Future[None]] = []
-
-    def all(self) -> list[FeatureRow]:
-        with ThreadPoolExecutor(1) as writer:
-            self.writer = writer
-            self.extractor.run(self._jobs(), self._done, self.speed)
-        for future in self.writing:
-            future.result()
-        return list(self.rows.values())
-
-    def _jobs(self) -> Iterator[Job | None]:
-        """Slides to encode; those that are done, or cannot be, become rows on the way."""
-        for row in claimed(self.bucket.rows, lambda row: row.slide_id, self.claims):
-            job = None if row is None else self._job(row)
-            if row is None or job is not None:
-                yield job
-
-    def _job(self, row: SlideRow) -> Job | None:
-        path = self._path(row)
-        try:
-            tiles = _grid(self.bucket.tiles_dir, row)
-            wanted = self.extractor.digest(tiles)
-            if not is_current(path, wanted) or _is_replaced(row, tiles):
-                return self.extractor.job(row, tiles)
-            self.rows[row.slide_id] = self._row(row, wanted)
-            self.speed.skip(len(tiles))
-        except (SlideError, BagError) as error:
-            self._fail(row, str(error))
-        self.claims.release(row.slide_id)
-        return None
-
-    def _path(self, row: SlideRow) -> Path:
-        return self.bucket.out_dir / f"{row.slide_id}.h5"
-
-    def _row(self, row: SlideRow, digest: str) -> FeatureRow:
-        tiles, invalid, dim = bag_counts(self._path(row))
-        facts = self.facts["name"], self.facts["weights_sha256"]
-        return FeatureRow(row.slide_id, "ok", "", tiles, invalid, dim, digest, *facts)
-
-    def _fail(self, row: SlideRow, reason: str) -> None:
-        text = " ".join(reason.split())
-        log.warning("slide %s: %s", row.slide_id, text)
-        discard(self._path(row))  # a bag of an earlier, readable version
-        status = "no_tissue" if text.startswith("no_tissue") else "failed"
-        facts = self.facts["name"], self.facts["weights_sha256"]
-        self.rows[row.slide_id] = FeatureRow(row.slide_id, status, text, 0, 0, 0, "", *facts)
-
-    def _done(self, job: Job, result: Bag | SlideError | BagError) -> None:
-        if not isinstance(result, Bag):
-            self._fail(job.row, str(result))
-            self.claims.release(job.row.slide_id)
-            return
-        for future in [future for future in self.writing if future.done()]:
-            future.result()  # a full disk ends the run
-            self.writing.remove(future)
-        self.slots.acquire()
-        self.writing.append(self.writer.submit(self._write, job.row, result))
-
-    def _write(self, row: SlideRow, bag: Bag) -> None:
-        try:
-            write_bag(self._path(row), bag)
-            self.rows[row.slide_id] = self._row(row, bag.attributes["digest"])
-            log.info("slide %s: %d tiles", row.slide_id, len(bag.features))
-        except BagError as error:
-            self._fail(row, str(error))
-        finally:
-            self.slots.release()
-            self.claims.release(row.slide_id)
-
-
-def _is_replaced(row: SlideRow, tiles: tilefile.TileFile) -> bool:
-    """Whether another slide lies there now; one that was put away keeps its bag."""
-    there = not is_remote(row.path) and Path(row.path).is_file()
-    return there and slide_fingerprint(row.path) != tiles.fingerprint
-
-
-def _grid(tiles_dir: Path, row: SlideRow) -> tilefile.TileFile:
-    try:
-        tiles = tilefile.read(tiles_dir / f"{row.slide_id}.h5")
-    except SlideError as error:
-        raise SlideError(f"no tiles: {error}") from error
-    if tiles.status != "ok":
-        raise SlideError(f"{tiles.status}: {tiles.reason}")
-    return tiles

@@ -13,7 +13,7 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.images.data import load_dataset, partition, split_table
 from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
-from wsi_ncmi.predictions.records import Run, is_done, write_manifest
+from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.images import ImageParts, train_run
 
@@ -33,7 +33,7 @@ def run(
     parts = partition(dataset, task)
     facts = data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
     planned = list(plan(task_name, task, cohort, seed, dataset.protocol, facts))
-    pending = [one for one in planned if not is_done(out_dir / one.run_id, one)]
+    pending = [one for one in planned if not product_of(one, out_dir / one.run_id).is_current]
     log.info("%s: %d of %d runs done before", task_name, len(planned) - len(pending), len(planned))
     if pending:
         images = ImageParts.measure(dataset.classes, parts, task.image_size)

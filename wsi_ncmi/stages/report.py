@@ -11,9 +11,8 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import write_text
-from wsi_ncmi.files.checksum import sha256_file
 from wsi_ncmi.machine import machine
-from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render

@@ -11,7 +11,7 @@ import torch
 from wsi_ncmi.bags.cache import BagCache, bags_digest
 from wsi_ncmi.config import Task
 from wsi_ncmi.extraction.encode import pick_device
-from wsi_ncmi.predictions.records import Run, is_done, write_manifest
+from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import train_run
@@ -39,7 +39,7 @@ def run(
     planned = list(plan(task_name, task, cohort, encoder, seed, splits, bags))
     for number, one in enumerate(planned, 1):
         folder = out_dir / one.run_id
-        if is_done(folder, one):
+        if product_of(one, folder).is_current:
             log.info("%d/%d %s: done before", number, len(planned), one.run_id)
             continue
         log.info("%d/%d %s", number, len(planned), one.run_id)

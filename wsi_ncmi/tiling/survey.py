@@ -1,6 +1,6 @@
 """All that is found on one open slide: tissue, grid, quality, stain, pictures, outlines."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,16 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides.reader import Slide, Thumbnail
+from wsi_ncmi.tiling.asked import tissue_options
 from wsi_ncmi.tiling.crosscheck import compare_with_bytes
 from wsi_ncmi.tiling.geojson import outlines, to_geojson
 from wsi_ncmi.tiling.grid import ScalePlan, plan_scale, tile_grid
-from wsi_ncmi.tiling.mask_source import mask_on, tissue_options
+from wsi_ncmi.tiling.mask_source import mask_on
 from wsi_ncmi.tiling.measure import Measured, measure_tiles
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of
 from wsi_ncmi.tiling.quality import MEASURES, tone_of
 from wsi_ncmi.tiling.stain import colour_statistics, stain_vectors
-from wsi_ncmi.tiling.tilefile import DTYPES, TileFile
+from wsi_ncmi.tiling.tilefile import DTYPES, TiledSlide
 from wsi_ncmi.tiling.tissue import MaskOf, pen_mask
 
 LARGEST_MM2 = 10_000.0
@@ -31,17 +32,17 @@ at 8 µm/px. A larger slide's is coarser."""
 
 @dataclass(frozen=True)
 class Survey:
-    """Tiles of a slide, and if it could be read its pictures and outlines.
+    """Tiles of a slide, its pictures and its outlines.
 
     Attributes:
         thumbnail, overlay: uint8 `[h, w, 3]`.
         outlines: the tissue mask as GeoJSON text.
     """
 
-    tiles: TileFile
-    thumbnail: NDArray[np.uint8] | None = None
-    overlay: NDArray[np.uint8] | None = None
-    outlines: str | None = None
+    tiles: TiledSlide
+    thumbnail: NDArray[np.uint8]
+    overlay: NDArray[np.uint8]
+    outlines: str
 
 
 def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None = None) -> Survey:
@@ -56,25 +57,25 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
             cannot be decoded, or its mask's file cannot be used.
     """
     check_size(slide)
-    plan = scale_of(slide, tiling)
+    scale = scale_of(slide, tiling)
     options = tissue_options(row, tiling)
     thumbnail = slide.thumbnail(overview_mpp(slide, options.thumbnail_mpp))
     mask = mask_on(thumbnail, slide, row, options, mask_of)
-    facts = _facts(row, slide, tiling, plan)
-    tiles = _tiles(slide, tiling, plan, thumbnail, mask, facts)
-    tiles = replace(
-        tiles,
+    grid = _grid(slide, tiling, scale, thumbnail, mask)
+    picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
+    tiles = TiledSlide(
+        **_facts(row, slide, tiling, scale),
+        **_verdict(grid["coords"], mask, tiling),
+        **grid,
         mask_source="geojson" if row.mask else options.method,
         mask_mpp=thumbnail.mpp,
         unreadable_fraction=float(1 - thumbnail.readable.mean()),
-        **_crosscheck(slide, plan.level, mask),
+        thumbnail_downsample=downsample,
+        **_crosscheck(slide, scale.level, mask),
     )
-    if not len(tiles):
-        tiles = _no_tissue(tiles, mask, tiling)
-    picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
-    marks = (mask, pen_mask(thumbnail.pixels), tiles.coords, plan.size_level0, downsample)
+    marks = (mask, pen_mask(thumbnail.pixels), tiles.coords, scale.size_level0, downsample)
     return Survey(
-        tiles=replace(tiles, thumbnail_downsample=downsample),
+        tiles=tiles,
         thumbnail=picture,
         overlay=draw_overlay(picture, *marks, thumbnail.readable),
         outlines=to_geojson(outlines(mask, thumbnail.mpp / slide.mpp)),
@@ -115,32 +116,31 @@ def check_size(slide: Slide) -> None:
         )
 
 
-def _facts(row: SlideRow, slide: Slide, tiling: Tiling, plan: ScalePlan) -> TileFile:
+def _facts(row: SlideRow, slide: Slide, tiling: Tiling, scale: ScalePlan) -> dict[str, Any]:
     """All that is known of the tiles before a pixel is read."""
-    return TileFile(
-        slide_id=row.slide_id,
-        status="ok",
-        path=row.path,
-        reader=_reader(slide, plan.level),
-        reader_reason=slide.reader_reason,
-        mpp=slide.mpp,
-        mpp_source=slide.mpp_source,
-        width=slide.dimensions[0],
-        height=slide.dimensions[1],
-        wanted_mpp=tiling.mpp,
-        tile_px=tiling.side_px,
-        tile_um=tiling.side_px * tiling.mpp,
-        overlap_px=tiling.overlap_px,
-        level=plan.level,
-        level_downsample=plan.level_downsample,
-        stored_level=slide.stored_level(plan.level),
-        read_px=plan.read_px,
-        residual=plan.residual,
-        tile_size_level0=plan.size_level0,
-        stride_level0=stride_of(slide, tiling),
-        scale_error_percent=plan.error_percent,
-        quality_mpp=max(tiling.quality_mpp, tiling.mpp, slide.mpp),
-    )
+    return {
+        "slide_id": row.slide_id,
+        "path": row.path,
+        "reader": _reader(slide, scale.level),
+        "reader_reason": slide.reader_reason,
+        "mpp": slide.mpp,
+        "mpp_source": slide.mpp_source,
+        "width": slide.dimensions[0],
+        "height": slide.dimensions[1],
+        "wanted_mpp": tiling.mpp,
+        "tile_px": tiling.side_px,
+        "tile_um": tiling.side_px * tiling.mpp,
+        "overlap_px": tiling.overlap_px,
+        "level": scale.level,
+        "level_downsample": scale.level_downsample,
+        "stored_level": slide.stored_level(scale.level),
+        "read_px": scale.read_px,
+        "residual": scale.residual,
+        "tile_size_level0": scale.size_level0,
+        "stride_level0": stride_of(slide, tiling),
+        "scale_error_percent": scale.error_percent,
+        "quality_mpp": max(tiling.quality_mpp, tiling.mpp, slide.mpp),
+    }
 
 
 def _reader(slide: Slide, level: int) -> str:
@@ -149,31 +149,27 @@ def _reader(slide: Slide, level: int) -> str:
     return "native" if slide.reader == "native_half" and stored else slide.reader
 
 
-def _tiles(
+def _grid(
     slide: Slide,
     tiling: Tiling,
-    plan: ScalePlan,
+    scale: ScalePlan,
     thumbnail: Thumbnail,
     mask: NDArray[np.bool_],
-    facts: TileFile,
-) -> TileFile:
-    """The grid, with the quality and stain of its tiles."""
+) -> dict[str, Any]:
+    """The grid's coordinates, with the quality and stain of its tiles."""
     coords, fraction = tile_grid(
         slide.dimensions,
-        facts.stride_level0 or 0.0,
-        plan.size_level0,
+        stride_of(slide, tiling),
+        scale.size_level0,
         mask,
         thumbnail.mpp / slide.mpp,
         tiling.min_tissue,
     )
     tone = tone_of(thumbnail.pixels, thumbnail.mpp, mask & thumbnail.readable)
     wanted_mpp = max(tiling.quality_mpp, tiling.mpp)
-    measured = measure_tiles(slide, coords, plan.size_level0, wanted_mpp, tone)
-    found: dict[str, Any] = {
-        name: getattr(measured.quality, name).astype(DTYPES[name]) for name in MEASURES
-    }
-    found |= _stain(measured)
-    return replace(facts, coords=coords, tissue_fraction=fraction, **found)
+    measured = measure_tiles(slide, coords, scale.size_level0, wanted_mpp, tone)
+    quality = {name: getattr(measured.quality, name).astype(DTYPES[name]) for name in MEASURES}
+    return {"coords": coords, "tissue_fraction": fraction, **quality, **_stain(measured)}
 
 
 def _stain(measured: Measured) -> dict[str, Any]:
@@ -202,9 +198,12 @@ def _crosscheck(slide: Slide, level: int, mask: NDArray[np.bool_]) -> dict[str, 
     }
 
 
-def _no_tissue(tiles: TileFile, mask: NDArray[np.bool_], tiling: Tiling) -> TileFile:
+def _verdict(coords: NDArray[np.int32], mask: NDArray[np.bool_], tiling: Tiling) -> dict[str, Any]:
+    """The status, with the reason where there is no tile."""
+    if len(coords):
+        return {}
     reason = (
-        f"no tile of {tiles.tile_um:g} µm holds {tiling.min_tissue:.0%} tissue "
+        f"no tile of {tiling.side_px * tiling.mpp:g} µm holds {tiling.min_tissue:.0%} tissue "
         f"({mask.mean():.1%} of the slide is tissue)"
     )
-    return replace(tiles, status="no_tissue", reason=reason)
+    return {"status": "no_tissue", "reason": reason}

@@ -1,8 +1,7 @@
-"""The tiles of one slide as an HDF5 file: the only place that knows its layout."""
+"""The tile file of one slide, in HDF5: the only place that knows its layout."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from functools import partial
+import logging
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.atomic import atomic_path
-from wsi_ncmi.files.hdf5 import hdf5_image
+from wsi_ncmi.files.hdf5 import hdf5_image, open_hdf5
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 DTYPES = {
@@ -25,24 +26,17 @@ DTYPES = {
     "fold": np.float16,
 }
 
-Status = Literal["ok", "no_tissue", "unreadable"]
 
-
-EMPTY: dict[str, Callable[[], Any]] = {
-    name: partial(np.zeros, (0, 2) if name == "coords" else (0,), dtype)
-    for name, dtype in DTYPES.items()
-}
-
-
-@dataclass(frozen=True)
-class TileFile:
-    """One slide's tiles, and how they are to be read. `None`: not known (an unreadable slide).
+@dataclass(frozen=True, kw_only=True)
+class TiledSlide:
+    """A slide that could be read: its tiles, and how they are read. Of a slide without tissue there
+    are none.
 
     Attributes:
-        status: "ok", "no_tissue" or "unreadable"; `reason` says why in the latter two.
+        status: "ok" or "no_tissue"; `reason` says why in the latter case.
         digest: of everything that decides the content; `fingerprint`: of the slide's bytes.
+        path: where the slide was when it was tiled.
         note: what is worth a look although the slide can be used; empty: nothing.
-        path: where the slide lay when it was tiled.
         reader: that read it; reader_reason: why not the native one.
         mpp: µm per level-0 pixel; mpp_source: where that comes from.
         width, height: of level 0 in pixels.
@@ -57,44 +51,46 @@ class TileFile:
         mask_source: the method that made the tissue mask, or "geojson"; mask_mpp: µm/px of the
             thumbnail that it was made on.
         unreadable_fraction: of the overview that could not be decoded.
-        mask_bytes_agreement, mask_only, bytes_only: see `crosscheck.Agreement`.
-        stain_vectors, stain_maxima: float64 `[2, 3]` and `[2]`, see `stain.StainVectors`.
-        lab_mean, lab_std: float64 `[3]`, see `stain.ColourStatistics`.
+        mask_bytes_agreement, mask_only, bytes_only: see `crosscheck.Agreement`; None where the
+            stored tiles' sizes do not tell.
+        stain_vectors, stain_maxima: float64 `[2, 3]` and `[2]`, see `stain.StainVectors`; None: too
+            little stain.
+        lab_mean, lab_std: float64 `[3]`, see `stain.ColourStatistics`; None likewise.
         coords: int32 `[N, 2]`, (x, y) of the upper left corners at level 0, row by row.
         tissue_fraction: float16 `[N]`.
         focus: float32; pen, white, black, fold: float16 `[N]`, see `quality.Quality`.
     """
 
     slide_id: str
-    status: Status
+    status: Literal["ok", "no_tissue"] = "ok"
     reason: str = ""
     digest: str = ""
     path: str = ""
     note: str = ""
     fingerprint: str = ""
-    reader: str = ""
+    reader: str
     reader_reason: str = ""
-    mpp: float | None = None
-    mpp_source: str = ""
-    width: int | None = None
-    height: int | None = None
-    wanted_mpp: float | None = None
-    tile_px: int | None = None
-    tile_um: float | None = None
-    overlap_px: int | None = None
-    level: int | None = None
-    level_downsample: float | None = None
-    stored_level: int | None = None
-    read_px: int | None = None
-    residual: float | None = None
-    tile_size_level0: float | None = None
-    stride_level0: float | None = None
-    scale_error_percent: float | None = None
-    quality_mpp: float | None = None
-    thumbnail_downsample: float | None = None
-    mask_source: str = ""
-    mask_mpp: float | None = None
-    unreadable_fraction: float | None = None
+    mpp: float
+    mpp_source: str
+    width: int
+    height: int
+    wanted_mpp: float
+    tile_px: int
+    tile_um: float
+    overlap_px: int
+    level: int
+    level_downsample: float
+    stored_level: int
+    read_px: int
+    residual: float
+    tile_size_level0: float
+    stride_level0: float
+    scale_error_percent: float
+    quality_mpp: float
+    thumbnail_downsample: float
+    mask_source: str
+    mask_mpp: float
+    unreadable_fraction: float
     mask_bytes_agreement: float | None = None
     mask_only: float | None = None
     bytes_only: float | None = None
@@ -102,19 +98,41 @@ class TileFile:
     stain_maxima: NDArray[np.float64] | None = None
     lab_mean: NDArray[np.float64] | None = None
     lab_std: NDArray[np.float64] | None = None
-    coords: NDArray[np.int32] = field(default_factory=EMPTY["coords"])
-    tissue_fraction: NDArray[np.float16] = field(default_factory=EMPTY["tissue_fraction"])
-    focus: NDArray[np.float32] = field(default_factory=EMPTY["focus"])
-    pen: NDArray[np.float16] = field(default_factory=EMPTY["pen"])
-    white: NDArray[np.float16] = field(default_factory=EMPTY["white"])
-    black: NDArray[np.float16] = field(default_factory=EMPTY["black"])
-    fold: NDArray[np.float16] = field(default_factory=EMPTY["fold"])
+    coords: NDArray[np.int32]
+    tissue_fraction: NDArray[np.float16]
+    focus: NDArray[np.float32]
+    pen: NDArray[np.float16]
+    white: NDArray[np.float16]
+    black: NDArray[np.float16]
+    fold: NDArray[np.float16]
 
     def __len__(self) -> int:
         return len(self.coords)
 
 
-ATTRIBUTES = tuple(item.name for item in fields(TileFile) if item.name not in DTYPES)
+@dataclass(frozen=True, kw_only=True)
+class UnreadableSlide:
+    """A slide that cannot be used. Nothing else is known of it: it is tried again in the next run.
+
+    Attributes:
+        reason: why.
+        digest, fingerprint: as of `TiledSlide`; "" where the slide's bytes cannot be read.
+    """
+
+    slide_id: str
+    reason: str
+    digest: str = ""
+    path: str = ""
+    fingerprint: str = ""
+
+    @property
+    def status(self) -> str:
+        return UNREADABLE
+
+
+TileFile = TiledSlide | UnreadableSlide
+UNREADABLE = "unreadable"
+ATTRIBUTES = tuple(item for item in fields(TiledSlide) if item.name not in DTYPES)
 
 
 def write(path: Path, tiles: TileFile) -> None:
@@ -122,10 +140,9 @@ def write(path: Path, tiles: TileFile) -> None:
 
     def fill(file: h5py.File) -> None:
         for name, dtype in DTYPES.items():
-            file[name] = np.asarray(getattr(tiles, name), dtype)
-        for name in ATTRIBUTES:
-            if getattr(tiles, name) is not None:
-                file.attrs[name] = getattr(tiles, name)
+            file[name] = np.asarray(getattr(tiles, name, _nothing(name)), dtype)
+        for name, value in _attributes(tiles).items():
+            file.attrs[name] = value
         file.attrs["format"] = FORMAT
         file.attrs["complete"] = True
 
@@ -135,19 +152,31 @@ def write(path: Path, tiles: TileFile) -> None:
         read(temporary)
 
 
+def _nothing(name: str) -> NDArray[Any]:
+    return np.zeros((0, 2) if name == "coords" else (0,), DTYPES[name])
+
+
+def _attributes(tiles: TileFile) -> dict[str, Any]:
+    """What is known, in the order of the fields; a text that is not known is empty."""
+    blank = {item.name: "" if item.type is str else None for item in ATTRIBUTES}
+    known = {name: getattr(tiles, name, value) for name, value in blank.items()}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 def read(path: Path) -> TileFile:
-    """Read a tile file.
+    """Read a tile file, of a slide that could be read or not.
 
     Raises:
         SlideError: it is missing, damaged, not finished, or of another format.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             complete = bool(file.attrs.get("complete", False))
             if not complete or file.attrs.get("format") != FORMAT:
                 raise SlideError(f"{path}: not a finished tile file of format {FORMAT}{REMEDY}")
             arrays = {name: file[name][()] for name in DTYPES}
-            attributes = {n: _plain(file.attrs[n]) for n in ATTRIBUTES if n in file.attrs}
+            names = [item.name for item in ATTRIBUTES if item.name in file.attrs]
+            attributes = {name: _plain(file.attrs[name]) for name in names}
     except FileNotFoundError:
         raise SlideError(f"{path}: no such tile file: tile the slide first") from None
     except (OSError, KeyError, RuntimeError) as error:
@@ -155,7 +184,35 @@ def read(path: Path) -> TileFile:
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise SlideError(f"{path}: datasets of different lengths {lengths}{REMEDY}")
-    return TileFile(**arrays, **attributes)
+    try:
+        if attributes["status"] == UNREADABLE:
+            known = [item.name for item in fields(UnreadableSlide)]
+            return UnreadableSlide(**{name: attributes[name] for name in known})
+        return TiledSlide(**arrays, **attributes)
+    except (KeyError, TypeError) as error:
+        raise SlideError(f"{path}: the tile file lacks attributes ({error}){REMEDY}") from error
+
+
+def read_tiled(path: Path) -> TiledSlide:
+    """Read the tile file of a slide that could be read.
+
+    Raises:
+        SlideError: as of `read`, or with the reason why the slide is unreadable.
+    """
+    tiles = read(path)
+    if isinstance(tiles, UnreadableSlide):
+        raise SlideError(f"{tiles.status}: {tiles.reason}")
+    return tiles
+
+
+def stated_digest(path: Path) -> str:
+    """The digest in a tile file; "" for a damaged one and for an unreadable slide's."""
+    try:
+        tiles = read(path)
+    except SlideError as error:
+        log.warning("%s: tiled again", error)
+        return ""
+    return tiles.digest if isinstance(tiles, TiledSlide) else ""
 
 
 REMEDY = "; delete it and tile the slide again"

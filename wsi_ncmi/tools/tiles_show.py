@@ -16,10 +16,11 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import read_tiles
-from wsi_ncmi.stages.tiles import tile_paths, tile_slide
+from wsi_ncmi.stages.tiles import learned_mask
 from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.one_slide import tile_paths, tile_slide
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of, write_png
-from wsi_ncmi.tiling.tilefile import TileFile
+from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,9 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
     """
     slide = Path(row.path)
     if slide.suffix == ".h5":
-        tiles, overlay = tilefile.read(slide), _stored_overlay(slide)
+        tiles, overlay = _stored(slide), _stored_overlay(slide)
     else:
         tiles, overlay = _tile(row, tiling)
-    if tiles.status == "unreadable":
-        raise SlideError(f"{slide}: {tiles.reason}")
     pictures = Pictures(out / f"{tiles.slide_id}.overlay.png", out / f"{tiles.slide_id}.tiles.png")
     given = tiles.mpp if tiles.mpp_source.startswith("sheet") else None
     with open_slide(_path_of(tiles, slide), mpp=given) as opened:
@@ -110,14 +109,20 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
     return pictures
 
 
-def _tile(row: SlideRow, tiling: Tiling) -> tuple[TileFile, NDArray[np.uint8]]:
+def _stored(path: Path) -> TiledSlide:
+    found = tilefile.read(path)
+    if isinstance(found, UnreadableSlide):
+        raise SlideError(f"{path}: {found.reason}")
+    return found
+
+
+def _tile(row: SlideRow, tiling: Tiling) -> tuple[TiledSlide, NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory() as folder:
-        outcome = tile_slide(row, tiling, Path(folder))
-        if outcome.status == "unreadable":
-            hint = ", or by --mpp" if outcome.reason.endswith("column 'mpp'") else ""
-            raise SlideError(f"{row.path}: {outcome.reason}{hint}")
-        paths = tile_paths(Path(folder), row.slide_id)
-        return tilefile.read(paths.tiles), _read_picture(paths.overlay)
+        found = tile_slide(row, tiling, Path(folder), learned_mask)
+        if isinstance(found, UnreadableSlide):
+            hint = ", or by --mpp" if found.reason.endswith("column 'mpp'") else ""
+            raise SlideError(f"{row.path}: {found.reason}{hint}")
+        return found, _read_picture(tile_paths(Path(folder), row.slide_id).overlay)
 
 
 def _stored_overlay(tiles: Path) -> NDArray[np.uint8] | None:
@@ -130,7 +135,7 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def _path_of(tiles: TileFile, asked: Path) -> str:
+def _path_of(tiles: TiledSlide, asked: Path) -> str:
     if asked.suffix != ".h5" or Path(tiles.path).is_file() or "://" in tiles.path:
         return tiles.path
     raise SlideError(
@@ -138,12 +143,12 @@ def _path_of(tiles: TileFile, asked: Path) -> str:
     )
 
 
-def _plain_overlay(slide: Slide, tiles: TileFile) -> NDArray[np.uint8]:
+def _plain_overlay(slide: Slide, tiles: TiledSlide) -> NDArray[np.uint8]:
     """The tiles alone, where the overlay with the tissue's outline is gone."""
     thumbnail = slide.thumbnail(max(8.0, slide.mpp))
     picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
     nothing = np.zeros(picture.shape[:2], bool)
-    size = tiles.tile_size_level0 or 0.0
+    size = tiles.tile_size_level0
     return draw_overlay(picture, nothing, nothing, tiles.coords, size, downsample)
 
 
@@ -153,7 +158,7 @@ def sample(total: int, count: int, seed: int) -> NDArray[np.int64]:
     return np.sort(chosen)
 
 
-def sheet_of(slide: Slide, tiles: TileFile, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+def sheet_of(slide: Slide, tiles: TiledSlide, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Tiles in rows with their measures below them, uint8 `[h, w, 3]`.
 
     A tile whose pixels cannot be decoded is a red square.
@@ -175,9 +180,9 @@ def sheet_of(slide: Slide, tiles: TileFile, chosen: NDArray[np.int64]) -> NDArra
     return np.asarray(canvas)
 
 
-def _pixels(slide: Slide, tiles: TileFile, chosen: NDArray[np.int64]) -> list[Image.Image]:
+def _pixels(slide: Slide, tiles: TiledSlide, chosen: NDArray[np.int64]) -> list[Image.Image]:
     shown = [Image.new("RGB", (SIDE, SIDE), UNDECODABLE) for _ in chosen]
-    coords, level, side = tiles.coords[chosen], tiles.level or 0, tiles.read_px or 1
+    coords, level, side = tiles.coords[chosen], tiles.level, tiles.read_px
     for block in read_tiles(slide, coords, level, side):
         for pixels, index in zip(block.pixels, block.indices, strict=True):
             if int(index) not in block.invalid:
@@ -186,7 +191,7 @@ def _pixels(slide: Slide, tiles: TileFile, chosen: NDArray[np.int64]) -> list[Im
     return shown
 
 
-def caption(tiles: TileFile, tile: int) -> str:
+def caption(tiles: TiledSlide, tile: int) -> str:
     """Place and tissue, then the measures of quality."""
     x, y = tiles.coords[tile]
     focus = float(tiles.focus[tile])

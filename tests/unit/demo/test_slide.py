@@ -11,7 +11,7 @@ import tifffile
 from wsi_ncmi.demo.plan import Centre, DemoSlide, plan_slide
 from wsi_ncmi.demo.shapes import diameter
 from wsi_ncmi.demo.slide import is_written, write_pyramid, write_slide
-from wsi_ncmi.files.checksum import sha256_file
+from wsi_ncmi.provenance import sha256_file
 from wsi_ncmi.tiling.asap import read_asap
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import paint
+from made_tiled import tiled_slide
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, batches
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.slides.reader import open_slide, slide_fingerprint
-from wsi_ncmi.tiling.tilefile import TileFile
 
 SIDE = 64
 SIZE = 8
@@ -31,7 +31,7 @@ def job(folder: Path, name: str, tiles: int, fingerprint: str = "") -> Job:
     facts["fingerprint"] = fingerprint or slide_fingerprint(str(path))
     row = SlideRow(name, "label", "patient", "centre", str(path), mpp=2.0)
     coords = np.array(grid, np.int32)
-    return Job(row, TileFile(name, "ok", coords=coords, **facts), np.arange(tiles))
+    return Job(row, tiled_slide(name, coords=coords, **facts), np.arange(tiles))
 
 
 @pytest.fixture
@@ -81,20 +81,6 @@ def test_kept_tiles_only(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     with open_slide(some.row.path, mpp=2.0) as slide:
         x, y = whole.tiles.coords[[35, 3][segment.indices[0]]]
         assert np.array_equal(segment.pixels[0], slide.read_region(x, y, 0, SIDE, SIDE))
-
-
-def test_none_sends_out_what_is_there(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
-    """And says so if there is nothing: what is on the device can be collected."""
-    jobs = [
-        job(tmp_path, "s0", 3),
-        None,
-        None,
-        job(tmp_path, "s1", 8),
-        None,
-        job(tmp_path, "s2", 1),
-    ]
-    found = [shape(batch) for batch in made(jobs, pool)]
-    assert found == [[("s0", 3)], [], [("s1", 8)], [], [("s2", 1)]]
 
 
 def test_a_slide_that_cannot_be_opened_is_an_entry(
@@ -171,11 +157,8 @@ def test_leaving_early_ends_the_thread_and_closes_the_source() -> None:
     assert closed.is_set()
 
 
-def test_waiting_for_others_is_no_fault_of_the_loader() -> None:
+def test_the_verdict_says_what_was_waited_for() -> None:
     with Speed(10) as speed:
-        with speed.loader():
-            time.sleep(0.2)
-        speed.waited_for_others(speed.seconds["loader"])
         with speed.device():
             time.sleep(0.05)
         speed.add(10)

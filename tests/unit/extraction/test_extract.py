@@ -62,7 +62,7 @@ def make() -> Callable[..., Extractor]:
     return extractor
 
 
-def bag_of(extractor: Extractor, row: SlideRow, tiles: tilefile.TileFile) -> Bag:
+def bag_of(extractor: Extractor, row: SlideRow, tiles: tilefile.TiledSlide) -> Bag:
     """One slide's bag, or the error that it ends with."""
     found = bags_of(extractor, [(row, tiles)])[0]
     if not isinstance(found, Bag):
@@ -71,7 +71,7 @@ def bag_of(extractor: Extractor, row: SlideRow, tiles: tilefile.TileFile) -> Bag
 
 
 def bags_of(
-    extractor: Extractor, slides: Sequence[tuple[SlideRow, tilefile.TileFile]]
+    extractor: Extractor, slides: Sequence[tuple[SlideRow, tilefile.TiledSlide]]
 ) -> list[Bag | Exception]:
     done: dict[str, Any] = {}
     jobs = [extractor.job(row, tiles) for row, tiles in slides]
@@ -149,7 +149,7 @@ def damaged_copy(row: SlideRow, folder: Path, tile: int) -> SlideRow:
     return dataclasses.replace(row, path=str(path))
 
 
-def tiled(row: SlideRow, folder: Path) -> tilefile.TileFile:
+def tiled(row: SlideRow, folder: Path) -> tilefile.TiledSlide:
     tile_stage.run([row], Tiling(mpp=2.0, tile_px=64), folder, folder / "bucket-0.tsv", 1)
     return tilefile.read(folder / f"{row.slide_id}.h5")
 

@@ -1,17 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from made_tiled import tiled_slide
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.stain import Kind, StainNormaliser
-from wsi_ncmi.tiling.tilefile import TileFile
 
 CPU = torch.device("cpu")
 KINDS: tuple[Kind, ...] = ("macenko", "reinhard")
 SLIDES = [
-    TileFile(
+    tiled_slide(
         slide_id,
-        "ok",
         stain_vectors=np.array([[0.55, 0.74, 0.38], [0.14, 0.9, 0.41]]) + shift,
         stain_maxima=np.array([1.2, 0.8]),
         lab_mean=np.array([8.2, -0.1, 0.05]) + shift,
@@ -72,4 +71,4 @@ def test_autocast_takes_nothing_away(tiles: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slide_without_statistics_is_refused(kind: Kind) -> None:
     with pytest.raises(SlideError, match=rf"too little stain for extraction\.stain: {kind}"):
-        StainNormaliser(kind, CPU).map_of(TileFile("a", "ok"))
+        StainNormaliser(kind, CPU).map_of(tiled_slide("a"))

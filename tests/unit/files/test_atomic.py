@@ -1,5 +1,9 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +46,7 @@ def test_atomic_path_overwrites_what_a_killed_run_left(tmp_path: Path) -> None:
         temporary.write_text("a")
     (tmp_path / name).write_text("left by a killed run")
     with atomic_path(path) as temporary:
-        assert not temporary.exists()
+        assert temporary.read_bytes() == b""
         temporary.write_text("b")
     assert path.read_text() == "b"
     assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
@@ -88,3 +92,45 @@ def test_json_is_readable_and_left_alone(tmp_path: Path) -> None:
     os.utime(path, (1, 1))
     write_json(path, {"unit": "µm", "values": [1, None]})
     assert path.stat().st_mtime == 1
+
+
+def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:
+    """Another process waits until we are done, and then writes the whole file again."""
+    path = tmp_path / "out.txt"
+    code = f"""
+from pathlib import Path
+from wsi_ncmi.files.atomic import atomic_path
+print("begun", flush=True)
+with atomic_path(Path({str(path)!r})) as temporary:
+    temporary.write_text("theirs")
+"""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half of ours")
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        time.sleep(0.3)
+        assert other.poll() is None
+        assert temporary.read_text() == "half of ours"
+        temporary.write_text("ours")
+    assert other.wait(20) == 0
+    assert path.read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_writer_that_was_killed_holds_up_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    code = f"""
+import os, signal
+from pathlib import Path
+from wsi_ncmi.files.atomic import atomic_path
+with atomic_path(Path({str(path)!r})) as temporary:
+    temporary.write_text("half" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert [p.name for p in tmp_path.iterdir()] == [".out.txt.part"]
+    with atomic_path(path) as temporary:
+        assert temporary.read_text() == ""
+        temporary.write_text("whole")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.txt", "whole")]

@@ -16,7 +16,7 @@ from wsi_ncmi.predictions.records import (
     Run,
     Scored,
     finish,
-    is_done,
+    product_of,
     write_checkpoint,
     write_curves,
     write_manifest,
@@ -44,9 +44,9 @@ def write(folder: Path, run: Run) -> None:
 
 
 def test_a_finished_run_is_done(folder: Path, make_run: MakeRun) -> None:
-    assert not is_done(folder, make_run())
+    assert not product_of(make_run(), folder).is_current
     write(folder, make_run())
-    assert is_done(folder, make_run())
+    assert product_of(make_run(), folder).is_current
     assert sorted(p.name for p in folder.iterdir()) == sorted([*RECORDS, "run.json"])
 
 
@@ -56,7 +56,7 @@ def test_a_run_without_one_of_its_records_is_not_done(
 ) -> None:
     write(folder, make_run())
     (folder / name).unlink()
-    assert not is_done(folder, make_run())
+    assert not product_of(make_run(), folder).is_current
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_a_run_of_other_settings_is_not_done(
     folder: Path, make_run: MakeRun, change: dict[str, Any]
 ) -> None:
     write(folder, make_run())
-    assert not is_done(folder, make_run(**change))
+    assert not product_of(make_run(**change), folder).is_current
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
 def test_a_damaged_record_is_not_done(folder: Path, make_run: MakeRun, content: str) -> None:
     write(folder, make_run())
     (folder / "run.json").write_text(content)
-    assert not is_done(folder, make_run())
+    assert not product_of(make_run(), folder).is_current
 
 
 def test_the_record_tells_all(folder: Path, make_run: MakeRun) -> None:

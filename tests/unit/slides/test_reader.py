@@ -9,8 +9,7 @@ import pytest
 import tifffile
 
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.files.checksum import sha256_file
-from wsi_ncmi.provenance import fingerprint
+from wsi_ncmi.provenance import fingerprint, sha256_file
 from wsi_ncmi.slides import open_slide
 from wsi_ncmi.slides.backends import on_white
 from wsi_ncmi.slides.reader import ReaderName, slide_fingerprint, slide_sha256

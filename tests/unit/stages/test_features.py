@@ -12,9 +12,10 @@ from wsi_ncmi.bags.store import read_bag, verify_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
+from wsi_ncmi.extraction import share
 from wsi_ncmi.provenance import STAGE_VERSIONS
-from wsi_ncmi.stages import features, tiles
-from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.stages import features
+from wsi_ncmi.tiling import one_slide, tilefile
 
 OPTIONS: dict[str, Any] = {"architecture": "test_resnet", "stages": [1], "input_px": 32}
 EXTRACTION = Extraction(
@@ -38,7 +39,7 @@ class Cohort:
         """Tile all; slide -> time of its tile file."""
         out = self.folder / "tiles"
         for row in self.rows:  # in this process: it is the digests that are looked at
-            tiles.tile_slide(row, tiling, out)
+            one_slide.tile_slide(row, tiling, out)
         return {row.slide_id: (out / f"{row.slide_id}.h5").stat().st_mtime_ns for row in self.rows}
 
     def extract(self, extraction: Extraction = EXTRACTION) -> dict[str, int]:
@@ -176,17 +177,17 @@ def test_a_write_that_fails_ends_the_run_and_keeps_what_is_done(
     cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cohort.tile()
-    real = features.write_bag
+    real = share.write_bag
 
     def full(path: Path, bag: Any) -> None:
         if path.stem == "b":
             raise OutputError(f"{path}: cannot be written: No space left on device")
         real(path, bag)
 
-    monkeypatch.setattr(features, "write_bag", full)
+    monkeypatch.setattr(share, "write_bag", full)
     with pytest.raises(OutputError, match=r"b\.h5: cannot be written"):
         cohort.extract()
-    assert {path.name for path in cohort.bags.iterdir()} == {".claims", "a.h5"}
+    assert {path.name for path in cohort.bags.iterdir()} == {"a.h5"}
     kept = (cohort.bags / "a.h5").stat().st_mtime_ns
     monkeypatch.undo()
     assert cohort.extract()["a"] == kept

@@ -13,8 +13,10 @@ from wsi_ncmi.config import Tiling, Tissue
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides import open_slide
 from wsi_ncmi.slides.reader import Slide
+from wsi_ncmi.tiling.asked import deciding
 from wsi_ncmi.tiling.geojson import rasterise, read_geojson
-from wsi_ncmi.tiling.mask_source import deciding, mask_on
+from wsi_ncmi.tiling.mask_source import mask_on
+from wsi_ncmi.tiling.one_slide import checksum_of
 from wsi_ncmi.tiling.overlay import UNREADABLE
 from wsi_ncmi.tiling.survey import Survey, survey
 from wsi_ncmi.tiling.tissue import MaskOf
@@ -223,17 +225,17 @@ def test_what_decides_the_content(path: Path, tmp_path: Path) -> None:
         "mask": row(path, mask=str(mask)),
         "model": row(path, tissue=model),
     }
-    found = {name: deciding(one, TILING) for name, one in rows.items()}
+    found = {name: deciding(one, TILING, checksum_of) for name, one in rows.items()}
     assert all(a != b for i, a in enumerate(found.values()) for b in list(found.values())[:i])
     # A file that moves stays the same, one that changes does not.
     moved = mask.rename(tmp_path / "moved.geojson")
-    assert deciding(row(path, mask=str(moved)), TILING) == found["mask"]
+    assert deciding(row(path, mask=str(moved)), TILING, checksum_of) == found["mask"]
     write_mask(tmp_path, right=600.0, name="moved.geojson")
-    assert deciding(row(path, mask=str(moved)), TILING) != found["mask"]
+    assert deciding(row(path, mask=str(moved)), TILING, checksum_of) != found["mask"]
     weights.write_bytes(b"another")
-    assert deciding(rows["model"], TILING) != found["model"]
-    assert deciding(row(path), Tiling(mpp=2.0, tile_px=32)) != found["plain"]
+    assert deciding(rows["model"], TILING, checksum_of) != found["model"]
+    assert deciding(row(path), Tiling(mpp=2.0, tile_px=32), checksum_of) != found["plain"]
     with pytest.raises(SlideError, match=r"mask none\.geojson: no such file"):
-        deciding(row(path, mask="none.geojson"), TILING)
+        deciding(row(path, mask="none.geojson"), TILING, checksum_of)
     with pytest.raises(SlideError, match="method: model needs weights"):
-        deciding(row(path, tissue=(("method", "model"),)), TILING)
+        deciding(row(path, tissue=(("method", "model"),)), TILING, checksum_of)

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from made_tiled import tiled_slide
 
 from wsi_ncmi import cli
 from wsi_ncmi.bags.store import Bag, write_bag
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
         rows.append(f"{name}\tok\t\t5\tdigest-{name}")
     rows.append("glass\tno_tissue\tall glass\t0\t")
     (folder / "bucket-0.tsv").write_text("\n".join(rows) + "\n")
-    tiles = tilefile.TileFile("a", "no_tissue", "all glass")
+    tiles = tiled_slide("a", status="no_tissue", reason="all glass")
     tilefile.write(tmp_path / "tiles" / "a.h5", tiles)
     return folder
 

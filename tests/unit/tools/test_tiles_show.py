@@ -13,8 +13,8 @@ from wsi_ncmi import cli
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.stages.tiles import tile_slide
 from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tools.tiles_show import GAP, SIDE, TITLE, Pictures, caption, row_of, run, sample
 
 TILING = Tiling(mpp=1.0, tile_px=128)
@@ -128,7 +128,7 @@ def test_slides_that_cannot_be_shown(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"glass\.tif: no tile of 128 µm holds 25% tissue"):
         show(tmp_path / "glass.tif", tmp_path / "out")
     assert (tmp_path / "out" / "glass.overlay.png").is_file()
-    unreadable = tilefile.TileFile("bad", "unreadable", "no reader opens it")
+    unreadable = tilefile.UnreadableSlide(slide_id="bad", reason="no reader opens it")
     tilefile.write(tmp_path / "bad.h5", replace(unreadable, path="bad.svs"))
     with pytest.raises(SlideError, match=r"bad\.h5: no reader opens it"):
         show(tmp_path / "bad.h5", tmp_path / "out")

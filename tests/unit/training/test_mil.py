@@ -13,7 +13,7 @@ import torch
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Arm, Task, Training
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.predictions.records import Run, is_done
+from wsi_ncmi.predictions.records import Run, product_of
 from wsi_ncmi.training import execute, mil
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run, train_run
@@ -40,7 +40,7 @@ def train(
         )
         parts = fold_samples(splits.assign(fold=run.fold), run.fold, classes, cache)
         train_run(run, task, cache, parts, tmp_path / name, CPU)
-        assert is_done(tmp_path / name, run)
+        assert product_of(run, tmp_path / name).is_current
         return tmp_path / name
 
     return run_it
@@ -171,7 +171,7 @@ def test_a_run_that_fails_is_not_done(
     monkeypatch.setattr(execute, "write_checkpoint", full_disk)
     with pytest.raises(OSError, match="No space"):
         train("run")
-    assert not is_done(tmp_path / "run", make_run())
+    assert not product_of(make_run(), tmp_path / "run").is_current
     assert not (tmp_path / "run" / "run.json").exists()
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.cache import Source
-from wsi_ncmi.bags.checks import content_digest, problem_of
+from wsi_ncmi.bags.checks import problem_of
+from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS, ForeignBag, Reader, read_h5
 from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.store import read_bag

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from wsi_ncmi.bags.foreign.tensors import load_tensor, slideflow_centres
 from wsi_ncmi.bags.store import DAMAGED, read_bag
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 STAMP_HISTORIC_UM = 256 / 224
 """µm per unit of the coordinates of STAMP's first version, whose tiles were 224 units apart."""
@@ -92,7 +93,7 @@ def h5_kind(path: Path) -> str:
         BagError: it cannot be read.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if {"features", "offsets", "slide_id"} <= set(file):
                 return "packed"
             if "feats" in file:
@@ -111,7 +112,7 @@ def _is_trident(file: h5py.File) -> bool:
 
 
 def _names(path: Path) -> list[str]:
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return sorted(file)
 
 
@@ -147,7 +148,7 @@ def _stamp_unit_um(coords: NDArray[Any], attributes: dict[str, Any]) -> float | 
 
 def _datasets(path: Path, name: str) -> tuple[NDArray[Any], NDArray[Any] | None, dict[str, Any]]:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if name not in file:
                 raise BagError(f"{path.name}: no `{name}`: {sorted(file)}")
             coords = file["coords"][:] if "coords" in file else None

@@ -7,12 +7,12 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from wsi_ncmi.bags.foreign.layouts import ForeignBag
 from wsi_ncmi.bags.store import DAMAGED
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 
 class PackedFile:
@@ -30,7 +30,7 @@ class PackedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = h5py.File(path, "r")
+            self._file = open_hdf5(path)
             missing = [k for k in ("features", "offsets", "slide_id") if k not in self._file]
             if missing:
                 raise BagError(f"{path}: datasets {missing} are missing (packed layout)")

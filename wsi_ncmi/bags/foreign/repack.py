@@ -12,12 +12,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.checks import content_digest, problem_of
+from wsi_ncmi.bags.checks import problem_of
+from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.discover import FoundBag
 from wsi_ncmi.bags.foreign.layouts import ForeignBag
 from wsi_ncmi.config import SAFE_NAME
 from wsi_ncmi.errors import BagError, OutputError
 from wsi_ncmi.files.atomic import atomic_path, writing
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def write_packed(
     texts = {"slide_id": [bag.found.slide_id for bag in bags], **columns}
     _check_space(path, shape[0] * (shape[1] * dtype.itemsize + 8))
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with h5py.File(temporary, "w", locking=False) as file:
             features = file.create_dataset("features", shape, dtype)
             coords = None
             if not any(bag.note for bag in bags):
@@ -163,7 +165,7 @@ def _copy(bag: Inspected, rows: slice, features: Any, coords: Any) -> str:
 
 
 def _check(path: Path, temporary: Path, digests: list[str], offsets: NDArray[np.int64]) -> None:
-    with h5py.File(temporary, "r") as file:
+    with open_hdf5(temporary) as file:
         for i, expected in enumerate(digests):
             if content_digest(file["features"][offsets[i] : offsets[i + 1]]) != expected:
                 raise BagError(f"{path}: does not read back as it was written: check the disk")

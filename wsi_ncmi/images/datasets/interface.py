@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.files.checksum import sha256_file
-from wsi_ncmi.provenance import digest
+from wsi_ncmi.provenance import digest, sha256_file
 
 
 class DatasetError(UserError):

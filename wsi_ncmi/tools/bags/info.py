@@ -12,6 +12,7 @@ from wsi_ncmi.bags.foreign.layouts import describe
 from wsi_ncmi.bags.foreign.tensors import slideflow_centres, tensor_facts
 from wsi_ncmi.bags.store import DAMAGED
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 LONGEST = 100
 """Characters of an attribute that are shown."""
@@ -45,7 +46,7 @@ def _tensor(path: Path) -> Iterator[str]:
 
 def _hdf5(path: Path) -> Iterator[str]:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield from _attributes(file, "")
             found: list[tuple[str, Any]] = []
             file.visititems(lambda name, item: found.append((name, item)))

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import h5py
-
 from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 PATIENT_KEYS = ("patient_id", "case_id")
 
@@ -23,7 +22,7 @@ def sheet(packed: Path, out: Path) -> int:
         BagError: the file is not HDF5 or lacks a dataset.
     """
     try:
-        with h5py.File(packed, "r") as file:
+        with open_hdf5(packed) as file:
             patient_key = next((k for k in PATIENT_KEYS if k in file), None)
             missing = [k for k in ("slide_id", "label") if k not in file]
             if missing or patient_key is None:

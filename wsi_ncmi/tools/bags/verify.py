@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import h5py
 from tqdm import tqdm
 
 from wsi_ncmi.bags.foreign.discover import recognise
 from wsi_ncmi.bags.foreign.layouts import describe
 from wsi_ncmi.bags.store import DAMAGED, verify_bag
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.hdf5 import open_hdf5
 
 MANIFESTS = "bucket-*.tsv"
 OWN_ATTRIBUTES = {"format_version", "complete"}
@@ -85,7 +85,7 @@ def _kind(file: Path) -> str:
 
 
 def _is_own(file: Path, beside: bool) -> bool:
-    with h5py.File(file, "r") as opened:
+    with open_hdf5(file) as opened:
         if "format_version" in opened.attrs:
             return True
         return "features" in opened and (beside or bool(OWN_ATTRIBUTES & set(opened.attrs)))
@@ -113,7 +113,7 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
 
 def _digest(bag: Path) -> str:
     try:
-        with h5py.File(bag, "r") as file:
+        with open_hdf5(bag) as file:
             return str(file.attrs.get("digest", ""))
     except DAMAGED:
         return ""  # that it cannot be read is said already

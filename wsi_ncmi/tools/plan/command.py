@@ -19,8 +19,9 @@ from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
 from wsi_ncmi.stages.tiles import learned_mask
+from wsi_ncmi.tiling.asked import tissue_options
 from wsi_ncmi.tiling.grid import ScalePlan, tile_grid
-from wsi_ncmi.tiling.mask_source import mask_on, tissue_options
+from wsi_ncmi.tiling.mask_source import mask_on
 from wsi_ncmi.tiling.survey import check_size, overview_mpp, scale_of, stride_of
 from wsi_ncmi.tools.plan.storage import Storage
 from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan

@@ -1,8 +1,7 @@
-"""A checksum over the arrays of a bag, in memory or on disk, a block at a time."""
+"""Checksums over the arrays of bags, in memory or on disk, a block at a time."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,21 @@ def data_sha256(datasets: Mapping[str, Any]) -> str:
     hasher = hashlib.sha256()
     for name in sorted(datasets):
         data = datasets[name]
-        hasher.update(f"{name} {tuple(data.shape)} {np.dtype(data.dtype).str}\n".encode())
-        for block in blocks(data):
-            hasher.update(block.view(np.uint8).reshape(-1).data)
+        _update(hasher, f"{name} {tuple(data.shape)} {np.dtype(data.dtype).str}\n", data)
     return hasher.hexdigest()
+
+
+def content_digest(features: NDArray[Any]) -> str:
+    """SHA-256 (32 digits) of shape, dtype and bytes: the identity of a bag of any origin."""
+    hasher = hashlib.sha256()
+    _update(hasher, f"{features.shape}{features.dtype}", np.atleast_1d(features))
+    return hasher.hexdigest()[:32]
+
+
+def _update(hasher: Any, header: str, data: Any) -> None:
+    hasher.update(header.encode())
+    for block in blocks(data):
+        hasher.update(block.view(np.uint8).reshape(-1).data)
 
 
 def blocks(data: Any) -> Iterator[NDArray[Any]]:
@@ -33,9 +43,3 @@ def blocks(data: Any) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, rows, step):
         yield np.ascontiguousarray(data[start : start + step])
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a whole file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
