@@ -15,7 +15,16 @@ from typing import Any
 from wsi_ncmi.errors import PartError
 
 LOSS_CODE = frozenset(
-    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
+    {
+        "centroids",
+        "classifier",
+        "distributed",
+        "functional",
+        "ncmi_base",
+        "objective",
+        "options",
+        "running",
+    }
 )
 ENCODER_CODE = frozenset(
     {
