@@ -33,5 +33,14 @@ __all__ = [
 
 # Modules that are no objectives (see `wsi_ncmi.registry`).
 SHARED = frozenset(
-    {"centroids", "classifier", "distributed", "functional", "objective", "options", "running"}
+    {
+        "centroids",
+        "classifier",
+        "distributed",
+        "functional",
+        "ncmi_base",
+        "objective",
+        "options",
+        "running",
+    }
 )

@@ -20,11 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.losses import functional
-from wsi_ncmi.losses.centroids import initial_centroids
-from wsi_ncmi.losses.distributed import ranks
-from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.centroids import KINDS
+from wsi_ncmi.losses.functional.distributions import log_map
+from wsi_ncmi.losses.functional.divergences import Direction
+from wsi_ncmi.losses.functional.maps import Map
+from wsi_ncmi.losses.functional.packing import far_apart
+from wsi_ncmi.losses.functional.ratios import Reduction
+from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
+from wsi_ncmi.losses.objective import Objective, at_least_float32, full_precision
 from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
-from wsi_ncmi.losses.running import Centre, ClassSums, RunningRatio
+from wsi_ncmi.losses.running import ClassSums
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +63,20 @@ class Options:
 
     temperature: float = 0.2
     learn_temperature: bool = False
-    reduction: Literal["mean_of_ratios", "ratio_of_means", "ema_ratio"] = "mean_of_ratios"
+    reduction: Reduction = "mean_of_ratios"
     centroids: Literal["learnable", "fixed", "ema", "epoch_mean"] = "learnable"
     centroid_gradient: Literal["ratio", "cmi_only"] = "ratio"
-    schedule: Literal["alternating", "simultaneous"] = "alternating"
+    schedule: Schedule = "alternating"
     centroid_start_epoch: int = 0
     centroid_decay: float = 0.99
     centroid_scale: float = 10.0
-    centre: Literal["frozen", "ema", "none"] = "frozen"
+    centre: CentreKind = "frozen"
     centre_decay: float = 0.999999
     ratio_decay: float = 0.99
-    map: Literal["nsf", "softmax"] = "nsf"
+    map: Map = "nsf"
     prior: Literal["empirical", "uniform"] = "empirical"
     separation_weights: Literal["uniform", "empirical"] = "uniform"
-    separation_direction: Literal["kl_q_p", "kl_p_q"] = "kl_q_p"
+    separation_direction: Direction = "kl_q_p"
     space: Literal["features", "logits"] = "features"
     seed: int = 0
 
@@ -84,47 +89,41 @@ class Options:
             raise ValueError(f"centroid_start_epoch must be 0 or more, found {found}")
 
 
-class NCMI(Objective):
+class NCMI(NCMIBase):
     """The objective; its state: ξ or q, centre, temperature, running ratio, class means."""
 
+    options: Options
     prior_weights: Tensor
     gamma_weights: Tensor
     epoch: Tensor
-    log_means: Tensor
     log_q: Tensor
     xi: Tensor
+    step_sums: ClassSums
     log_temperature: Tensor
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options = options or Options()
+        options = options or Options()
         logits = options.space == "logits"
-        if embedding_dim < 2 and not logits:
-            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {embedding_dim}")
-        self.space = nn.Linear(embedding_dim, self.classes) if logits else nn.Identity()
-        self.dim = self.classes if logits else embedding_dim
+        dim = len(class_counts) if logits else embedding_dim
+        super().__init__(embedding_dim, class_counts, options, dim)
+        self.map = options.map
+        self.space = nn.Linear(embedding_dim, dim) if logits else nn.Identity()
         self._register_classes()
         self._register_weights()
-        self._hold(
-            "log_temperature", torch.tensor(options.temperature).log(), options.learn_temperature
-        )
+        self._register_temperature()
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
-        self.centre = Centre(self.dim, options.centre_decay if options.centre == "ema" else None)
-        self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
-        self.epoch_sums = ClassSums(self.classes, self.dim)
+        self._add_running_state()
+        self.epoch_sums = ClassSums(self.classes, dim)
 
     def _register_classes(self) -> None:
         options = self.options
-        xi = options.centroid_scale * initial_centroids(self.classes, self.dim, options.seed)
-        log_q = self._log_map(xi)
-        if options.centroids in ("learnable", "fixed"):
-            self._hold("xi", xi, options.centroids == "learnable")
-        else:
-            self.register_buffer("log_q", log_q)
-        if options.centroids == "ema":
-            self.step_sums = ClassSums(self.classes, self.dim)
+        xi = options.centroid_scale * far_apart(self.classes, self.dim, options.seed)
+        log_q = log_map(xi, self.map)
+        kind = KINDS[options.centroids]
+        self.centroids = kind(self.map, options.centroid_start_epoch, options.centroid_decay)
+        self.centroids.register(self, xi, log_q)
         self.register_buffer("log_means", log_q.clone())
 
     def _register_weights(self) -> None:
@@ -136,133 +135,72 @@ class NCMI(Objective):
         empirical_gamma = self.options.separation_weights == "empirical"
         self.register_buffer("gamma_weights", shares if empirical_gamma else uniform)
 
-    def _hold(self, name: str, value: Tensor, learn: bool) -> None:
-        if learn:
-            self.register_parameter(name, nn.Parameter(value))
+    def _register_temperature(self) -> None:
+        log_temperature = torch.tensor(self.options.temperature).log()
+        if self.options.learn_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
         else:
-            self.register_buffer(name, value)
+            self.register_buffer("log_temperature", log_temperature)
 
     @property
     def temperature(self) -> Tensor:
         """τ, a scalar."""
         return self.log_temperature.exp()
 
-    def _log_map(self, activation: Tensor) -> Tensor:
-        if self.options.map == "softmax":
-            return functional.centred(activation)
-        return functional.centred_log_nsf(activation)
+    def _temperature(self, dtype: torch.dtype) -> Tensor:
+        return self.temperature.to(dtype)
 
-    def log_p(self, embedding: Tensor) -> Tensor:
-        """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
-        z = self.space(at_least_float32(embedding))
-        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
-        return self._log_map(unit / self.temperature.to(z.dtype))
+    def _vectors(self, embedding: Tensor) -> Tensor:
+        return self.space(at_least_float32(embedding))
 
     def log_centroids(self) -> Tensor:
         """Centred logs [C, m] of the class distributions q that training compares with."""
-        learnt = self.options.centroids in ("learnable", "fixed")
-        return self._log_map(self.xi) if learnt else self.log_q
-
-    def _class_activations(self) -> Tensor:
-        if self.options.centroids not in ("learnable", "fixed"):
-            return self.log_q
-        if self.options.centroid_start_epoch == 0 or self.options.centroids == "fixed":
-            return self.xi
-        # The gate is a factor and not a branch, so that stacked objectives can be mapped over.
-        moves = (self.epoch >= self.options.centroid_start_epoch).to(self.xi.dtype)
-        return self.xi.detach() + moves * (self.xi - self.xi.detach())
-
-    @property
-    def _forms(self) -> functional.Forms:
-        learnt = self.options.centroids in ("learnable", "fixed")
-        classes = self.options.map if learnt else "softmax"  # logs of a distribution
-        return functional.Forms(self.options.map, classes, self.options.separation_direction)
+        return self.centroids.log_q(self)
 
     @torch.no_grad()
     def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        if self.options.centre != "none":
-            self.centre.start(self.space(at_least_float32(embeddings)))
-        self.fit_classes(embeddings, targets)
-        if self.options.centroids in ("ema", "epoch_mean"):
-            self.log_q.copy_(self.log_means)
+        super().start(embeddings, targets)
+        self.centroids.start(self)
         log.info("smallest KL between two class distributions: %.3g", self.smallest_separation())
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
-        options = self.options
-        if options.centroids != "learnable" or options.schedule == "simultaneous":
-            return None
-        with full_precision(embedding):
-            z = self.space(at_least_float32(embedding)).detach()
-            given = z, self._class_activations(), target, self.temperature.detach()
-            terms = self._terms(*given, learn=True)
-            return self._reduce(terms, target, update=False).to(z.dtype)
+        return super().state_loss(embedding, target) if self.centroids.learnable else None
 
-    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
-        self.check_inputs(embedding, target)
-        with full_precision(embedding):
-            z = self.space(at_least_float32(embedding))
-            classes = self._class_activations()
-            learn = self.options.schedule == "simultaneous"
-            if not learn:
-                classes = classes.detach()
-            terms = self._terms(z, classes, target, self.temperature, learn=learn)
-            total = self._reduce(terms, target, update=self.training).to(z.dtype)
-            if self.training:
-                self._collect(terms.excess, z.detach(), target)
-        parts = {"cmi": terms.a.detach().mean(), "gamma": terms.b.detach().mean()}
-        return LossOutput(total, parts)
+    def _terms(self, z: Tensor, target: Tensor, *, own_step: bool) -> functional.Terms:
+        learn = self._classes_learn(own_step)
+        classes = self.centroids.activations(self)
+        if not learn:
+            classes = classes.detach()
+        temperature = self.temperature.detach() if own_step else self.temperature
+        forms = functional.Forms(self.map, self.centroids.form, self.options.separation_direction)
 
-    def _terms(
-        self, z: Tensor, classes: Tensor, target: Tensor, temperature: Tensor, *, learn: bool
-    ) -> functional.Terms:
         def of(classes: Tensor) -> functional.Terms:
-            centre, weights = self.centre.value, self.gamma_weights
-            given = z, centre, temperature, classes, target, weights
-            return functional.ncmi_terms(*given, self._forms)
+            given = z, self.centre.value, temperature, classes, target, self.gamma_weights
+            return functional.ncmi_terms(*given, forms)
 
         terms = of(classes)
         if self.options.centroid_gradient == "cmi_only" and learn:
             return terms._replace(b=of(classes.detach()).b)
         return terms
 
-    def _reduce(self, terms: functional.Terms, target: Tensor, *, update: bool) -> Tensor:
-        reduction = self.options.reduction
-        weights = None
-        if self.options.prior == "uniform":
-            weights = self.prior_weights[target].to(terms.a.dtype)
-        if reduction == "mean_of_ratios" or (reduction == "ratio_of_means" and ranks() == 1):
-            return functional.ncmi(terms.a, terms.b, reduction, weights)
-        # The quotient of all processes' means: each one's own would not average to it.
-        pi = 1.0 if weights is None else weights
-        means = (pi * terms.a.detach()).mean(), (pi * terms.b.detach()).mean()
-        averages = self.ratio.averages(*means, update=update and reduction == "ema_ratio")
-        return functional.ncmi(terms.a, terms.b, "ema_ratio", weights, averages)
+    def _sample_weights(self, target: Tensor, dtype: torch.dtype) -> Tensor | None:
+        uniform = self.options.prior == "uniform"
+        return self.prior_weights[target].to(dtype) if uniform else None
 
-    @torch.no_grad()
-    def _collect(self, excess: Tensor, z: Tensor, target: Tensor) -> None:
-        sums = self.step_sums if self.options.centroids == "ema" else self.epoch_sums
-        sums.collect(excess, target)
-        self.centre.collect(z)
+    def _collect(self, z: Tensor, p: Tensor, target: Tensor) -> None:
+        super()._collect(z, p, target)
+        self.centroids.sums(self).collect(p, target)
 
     @torch.no_grad()
     def end_step(self) -> None:
-        self.centre.move()
-        if self.options.centroids == "ema":
-            self.epoch_sums.add(self.step_sums)
-            self._move_centroids(self.options.centroid_decay)
-
-    def _move_centroids(self, decay: float) -> None:
-        old = torch.expm1(self.log_q)
-        seen, count = self.step_sums.take(self.log_q)
-        mixed = decay * old + (1 - decay) * torch.expm1(seen)
-        self.log_q.copy_(torch.where((count > 0)[:, None], functional.log_ratio(mixed), self.log_q))
+        super().end_step()
+        self.centroids.end_step(self)
 
     @torch.no_grad()
     def end_epoch(self, epoch: int) -> None:
         self.epoch.fill_(epoch + 1)
         self.log_means.copy_(self.epoch_sums.take(self.log_means)[0])
-        if self.options.centroids == "epoch_mean":
-            self.log_q.copy_(self.log_means)
+        self.centroids.end_epoch(self)
 
     @torch.no_grad()
     def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
@@ -277,12 +215,6 @@ class NCMI(Objective):
         with full_precision(embedding):
             log_p = self.log_p(embedding)
             return -functional.kl_all_classes(log_p, self.log_means.to(log_p.dtype))
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        groups: dict[str, list[nn.Parameter]] = {"network": [], "centroids": []}
-        for name, parameter in self.named_parameters():
-            groups["centroids" if name == "xi" else "network"].append(parameter)
-        return groups
 
     @torch.no_grad()
     def smallest_separation(self) -> float:

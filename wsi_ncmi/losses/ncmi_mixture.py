@@ -18,18 +18,17 @@ An extension of the NCMI paper (arXiv 2601.02543 asks for it as future work), no
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.losses import functional
-from wsi_ncmi.losses.centroids import initial_centroids
-from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
+from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
+from wsi_ncmi.losses.objective import Objective, full_precision
 from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
-from wsi_ncmi.losses.running import Centre, RunningRatio
 
 FIT_STEPS = 10
 SMALLEST = 1e-12
@@ -58,9 +57,9 @@ class Options:
     softness: float = 0.5
     temperature: float = 0.2
     reduction: Reduction = "mean_of_ratios"
-    schedule: Literal["alternating", "simultaneous"] = "alternating"
+    schedule: Schedule = "alternating"
     centroid_scale: float = 10.0
-    centre: Literal["frozen", "ema", "none"] = "frozen"
+    centre: CentreKind = "frozen"
     centre_decay: float = 0.999999
     ratio_decay: float = 0.99
     seed: int = 0
@@ -73,65 +72,34 @@ class Options:
         check_decay(self, "centre_decay", "ratio_decay")
 
 
-class NCMIMixture(Objective):
+class NCMIMixture(NCMIBase):
     """State: ξ [C, k, m], centre, running ratio, and the means s [C, k, m] for inference."""
 
-    log_means: Tensor
+    options: Options
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options = options or Options()
-        if embedding_dim < 2:
-            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {embedding_dim}")
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, options, embedding_dim)
         k = options.centroids_per_class
-        xi = initial_centroids(self.classes * k, embedding_dim, options.seed)
+        xi = far_apart(self.classes * k, embedding_dim, options.seed)
         xi = options.centroid_scale * xi.view(self.classes, k, embedding_dim)
         self.xi = nn.Parameter(xi)
         self.register_buffer("log_means", functional.centred_log_nsf(xi))
-        decay = options.centre_decay if options.centre == "ema" else None
-        self.centre = Centre(embedding_dim, decay)
-        self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
+        self._add_running_state()
 
-    def log_p(self, embedding: Tensor) -> Tensor:
-        """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
-        z = at_least_float32(embedding)
-        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
-        return functional.centred_log_nsf(unit / self.options.temperature)
-
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        if self.options.centre != "none":
-            self.centre.start(at_least_float32(embeddings))
-        self.fit_classes(embeddings, targets)
-
-    def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
-        if self.options.schedule == "simultaneous":
-            return None
-        with full_precision(embedding):
-            a, b = self._terms(self.log_p(embedding.detach()), self.xi, target)
-            return self._reduce(a, b, update=False)
-
-    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
-        self.check_inputs(embedding, target)
-        with full_precision(embedding):
-            xi = self.xi.detach() if self.options.schedule == "alternating" else self.xi
-            a, b = self._terms(self.log_p(embedding), xi, target)
-            total = self._reduce(a, b, update=self.training)
-        if self.training:
-            self.centre.collect(embedding.detach())
-        return LossOutput(total, {"cmi": a.detach().mean(), "gamma": b.detach().mean()})
-
-    def _terms(self, log_p: Tensor, xi: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, z: Tensor, target: Tensor, *, own_step: bool) -> tuple[Tensor, Tensor, Tensor]:
+        xi = self.xi if self._classes_learn(own_step) else self.xi.detach()
+        log_p = self._log_p(z)
         log_q = functional.centred_log_nsf(xi).to(log_p.dtype)  # [C, k, m]
-        divergences = functional.kl(log_p[:, None], log_q[target])  # [B, k]
-        a = self._soft_minimum(divergences)
+        a = self._soft_minimum(functional.kl(log_p[:, None], log_q[target]))
         mean = functional.log_ratio(torch.expm1(log_q).mean(1))  # [C, m]
         # Σ_j KL(q_vj ‖ p)/k = KL(mean ‖ p) + Σ_j KL(q_vj ‖ mean)/k
         spread = functional.kl(log_q, mean[:, None]).mean(1)
         other_spreads = (spread.sum() - spread) / self.classes
-        return a, functional.separation(log_p, mean, target) + other_spreads[target]
+        b = functional.separation(log_p, mean, target) + other_spreads[target]
+        return a, b, log_p
 
     def _softness(self, divergences: Tensor) -> Tensor:
         """T of each sample, [..., k] -> [..., 1], without gradient."""
@@ -143,18 +111,6 @@ class NCMIMixture(Objective):
         temperature = self._softness(divergences)
         log_sum = torch.logsumexp(-divergences / temperature, -1)
         return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
-
-    def _reduce(self, a: Tensor, b: Tensor, *, update: bool) -> Tensor:
-        reduction = self.options.reduction
-        if reduction == "mean_of_ratios" or (reduction == "ratio_of_means" and ranks() == 1):
-            return functional.ncmi(a, b, reduction)
-        # The quotient of all processes' means: each one's own would not average to it.
-        means = a.detach().mean(), b.detach().mean()
-        averages = self.ratio.averages(*means, update=update and reduction == "ema_ratio")
-        return functional.ncmi(a, b, "ema_ratio", averages=averages.to(a.dtype))
-
-    def end_step(self) -> None:
-        self.centre.move()
 
     @torch.no_grad()
     def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
@@ -184,9 +140,6 @@ class NCMIMixture(Objective):
             means = self.log_means.to(log_p.dtype).flatten(0, 1)
             divergences = functional.kl_all_classes(log_p, means).unflatten(1, (self.classes, -1))
             return -self._soft_minimum(divergences)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"network": [], "centroids": [self.xi]}
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.losses.functional.maps import Map
+
 # m·q − 1 holds no smaller m·q than this with some digits.
 SMALLEST_RATIO = {torch.float32: 1e-6, torch.float64: 1e-14}
 
@@ -32,6 +34,11 @@ def centred(logs: Tensor) -> Tensor:
     """Unnormalised logs [..., m] -> ln(m·p): mean taken off first, so that digits are kept."""
     shifted = logs - logs.mean(-1, keepdim=True)
     return shifted - (torch.logsumexp(shifted, -1, keepdim=True) - math.log(logs.shape[-1]))
+
+
+def log_map(activation: Tensor, form: Map) -> Tensor:
+    """ln(m·p) of activations [..., m] under either map."""
+    return centred(activation) if form == "softmax" else centred_log_nsf(activation)
 
 
 def log_nsf(activation: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""Directions far apart from one another: where class distributions start."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PACKING_STEPS = 300
+PACKING_RATE = 0.1
+PACKING_SHARPNESS = 20.0
+
+
+def far_apart(count: int, dim: int, seed: int) -> Tensor:
+    """Unit vectors [count, m] far apart: corners, a simplex at m = count − 1, else packed ones."""
+    if dim >= count:
+        return torch.eye(count, dim)
+    if dim == count - 1:
+        return _simplex(count)
+    return _packed(count, dim, seed)
+
+
+def _simplex(count: int) -> Tensor:
+    centred = torch.eye(count, dtype=torch.float64) - 1 / count
+    left, singular, _ = torch.linalg.svd(centred)
+    return F.normalize((left * singular)[:, : count - 1], dim=-1).float()
+
+
+def _packed(count: int, dim: int, seed: int) -> Tensor:
+    # A smooth stand-in for the largest cosine is lowered by gradient descent on the sphere.
+    generator = torch.Generator().manual_seed(seed)
+    points = F.normalize(torch.randn(count, dim, generator=generator), dim=-1)
+    with torch.enable_grad():
+        for _ in range(PACKING_STEPS):
+            points = points.detach().requires_grad_()
+            cosines = points @ points.T - 2 * torch.eye(count)
+            (torch.logsumexp(PACKING_SHARPNESS * cosines, (0, 1)) / PACKING_SHARPNESS).backward()
+            assert points.grad is not None
+            points = F.normalize(points.detach() - PACKING_RATE * points.grad, dim=-1)
+    return points.detach()

@@ -1,0 +1,152 @@
+"""What NCMI and its mixture share: p of an embedding, a training step, the ratio of two terms.
+
+    u = (z − c) / ‖z − c‖,   p = map(u / τ)
+    loss = mean of a_n / b_n  |  mean a / mean b  |  the latter with running means
+
+What a_n and b_n are, each of them says itself.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wsi_ncmi.losses import functional
+from wsi_ncmi.losses.distributed import ranks
+from wsi_ncmi.losses.functional.distributions import log_map
+from wsi_ncmi.losses.functional.maps import Map
+from wsi_ncmi.losses.functional.ratios import Reduction
+from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.running import Centre, RunningRatio
+
+Schedule = Literal["alternating", "simultaneous"]
+CentreKind = Literal["frozen", "ema", "none"]
+
+
+class SharedOptions(Protocol):
+    """What is read here of the options of both."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def reduction(self) -> Reduction: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def centre(self) -> CentreKind: ...
+    @property
+    def centre_decay(self) -> float: ...
+    @property
+    def ratio_decay(self) -> float: ...
+
+
+class NCMIBase(Objective):
+    """A subclass adds its state, calls `_add_running_state`, and says what a and b are.
+
+    Args:
+        dim: m of p, which need not be the embedding's.
+    """
+
+    map: Map = "nsf"
+    log_means: Tensor
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: SharedOptions, dim: int
+    ) -> None:
+        super().__init__(embedding_dim, class_counts)
+        self.options = options
+        self.dim = dim
+        if dim < 2:
+            raise ValueError(f"NCMI needs an embedding of 2 or more dimensions: {dim}")
+
+    def _add_running_state(self) -> None:
+        options = self.options
+        self.centre = Centre(self.dim, options.centre_decay if options.centre == "ema" else None)
+        self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
+
+    def _vectors(self, embedding: Tensor) -> Tensor:
+        """The z [B, m] whose direction is looked at: the embedding itself."""
+        return embedding
+
+    def _temperature(self, dtype: torch.dtype) -> Tensor | float:
+        """τ, for an array of this type."""
+        return self.options.temperature
+
+    def log_p(self, embedding: Tensor) -> Tensor:
+        """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
+        return self._log_p(self._vectors(embedding))
+
+    def _log_p(self, z: Tensor) -> Tensor:
+        z = at_least_float32(z)
+        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
+        return log_map(unit / self._temperature(z.dtype), self.map)
+
+    @torch.no_grad()
+    def start(self, embeddings: Tensor, targets: Tensor) -> None:
+        if self.options.centre != "none":
+            self.centre.start(at_least_float32(self._vectors(embeddings)))
+        self.fit_classes(embeddings, targets)
+
+    def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
+        if self.options.schedule == "simultaneous":
+            return None
+        with full_precision(embedding):
+            z = self._vectors(embedding).detach()
+            a, b, _ = self._terms(z, target, own_step=True)
+            return self._reduce(a, b, target, update=False).to(_dtype_of_loss(z))
+
+    def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
+        self.check_inputs(embedding, target)
+        with full_precision(embedding):
+            z = self._vectors(embedding)
+            a, b, p = self._terms(z, target, own_step=False)
+            total = self._reduce(a, b, target, update=self.training).to(_dtype_of_loss(z))
+        if self.training:
+            self._collect(z.detach(), p, target)
+        return LossOutput(total, {"cmi": a.detach().mean(), "gamma": b.detach().mean()})
+
+    @abstractmethod
+    def _terms(self, z: Tensor, target: Tensor, *, own_step: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """a and b [B], and the samples' p in the form [B, m] that `_collect` takes.
+
+        Args:
+            own_step: of the class distributions, with p fixed; else of the network.
+        """
+
+    def _classes_learn(self, own_step: bool) -> bool:
+        """Whether the class distributions get a gradient in this step."""
+        return own_step or self.options.schedule == "simultaneous"
+
+    def _sample_weights(self, target: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """π [B] of the classes' prior; None: 1."""
+        return None
+
+    def _reduce(self, a: Tensor, b: Tensor, target: Tensor, *, update: bool) -> Tensor:
+        reduction = self.options.reduction
+        weights = self._sample_weights(target, a.dtype)
+        if reduction == "mean_of_ratios" or (reduction == "ratio_of_means" and ranks() == 1):
+            return functional.ncmi(a, b, reduction, weights)
+        # The quotient of all processes' means: each one's own would not average to it.
+        terms = (term.detach() for term in (a, b))
+        means = [(term if weights is None else weights * term).mean() for term in terms]
+        averages = self.ratio.averages(*means, update=update and reduction == "ema_ratio")
+        return functional.ncmi(a, b, "ema_ratio", weights, averages)
+
+    def _collect(self, z: Tensor, p: Tensor, target: Tensor) -> None:
+        """What running means take from a training step."""
+        self.centre.collect(z)
+
+    def end_step(self) -> None:
+        self.centre.move()
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups: dict[str, list[nn.Parameter]] = {"network": [], "centroids": []}
+        for name, parameter in self.named_parameters():
+            groups["centroids" if name == "xi" else "network"].append(parameter)
+        return groups
+
+
+def _dtype_of_loss(z: Tensor) -> torch.dtype:
+    return torch.promote_types(z.dtype, torch.float32)
