@@ -1,102 +1,65 @@
-"""`wsi-ncmi <command>`: one lazy subcommand per stage; nothing heavy is imported before it runs."""
+"""`wsi-ncmi <command>`: one lazy command per stage; nothing heavy is imported before it runs."""
 
-import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from wsi_ncmi.cli import tools, workflow
-from wsi_ncmi.cli.common import Commands, Options
+import click
+
+from wsi_ncmi.cli import bags, camelyon17, option, tools, training, workflow
+from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
 
 log = logging.getLogger("wsi_ncmi")
 
-DESCRIPTION = (
-    "From whole-slide images to tiles, features and classifiers under the NCMI loss. The workflow "
-    "calls most of these commands; those to call by hand are in the guide."
-)
-COMMANDS: Commands = {**tools.COMMANDS, **workflow.COMMANDS}
+HEADINGS = {
+    "Commands that people call": (tools.commands, bags.commands, camelyon17.commands),
+    "Commands that the workflow calls": (workflow.commands, training.commands),
+}
+SETTINGS = {
+    "show_default": True,
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands; `a b` is the subcommand b of a, which may be a command itself."""
-    root = argparse.ArgumentParser(prog="wsi-ncmi", description=DESCRIPTION)
-    root.add_argument("--log", help="also write the log to this file")
-    commands = root.add_subparsers(dest="command", required=True, metavar="command")
-    groups = {name.split()[0] for name in COMMANDS if " " in name}
-    below: dict[str, Any] = {}
-    for first in dict.fromkeys(name.split()[0] for name in COMMANDS):
-        own = COMMANDS.get(first)
-        text = own[0] if own else f"see `wsi-ncmi {first} --help`"
-        command = commands.add_parser(first, help=text, description=own[0] if own else None)
-        if own:
-            _add(command, own, grouped=first in groups)
-        if first in groups:
-            below[first] = command.add_subparsers(required=own is None, metavar="command")
-    for name, entry in COMMANDS.items():
-        first, _, second = name.partition(" ")
-        if second:
-            _add(below[first].add_parser(second, help=entry[0], description=entry[0]), entry)
-    return root
+@click.command(cls=Root, headings=HEADINGS, context_settings=SETTINGS)
+@option.path("--log", "Also write the log to this file.", required=False)
+def root(log: Path | None) -> None:
+    """From whole-slide images to tiles, features and classifiers under the NCMI loss.
 
-
-def _add(
-    command: argparse.ArgumentParser, entry: tuple[str, Any, Options], *, grouped: bool = False
-) -> None:
-    """Give a command its options.
-
-    argparse would ask for the required options of `tiles` at `tiles show` too: those of a command
-    that has subcommands are asked for after parsing.
+    `wsi-ncmi COMMAND --help` says what a command takes.
     """
-    _, handler, options = entry
-    missing = []
-    for option, settings in options.items():
-        if option.isupper():
-            command.add_argument(option.lower(), metavar=option, **settings)
-            continue
-        if grouped and settings.get("required"):
-            settings = {**settings, "required": False}
-            missing.append(option)
-        command.add_argument(f"--{option}", **settings)
-    command.set_defaults(handler=handler, asked=(command, missing))
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    args = parser().parse_args(argv)
-    command, needed = args.asked
-    missing = [f"--{name}" for name in needed if getattr(args, name.replace("-", "_")) is None]
-    if missing:
-        command.error(f"the following arguments are required: {', '.join(missing)}")
-    return args
-
-
-def _configure_log(path: str | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
         # On the terminal only what needs attention; the file has everything.
         handlers[0].setLevel(logging.WARNING)
-        handlers.append(logging.FileHandler(path, mode="w"))
+        handlers.append(logging.FileHandler(log, mode="w"))
     form = "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; a user's error is printed without a traceback and exits with 1."""
-    args = _parse(argv)
-    _configure_log(args.log)
-    hidden = ("handler", "asked", "log")
-    log.info("%s", json.dumps({k: v for k, v in vars(args).items() if k not in hidden}))
-    try:
-        status = args.handler(args)
-    except UserError as error:
-        log.error("%s", error)
-        sys.exit(1)
-    except Exception:
-        log.exception("unexpected error: please report it with this log")
-        sys.exit(1)
+    status = _status(sys.argv[1:] if argv is None else argv)
     if status:
         sys.exit(status)
+
+
+def _status(argv: Sequence[str]) -> int:
+    # Not click's own main, which takes an EOFError of a damaged file for the user's Ctrl-D.
+    try:
+        with root.make_context("wsi-ncmi", list(argv)) as context:
+            return root.invoke(context) or 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UserError as error:
+        log.error("%s", error)
+    except Exception:
+        log.exception("unexpected error: please report it with this log")
+    return 1

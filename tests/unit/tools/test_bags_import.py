@@ -14,7 +14,7 @@ from wsi_ncmi import cli
 from wsi_ncmi.bags.foreign import repack
 from wsi_ncmi.bags.foreign.importers import open_source
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS
-from wsi_ncmi.cli.tools import IMPORTED
+from wsi_ncmi.cli.bags import IMPORTED
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.tools.bags.importing import run
 

@@ -1,0 +1,79 @@
+"""`wsi-ncmi bags …`: looking at bags, checking and importing them."""
+
+from pathlib import Path
+
+import click
+
+from wsi_ncmi.cli import option
+from wsi_ncmi.cli.commands import Commands
+
+commands = Commands()
+
+# As in bags.foreign.layouts, which is too heavy to import for a list of choices.
+IMPORTED = ("clam_h5", "clam_pt", "trident", "stamp", "slideflow", "hipt", "wsi_ncmi", "packed")
+
+
+@commands.command("bags sheet")
+@option.path("--packed", "Packed HDF5 file of bags with labels.")
+@option.path("--out", "The sheet to write, TSV.")
+def bags_sheet(packed: Path, out: Path) -> None:
+    """Write the sheet of a packed file that has labels."""
+    from wsi_ncmi.tools.bags import sheet as stage
+
+    print(f"{out}: {stage.sheet(packed, out)} slides")
+
+
+@commands.command("bags import")
+@click.argument("path", type=option.PATH)
+@click.option(
+    "--layout",
+    type=click.Choice(("auto", *IMPORTED)),
+    default="auto",
+    help="Whose bags they are; `auto` looks.",
+)
+@option.path("--out", "Packed HDF5 file, for `bags: {format: packed}`.")
+@option.path(
+    "--sheet", "Import these slides only; its mpp places STAMP's coordinates.", required=False
+)
+@option.path(
+    "--refused", "TSV of what was refused and why.  [default: beside --out]", required=False
+)
+def bags_import(
+    path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | None
+) -> int:
+    """Pack bags of CLAM, TRIDENT, STAMP, slideflow or HIPT.
+
+    PATH is a folder with one file per slide, or a packed file.
+    """
+    from wsi_ncmi.tools.bags import importing as stage
+
+    return stage.run(path, layout, out, sheet, refused)
+
+
+@commands.command("bags verify")
+@click.argument("dir", type=option.PATH)
+@click.option(
+    "--manifest",
+    is_flag=True,
+    help="Also compare digests with the manifests bucket-*.tsv that stand beside.",
+)
+def bags_verify(dir: Path, manifest: bool) -> int:
+    """Check every byte of our own bags.
+
+    DIR is a folder of bags, those below it too, or one bag.
+    """
+    from wsi_ncmi.tools.bags import verify as stage
+
+    return stage.run(dir, manifests=manifest)
+
+
+@commands.command("bags info")
+@click.argument("file", type=option.PATH)
+def bags_info(file: Path) -> None:
+    """Print what is in a bag of whatever tool.
+
+    FILE is an .h5 or .pt file.
+    """
+    from wsi_ncmi.tools.bags import info as stage
+
+    stage.run(file)
