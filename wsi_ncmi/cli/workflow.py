@@ -162,7 +162,7 @@ def report(args: argparse.Namespace) -> None:
 def schema(args: argparse.Namespace) -> None:
     from wsi_ncmi.tools import schema as stage
 
-    stage.run(Path(args.out))
+    stage.run(Path(args.out), [Path(page) for page in args.docs])
 
 
 BUCKET: Options = {
@@ -276,5 +276,9 @@ COMMANDS: Commands = {
         report,
         {"results": REQUIRED, "config": REQUIRED, "sheet": {}, "out": REQUIRED},
     ),
-    "schema": ("write the JSON schemas of the configuration", schema, {"out": REQUIRED}),
+    "schema": (
+        "write the JSON schemas of the configuration, and its tables of keys",
+        schema,
+        {"out": REQUIRED, "docs": {"nargs": "*", "default": [], "help": "Markdown pages to fill"}},
+    ),
 }
