@@ -80,5 +80,6 @@ def _default(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
+    """A meaning in a table's cell; a word begins with a capital, a symbol or unit stays."""
     text = text.replace("|", r"\|")
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] if re.match("[a-z]{2}", text) else text
