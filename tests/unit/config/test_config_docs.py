@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from snakemake.utils import update_config
 
 from wsi_ncmi import config, planning, registry
+from wsi_ncmi.bags.splits import make_splits
 from wsi_ncmi.cohorts.sheet import read_sheet
 from wsi_ncmi.tools import tables
 from wsi_ncmi.tools.schema import REMEDY
@@ -148,10 +149,10 @@ def readme_block(root: Path, language: str, mark: str) -> str:
     return found[0]
 
 
-def test_the_readmes_slides_and_ten_lines_plan(
+def test_the_readmes_sheet_and_configuration_plan_and_split(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's sheet and configuration, with empty files as slides."""
+    """With empty files as slides; its ten patients suffice for its protocol."""
     monkeypatch.chdir(tmp_path)
     sheet = readme_block(root, "text", "slide_id").split("\n")
     (tmp_path / "slides.tsv").write_text("\n".join("\t".join(row.split()) for row in sheet))
@@ -159,7 +160,19 @@ def test_the_readmes_slides_and_ten_lines_plan(
     rows, _ = read_sheet(Path("slides.tsv"), need_path=False)
     for row in rows:
         Path(row.path).touch()
-    raw = readme_block(root, "yaml", "sheet: slides.tsv")
-    assert len(raw.strip().split("\n")) == 10
-    plan = planning.Plan(yaml.safe_load(raw), root / "workflow" / "schemas" / "parts.schema.json")
+    raw = yaml.safe_load(readme_block(root, "yaml", "sheet: slides.tsv"))
+    plan = planning.Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
     assert [row.slide_id for row in plan.rows] == [row.slide_id for row in rows]
+    splits = make_splits(rows, plan.config.tasks["grade"], None)
+    assert splits.groupby(["fold", "part"]).slide_id.nunique().loc[0].to_dict() == {
+        "train": 6,
+        "val": 2,
+        "test": 2,
+    }
+
+
+def test_the_readmes_trial_on_the_demos_slides_parses(root: Path) -> None:
+    parsed = config.parse(yaml.safe_load(readme_block(root, "yaml", "cohort: try")))
+    demo = config.parse(merged(root, "config.yaml"))
+    assert parsed.tasks["stage"].classes == demo.tasks["stage"].classes
+    assert parsed.tiling.mpp == demo.tiling.mpp
