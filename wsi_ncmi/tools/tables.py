@@ -19,8 +19,8 @@ from pydantic import BaseModel, TypeAdapter
 from wsi_ncmi import config, registry
 
 BLOCK = re.compile(
-    r"(?P<begin><!-- (?P<kind>keys|options): (?P<name>[^>]+?) -->\n).*?(?P<end><!-- end -->)",
-    re.DOTALL,
+    r"^(?P<begin><!-- (?P<kind>keys|options): (?P<name>[^>]+?) -->\n).*?^(?P<end><!-- end -->)",
+    re.DOTALL | re.MULTILINE,
 )
 ENTRY = re.compile(r"^(\w+): (.*?)(?=^\w+: |\Z)", re.MULTILINE | re.DOTALL)
 REQUIRED = "–"
