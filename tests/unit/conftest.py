@@ -1,4 +1,4 @@
-"""Tiny pyramids of known content and µm/px."""
+"""Tiny pyramids of known content and µm/px; a small cohort of bags, see `made_bags`."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from made_bags import cache_folder, splits  # noqa: F401
 from made_slides import Made, write_slide
 
 WritePyramid = Callable[..., Path]

@@ -1,14 +1,25 @@
-"""The examples of CONTRIBUTING.md are whole parts that work."""
+"""The examples of CONTRIBUTING.md are whole parts that work, each through a whole stage too."""
 
+import importlib
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import paint
 
 from wsi_ncmi import encoders, registry
+from wsi_ncmi.bags.store import read_bag
+from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.config import Extraction, ImageTask, Task, Tiling
+from wsi_ncmi.stages import features, images, tiles, train
+
+TRAINING = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +79,6 @@ def test_encoder(examples: dict[str, ModuleType]) -> None:
     torch.testing.assert_close(features[:, :3], torch.full((2, 3), 0.25))
 
 
-def test_a_file_is_all_that_an_encoder_needs(
-    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = sources["wsi_ncmi/encoders/mean_colour.py"]
-    (tmp_path / "mean_colour.py").write_text(code)
-    monkeypatch.setattr(encoders, "__path__", [*encoders.__path__, str(tmp_path)])
-    assert "mean_colour" in registry.names("encoder")
-    assert encoders.build_encoder("mean_colour", {"input_px": 32}, None).input_px == 32
-    assert encoders.published_facts("mean_colour") is None  # planning asks of every encoder
-
-
 def test_dataset(examples: dict[str, ModuleType], tmp_path: Path) -> None:
     module = examples["wsi_ncmi/images/datasets/arrays.py"]
     images = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
@@ -93,3 +93,93 @@ def test_dataset(examples: dict[str, ModuleType], tmp_path: Path) -> None:
     np.savez(path, **parts)
     with pytest.raises(module.DatasetError, match="lacks test_images, test_labels"):
         module.build(path, module.Options())
+
+
+@pytest.fixture
+def add(
+    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """Put an example's file where its package looks for parts, and give the part's name."""
+
+    def put(path: str) -> str:
+        package = importlib.import_module(str(Path(path).parent).replace("/", "."))
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / Path(path).name).write_text(sources[path])
+        name = Path(path).stem
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", ModuleType(name))
+        del sys.modules[f"{package.__name__}.{name}"]  # and again when the test is over
+        return name
+
+    return put
+
+
+def test_a_file_is_all_that_an_encoder_needs(add: Callable[[str], str]) -> None:
+    name = add("wsi_ncmi/encoders/mean_colour.py")
+    assert name in registry.names("encoder")
+    assert encoders.build_encoder(name, {"input_px": 32}, None).input_px == 32
+    assert encoders.published_facts(name) is None  # planning asks of every encoder
+
+
+def test_aggregator_and_objective_are_trained(
+    add: Callable[[str], str], tmp_path: Path, cache_folder: Path, splits: pd.DataFrame
+) -> None:
+    aggregator = add("wsi_ncmi/aggregators/max.py")
+    objective = add("wsi_ncmi/losses/gce.py")
+    task = Task.model_validate(
+        {
+            "classes": ["a", "b", "c"],
+            "aggregators": {aggregator: {"options": {"hidden_dim": 16}}},
+            "objectives": {"cross_entropy": {}, objective: {"options": {"q": 0.5}}},
+            "training": TRAINING,
+        }
+    )
+    splits.to_csv(tmp_path / "splits.tsv", sep="\t", index=False)
+    out = tmp_path / "runs"
+    train.run("t", task, "c", "e", 0, cache_folder, tmp_path / "splits.tsv", out, 1)
+    rows = pd.read_parquet(out / "max--gce--fold0--seed0" / "predictions.parquet")
+    test = rows[rows.part == "test"]
+    assert len(test) == 12
+    assert (test.target == test.predicted).mean() > 0.6  # chance is 0.33
+
+
+def test_encoder_makes_a_bag(add: Callable[[str], str], tmp_path: Path) -> None:
+    paint(tmp_path / "a.tif", 0, coarse=False)
+    rows = [SlideRow("a", "label", "patient", "centre", str(tmp_path / "a.tif"))]
+    tiles.run(rows, Tiling(mpp=2.0, tile_px=64), tmp_path / "tiles", tmp_path / "tiles.tsv", 1)
+    extraction = Extraction(encoder=add("wsi_ncmi/encoders/mean_colour.py"), dtype="float32")
+    bags = tmp_path / "bags"
+    features.run(rows, extraction, tmp_path / "tiles", bags, tmp_path / "bags.tsv", 1)
+    found = read_bag(bags / "a.h5").features
+    assert found.shape == (len(found), 6)
+    assert len(found) > 20
+    assert (found[:, 1] < found[:, [0, 2]].min(1)).all()  # a purple slide: green is least
+    assert (found[:, 3:] > 0).all()
+
+
+def test_data_set_is_trained_on(add: Callable[[str], str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    pixels = (rng.integers(0, 90, (80, 16, 16, 3)) + 120 * labels[:, None, None, None]).astype("u1")
+    parts = {"train_images": pixels, "train_labels": labels}
+    np.savez(tmp_path / "toy.npz", **parts, test_images=pixels[:20], test_labels=labels[:20])
+    task = ImageTask.model_validate(
+        {
+            "dataset": add("wsi_ncmi/images/datasets/arrays.py"),
+            "path": str(tmp_path / "toy.npz"),
+            "options": {"classes": ["dark", "light"]},
+            "model": "test_resnet",
+            "small_stem": False,
+            "validation_fraction": 0.2,
+            "objectives": {"cross_entropy": {}},
+            "training": {**TRAINING, "epochs": 3},
+        }
+    )
+    images.run("toy", task, "c", 0, tmp_path / "runs", 1)
+    folder = tmp_path / "runs" / "test_resnet--cross_entropy--fold0--seed0"
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    assert rows.groupby("part").size().to_dict() == {"val": 16, "test": 20}
+    test = rows[rows.part == "test"]
+    assert test.target.tolist() == labels[:20].tolist()
+    assert (test.target == test.predicted).all()  # dark or light

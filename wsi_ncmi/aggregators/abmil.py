@@ -15,7 +15,7 @@ class Options:
     Attributes:
         hidden_dim: width of an instance's embedding and of the bag's.
         attention_dim: width of the gated attention.
-        dropout: on instance embeddings, in training.
+        dropout: dropout on instance embeddings, in training only.
     """
 
     hidden_dim: int = 256

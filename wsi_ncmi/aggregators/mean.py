@@ -13,7 +13,7 @@ class Options:
 
     Attributes:
         hidden_dim: width of the hidden layer and of the embedding.
-        dropout: before the last layer, in training.
+        dropout: dropout before the last layer, in training only.
     """
 
     hidden_dim: int = 256

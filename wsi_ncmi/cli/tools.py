@@ -148,8 +148,9 @@ def predictions_export(predictions: Path, out: Path) -> None:
 
 @commands.command("schema")
 @option.path("--out", "Folder of the schemas.")
-def schema(out: Path) -> None:
-    """Write the JSON schemas of the configuration."""
+@option.paths("--docs", "Markdown pages whose tables of keys are filled.")
+def schema(out: Path, docs: option.Paths) -> None:
+    """Write the schemas and tables of the configuration."""
     from wsi_ncmi.tools import schema as stage
 
-    stage.run(out)
+    stage.run(out, docs)

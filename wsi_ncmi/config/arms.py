@@ -18,38 +18,91 @@ SEARCHES: dict[str, Any] = {"objectives": {"__all__": {"search"}}}
 class Training(Model):
     """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
 
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(1, ge=1, description="Bags a step.")
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-5, ge=0)
-    momentum: Fraction = Field(0.9, description="sgd only.")
-    centroid_learning_rate: float = Field(0.1, gt=0, description="SGD, for an objective's own.")
-    warmup_fraction: Fraction = Field(0.05, description="Of all steps; then cosine to zero.")
-    clip_norm: float | None = Field(5.0, gt=0)
-    selection: Literal["last", "early_stopping"] = Field(
-        "last", description="Which epoch is scored: the last, or the best on validation."
+    epochs: int = Field(
+        50, ge=1, description="Number of epochs; with `early_stopping`, the largest number."
     )
-    patience: int = Field(10, ge=1, description="early_stopping: epochs without improvement.")
+    batch_size: int = Field(1, ge=1, description="Bags per step.")
+    optimiser: Literal["adamw", "sgd"] = Field(
+        "adamw", description="The network's optimiser: `adamw`, or `sgd` with `momentum`."
+    )
+    learning_rate: float = Field(
+        1e-4, gt=0, description="The network's peak learning rate, above 0."
+    )
+    weight_decay: float = Field(1e-5, ge=0, description="The network's weight decay, 0 or more.")
+    momentum: Fraction = Field(0.9, description="Momentum of `sgd`, 0 to 1; `adamw` ignores it.")
+    centroid_learning_rate: float = Field(
+        0.1,
+        gt=0,
+        description=(
+            "Learning rate of the plain SGD that trains an objective's own parameters (NCMI's "
+            "class distributions), above 0."
+        ),
+    )
+    warmup_fraction: Fraction = Field(
+        0.05,
+        description=(
+            "Fraction of all steps over which the learning rate rises linearly, 0 to 1; it then "
+            "falls to zero along a cosine."
+        ),
+    )
+    clip_norm: float | None = Field(
+        5.0,
+        gt=0,
+        description=(
+            "Largest norm of the network's gradient, above 0; longer gradients are scaled down to "
+            "it. `null`: no clipping."
+        ),
+    )
+    selection: Literal["last", "early_stopping"] = Field(
+        "last",
+        description=(
+            "Which epoch is scored: the `last`, or with `early_stopping` the one that is best on "
+            "validation."
+        ),
+    )
+    patience: int = Field(
+        10,
+        ge=1,
+        description=(
+            "With `early_stopping`: epochs without improvement after which training stops, 1 or "
+            "more."
+        ),
+    )
     sampling: Literal["shuffled", "balanced"] = Field(
-        "shuffled", description="balanced: classes equally often, with replacement."
+        "shuffled",
+        description=(
+            "`shuffled`: every sample once per epoch, in random order. `balanced`: all classes "
+            "equally often, drawn with replacement."
+        ),
     )
 
 
 class ImageTraining(Training):
     """Defaults for networks on small images."""
 
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=1, description="Images a step.")
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
+    epochs: int = Field(
+        30, ge=1, description="Number of epochs; with `early_stopping`, the largest number."
+    )
+    batch_size: int = Field(128, ge=1, description="Images per step.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="The network's peak learning rate, above 0."
+    )
+    weight_decay: float = Field(5e-4, ge=0, description="The network's weight decay, 0 or more.")
 
 
 class Part(Model):
     """A part under a label of its own; the label is the part's name unless `part` is given."""
 
-    part: str | None = None
-    options: dict[str, Any] = Field({})
+    part: str | None = Field(
+        None,
+        description=(
+            "Name of the part (a file of `wsi_ncmi/losses` or `wsi_ncmi/aggregators`). `null`: "
+            "the label is the part's name."
+        ),
+    )
+    options: dict[str, Any] = Field(
+        {}, description="The part's own options; each part has a table under Parts."
+    )
 
     @property
     def record(self) -> dict[str, Any]:
@@ -67,8 +120,12 @@ class Setting(NamedTuple):
 class Search(Model):
     """Candidate settings of an arm: every combination of the listed values."""
 
-    options: dict[str, Values] = Field({}, description="Option -> the values to try.")
-    training: dict[str, Values] = Field({}, description="Training key -> the values to try.")
+    options: dict[str, Values] = Field(
+        {}, description="Option of the part → list of values to try."
+    )
+    training: dict[str, Values] = Field(
+        {}, description="Key of `training` → list of values to try."
+    )
 
     @model_validator(mode="after")
     def _check_values(self) -> "Search":
@@ -97,8 +154,13 @@ class Search(Model):
 class Arm(Part):
     """An objective as an arm of a comparison."""
 
-    training: dict[str, Any] = Field({}, description="Training keys that this arm overrides.")
-    search: Search | None = Field(None, description="Candidate settings to choose among.")
+    training: dict[str, Any] = Field({}, description="Keys of `training` that this arm overrides.")
+    search: Search | None = Field(
+        None,
+        description=(
+            "Candidate settings that `snakemake search` tries. `null`: this arm is not tuned."
+        ),
+    )
 
     def to_search(self) -> "Arm":
         """The arm without what each candidate overrides: a choice that was merged is no change."""
@@ -117,10 +179,26 @@ class Arm(Part):
 class TaskBase(Model):
     """What tasks on bags and on images share."""
 
-    objectives: dict[ArmName, Arm] = Field({"cross_entropy": Arm(), "ncmi": Arm()}, min_length=1)
-    reference: str = Field("cross_entropy", description="The objective others are compared with.")
-    training: Training = Training()
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    objectives: dict[ArmName, Arm] = Field(
+        {"cross_entropy": Arm(), "ncmi": Arm()},
+        min_length=1,
+        description=(
+            "Label → arm: the objectives to compare. A label has letters and digits, with single "
+            "`.`, `_` or `-` between them."
+        ),
+    )
+    reference: str = Field(
+        "cross_entropy", description="Label of the objective that the others are compared with."
+    )
+    training: Training = Field(Training(), description="Settings of a training run, for all arms.")
+    seeds: list[int] = Field(
+        [0, 1, 2],
+        min_length=1,
+        description=(
+            "Training seeds, at least one. Each seed is a job; every arm is trained with every "
+            "seed."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check_arms(self) -> "TaskBase":

@@ -14,61 +14,117 @@ from wsi_ncmi.config.tiling import Tiling
 class Demo(Model):
     """A cohort of synthetic slides, written by the workflow itself."""
 
-    slides: int = Field(60, ge=10, description="Slides with tissue; two defective ones are added.")
-    seed: int = 17
-    centres: int = Field(5, ge=2)
+    slides: int = Field(
+        60,
+        ge=10,
+        description=(
+            "Number of slides with tissue, 10 or more. A slide without tissue and an unreadable "
+            "file are added."
+        ),
+    )
+    seed: int = Field(17, description="Random seed of the whole cohort.")
+    centres: int = Field(
+        5, ge=2, description="Number of centres, 2 or more; they differ in stain and in µm/px."
+    )
 
 
 class Slides(Model):
     """Your own slides."""
 
-    sheet: str = Field(description="TSV: slide_id, path, label, patient_id, centre; see the docs.")
+    sheet: str = Field(
+        description=(
+            "TSV with the columns `slide_id`, `path`, `label`, `patient_id`, `centre`, and "
+            "optionally `mpp`, `sha256`, `annotation`, `mask`, `tissue.<key>`."
+        )
+    )
 
 
 class Bags(Model):
     """Feature bags that exist already; no slides are read."""
 
-    path: str = Field(description="The packed file, or the folder of one file per slide.")
-    format: Literal["packed", "h5", "pt"] = "packed"
-    sheet: str = Field(description="TSV: slide_id, label, patient_id, centre.")
-    name: Name = Field("imported", description="What the encoder is called in results and report.")
+    path: str = Field(description="The packed file, or the folder with one file per slide.")
+    format: Literal["packed", "h5", "pt"] = Field(
+        "packed",
+        description=(
+            "`packed`: one HDF5 file. `h5`: a folder of HDF5 files (CLAM, TRIDENT, STAMP). `pt`: "
+            "a folder of tensors (CLAM, HIPT)."
+        ),
+    )
+    sheet: str = Field(
+        description="TSV with the columns `slide_id`, `label`, `patient_id`, `centre`."
+    )
+    name: Name = Field(
+        "imported",
+        description="Name of the encoder in results and report: letters, digits, `.`, `_`, `-`.",
+    )
 
 
 class Attention(Model):
     """What is drawn of an aggregator's attention."""
 
-    slides: int = Field(6, ge=0, description="Heatmaps per task.")
-    tiles: int = Field(8, ge=1, description="Most attended tiles shown per heatmap.")
+    slides: int = Field(
+        6, ge=0, description="Slides with a heatmap per task. 0: no attention is computed at all."
+    )
+    tiles: int = Field(
+        8, ge=1, description="Most attended tiles shown beside each heatmap, 1 or more."
+    )
 
 
 class Evaluation(Model):
     """Intervals."""
 
-    bootstrap: int = Field(2000, ge=100, description="Resamples of patients.")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    seed: int = 0
+    bootstrap: int = Field(
+        2000, ge=100, description="Bootstrap resamples of patients, 100 or more."
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Confidence level of all intervals, above 0.5 and below 1."
+    )
+    seed: int = Field(0, description="Random seed of the resamples.")
 
 
 class Config(Model):
     """One cohort: where its data come from, and the tasks on it."""
 
-    cohort: Name
-    results: str = "results"
+    cohort: Name = Field(
+        description=(
+            "Name of the cohort: letters, digits, `.`, `_`, `-`. Its results are in "
+            "`<results>/<cohort>`."
+        )
+    )
+    results: str = Field("results", description="Folder of all results.")
     question: str = Field(
         "Does training under NCMI change macro-F1 against cross-entropy?",
-        description="Stands at the head of the report.",
+        description="The question at the head of the report.",
     )
-    buckets: int = Field(16, ge=1, le=999, description="Jobs that slides are shared out to.")
-    demo: Demo | None = None
-    slides: Slides | None = None
-    bags: Bags | None = None
-    images: dict[Name, ImageTask] = Field({})
-    ignore_labels: list[str] = Field([], description="Labels of the sheet that no task uses.")
-    tiling: Tiling = Tiling()
-    extraction: Extraction = Extraction()
-    tasks: dict[Name, Task] = Field({})
-    attention: Attention = Attention()
-    evaluation: Evaluation = Evaluation()
+    buckets: int = Field(
+        16,
+        ge=1,
+        le=999,
+        description=(
+            "Number of jobs among which slides are divided, 1 to 999. A slide's bucket depends on "
+            "its `slide_id` alone."
+        ),
+    )
+    demo: Demo | None = Field(
+        None,
+        description="Synthetic slides. Give exactly one of `demo`, `slides`, `bags` and `images`.",
+    )
+    slides: Slides | None = Field(None, description="Your own slides.")
+    bags: Bags | None = Field(
+        None, description="Feature bags that exist already; no slides are read."
+    )
+    images: dict[Name, ImageTask] = Field({}, description="Name of an image task → its settings.")
+    ignore_labels: list[str] = Field(
+        [],
+        description=(
+            "Labels of the sheet that no task uses. Any other label that no task names is an error."
+        ),
+    )
+    tiling: Tiling = Field(Tiling(), description="How slides are cut into tiles.")
+    extraction: Extraction = Field(Extraction(), description="How tiles become features.")
+    tasks: dict[Name, Task] = Field({}, description="Name of a task on bags → its settings.")
+    attention: Attention = Field(Attention(), description="Heatmaps of attention.")
+    evaluation: Evaluation = Field(Evaluation(), description="Bootstrap intervals.")
 
     @model_validator(mode="after")
     def _check_source(self) -> "Config":

@@ -11,48 +11,129 @@ from wsi_ncmi.config.base import Fraction, Model, Name
 class Transform(Model):
     """One albumentations transform by its class name."""
 
-    name: str
-    options: dict[str, Any] = Field({})
+    name: str = Field(description="Class name of the transform, such as `HueSaturationValue`.")
+    options: dict[str, Any] = Field(
+        {}, description="Its arguments. An argument that albumentations does not know is an error."
+    )
 
 
 class Augmentation(Model):
     """Augmented copies of every tile's features, drawn from in training only."""
 
-    transforms: list[Transform] = Field(min_length=1)
-    copies: int = Field(1, ge=1)
-    seed: int = 0
+    transforms: list[Transform] = Field(
+        min_length=1,
+        description="Transforms, applied in this order. They must keep the tile's size.",
+    )
+    copies: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Augmented copies of every tile, 1 or more. Each copy costs as much time and disk as "
+            "the original."
+        ),
+    )
+    seed: int = Field(0, description="Random seed of the augmentation.")
 
 
 class Extraction(Model):
     """From tiles to features."""
 
     encoder: str = Field(
-        "resnet50", description="A file of wsi_ncmi/encoders, a timm name, or hf-hub:<repository>."
+        "resnet50",
+        description=(
+            "A published encoder by its name, a file of `wsi_ncmi/encoders`, any timm name, or "
+            "`hf-hub:<repository>`."
+        ),
     )
-    options: dict[str, Any] = Field({}, description="The encoder's own options.")
-    weights: str | None = Field(None, description="Local .safetensors or .pth instead of a hub.")
-    name: Name | None = Field(None, description="Folder name; by default made from the encoder's.")
-    batch_size: int = Field(64, ge=1)
-    dtype: Literal["float16", "float32"] = Field("float16", description="How features are stored.")
+    options: dict[str, Any] = Field(
+        {}, description="The encoder's own options; each encoder has a table under Parts."
+    )
+    weights: str | None = Field(
+        None,
+        description=(
+            "A local `.safetensors`, `.pth`, `.pt` or `.bin` file with the weights. `null`: "
+            "weights are downloaded once, if the encoder has any."
+        ),
+    )
+    name: Name | None = Field(
+        None,
+        description=(
+            "Folder name of the features: letters, digits, `.`, `_`, `-`. `null`: the encoder's "
+            "name, with `_` for every other character."
+        ),
+    )
+    batch_size: int = Field(
+        64, ge=1, description="Tiles per forward pass, 1 or more. It is part of a bag's digest."
+    )
+    dtype: Literal["float16", "float32"] = Field(
+        "float16",
+        description=(
+            "Number format of the stored features: `float16` (2 bytes) or `float32` (4 bytes)."
+        ),
+    )
     autocast: Literal["auto", "none", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 (or fp16) on CUDA, none on CPU."
+        "auto",
+        description=(
+            "Precision of the forward pass: `none` (float32), `bf16` or `fp16`. `auto`: bf16, "
+            "else fp16, on CUDA and `none` on a CPU."
+        ),
     )
-    compile: bool = Field(False, description="By torch.compile: pays on long runs on CUDA.")
+    compile: bool = Field(
+        False,
+        description=(
+            "Compile the encoder with `torch.compile`. It pays off on long runs on CUDA. Features "
+            "differ in their last bits, so it is part of the digest."
+        ),
+    )
     any_scale: bool = Field(
-        False, description="Let tiles through whose µm/px the encoder is not meant for."
+        False,
+        description=(
+            "Accept tiles at a µm/px that the encoder was not trained on; otherwise that is an "
+            "error."
+        ),
     )
     max_invalid_fraction: Fraction = Field(
-        0.1, description="A slide with more undecodable tiles is rejected."
+        0.1,
+        description="Largest fraction of undecodable tiles, 0 to 1; a slide with more is rejected.",
     )
-    min_focus: float | None = Field(None, description="Leave out tiles whose focus is below.")
-    max_pen: Fraction | None = Field(None, description="Leave out tiles with more pen.")
-    max_white: Fraction | None = Field(None, description="Leave out tiles with more white.")
-    max_black: Fraction | None = Field(None, description="Leave out tiles with more black.")
-    max_fold: Fraction | None = Field(None, description="Leave out tiles with more folds.")
+    min_focus: float | None = Field(
+        None,
+        description=(
+            "Leave out tiles with less focus (variance of the Laplacian). `null`: keep all."
+        ),
+    )
+    max_pen: Fraction | None = Field(
+        None,
+        description="Leave out tiles of which a larger fraction is pen, 0 to 1. `null`: keep all.",
+    )
+    max_white: Fraction | None = Field(
+        None,
+        description=(
+            "Leave out tiles of which a larger fraction is white, 0 to 1. `null`: keep all."
+        ),
+    )
+    max_black: Fraction | None = Field(
+        None,
+        description=(
+            "Leave out tiles of which a larger fraction is black, 0 to 1. `null`: keep all."
+        ),
+    )
+    max_fold: Fraction | None = Field(
+        None,
+        description=(
+            "Leave out tiles of which a larger fraction is folded tissue, 0 to 1. `null`: keep all."
+        ),
+    )
     stain: Literal["none", "macenko", "reinhard"] = Field(
-        "none", description="Bring the stain of all slides to one target before encoding."
+        "none",
+        description=(
+            "Stain normalisation of all slides to one target before encoding: `none`, `macenko` "
+            "or `reinhard`. It runs on the device."
+        ),
     )
-    augmentation: Augmentation | None = None
+    augmentation: Augmentation | None = Field(
+        None, description="Augmented copies of the features. `null`: none."
+    )
 
     @property
     def folder(self) -> str:

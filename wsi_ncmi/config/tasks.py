@@ -12,12 +12,37 @@ from wsi_ncmi.config.extraction import Transform
 class Protocol(Model):
     """How patients are shared out to training, validation and test."""
 
-    kind: Literal["kfold", "leave_one_centre_out", "holdout_centres", "file"] = "kfold"
-    folds: int = Field(5, ge=2, description="kfold only.")
-    test_centres: list[str] = Field([], description="holdout_centres only.")
-    file: str | None = Field(None, description="file only: TSV of fold, part, slide_id.")
-    validation_fraction: float = Field(0.2, gt=0, lt=0.5, description="Of the training patients.")
-    seed: int = Field(0, description="Of the partition; training seeds are the task's.")
+    kind: Literal["kfold", "leave_one_centre_out", "holdout_centres", "file"] = Field(
+        "kfold",
+        description=(
+            "Test part of each fold. `kfold`: each of `folds` groups of patients in turn. "
+            "`leave_one_centre_out`: each centre in turn. `holdout_centres`: `test_centres`. "
+            "`file`: as `file` says."
+        ),
+    )
+    folds: int = Field(5, ge=2, description="Number of folds of `kfold`, 2 or more.")
+    test_centres: list[str] = Field(
+        [], description="Centres that `holdout_centres` tests on; only with that kind."
+    )
+    file: str | None = Field(
+        None,
+        description=(
+            "With kind `file` only: TSV with the columns `fold`, `part` (train, val, test) and "
+            "`slide_id`."
+        ),
+    )
+    validation_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=0.5,
+        description=(
+            "Fraction of the training patients used for validation, above 0 and below 0.5. Kind "
+            "`file` ignores it."
+        ),
+    )
+    seed: int = Field(
+        0, description="Random seed of the partition. All training seeds share one partition."
+    )
 
     @model_validator(mode="after")
     def _check_kind(self) -> "Protocol":
@@ -31,13 +56,34 @@ class Protocol(Model):
 class Task(TaskBase):
     """A classification of bags."""
 
-    classes: list[str] = Field(min_length=2, description="Labels in their (ordinal) order.")
-    sample: Literal["slide", "patient"] = "slide"
-    protocol: Protocol = Protocol()
-    standardise: bool = Field(
-        False, description="Standardise features by the instances of the training part."
+    classes: list[str] = Field(
+        min_length=2,
+        description=(
+            "Two or more labels of the sheet, in their (ordinal) order. Slides with other labels "
+            "are not in the task."
+        ),
     )
-    aggregators: dict[ArmName, Part] = Field({"abmil": Part()}, min_length=1)
+    sample: Literal["slide", "patient"] = Field(
+        "slide",
+        description=(
+            "`slide`: one bag per slide. `patient`: one bag per patient, of all its slides."
+        ),
+    )
+    protocol: Protocol = Field(
+        Protocol(), description="How patients are divided into training, validation and test."
+    )
+    standardise: bool = Field(
+        False,
+        description=(
+            "Standardise each feature by its mean and standard deviation over the instances of "
+            "the training part."
+        ),
+    )
+    aggregators: dict[ArmName, Part] = Field(
+        {"abmil": Part()},
+        min_length=1,
+        description="Label → aggregator. The report's first comparison is under the first one.",
+    )
 
     @model_validator(mode="after")
     def _check_classes(self) -> "Task":
@@ -49,16 +95,61 @@ class Task(TaskBase):
 class ImageTask(TaskBase):
     """A classification of images by a timm network."""
 
-    dataset: str = Field(description="A file of wsi_ncmi/images/datasets.")
-    path: str = Field(description="Folder or file that holds the data set.")
-    options: dict[str, Any] = Field({}, description="The data set's own options.")
-    train_samples: int | None = Field(None, ge=1, description="Balanced subset; None: all.")
-    test_samples: int | None = Field(None, ge=1)
-    validation_fraction: float = Field(0.1, gt=0, lt=0.5)
-    subset_seed: int = 0
-    model: str = Field("resnet18", description="Any timm name.")
-    pretrained: bool = False
-    small_stem: bool = Field(True, description="3x3 stride 1, no pooling: for 28-64 px images.")
-    image_size: int | None = Field(None, ge=8, description="Resize; None: as stored.")
-    augmentation: list[Transform] = Field([])
-    training: ImageTraining = ImageTraining()
+    dataset: str = Field(
+        description=(
+            "Kind of data set, a file of `wsi_ncmi/images/datasets`: `fashion_mnist`, `mnist`, "
+            "`cifar10`, `cifar100` or `image_folder`."
+        )
+    )
+    path: str = Field(description="Folder or file with the data set.")
+    options: dict[str, Any] = Field(
+        {}, description="The data set's own options; each data set has a table under Parts."
+    )
+    train_samples: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Size of a balanced subset of the training part, validation included. `null`: all "
+            "images."
+        ),
+    )
+    test_samples: int | None = Field(
+        None, ge=1, description="Size of a balanced subset of the test part. `null`: all images."
+    )
+    validation_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description=(
+            "Fraction of the training part used for validation, stratified by class, above 0 and "
+            "below 0.5."
+        ),
+    )
+    subset_seed: int = Field(
+        0,
+        description="Random seed of the subsets and of validation. All training seeds share them.",
+    )
+    model: str = Field("resnet18", description="The network: any timm name.")
+    pretrained: bool = Field(False, description="Start from timm's weights, downloaded once.")
+    small_stem: bool = Field(
+        True,
+        description=(
+            "Use a 3×3 first convolution with stride 1 and no pooling, for images of 28 to 64 px. "
+            "ResNets only."
+        ),
+    )
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        description=(
+            "Cut out the central square and resize it to this side in pixels, 8 or more. `null`: "
+            "images keep their size."
+        ),
+    )
+    augmentation: list[Transform] = Field(
+        [], description="albumentations transforms, applied in this order to training images only."
+    )
+    training: ImageTraining = Field(
+        ImageTraining(),
+        description="Settings of a training run, for all arms; the defaults are for images.",
+    )

@@ -24,10 +24,10 @@ class Options:
 
     Attributes:
         architecture: any timm ResNet.
-        stages: of which the maps are pooled.
-        seed: of the weights.
-        input_px: side of the input.
-        mpp: µm/px of the tiles that it is told to expect.
+        stages: stages whose feature maps are pooled.
+        seed: random seed of the weights.
+        input_px: side of the input in pixels.
+        mpp: µm/px that the encoder expects of its tiles.
     """
 
     architecture: str = "resnet18"

@@ -20,11 +20,11 @@ class Options:
     """Options of a timm encoder.
 
     Attributes:
-        arguments: passed to `timm.create_model`, such as {init_values: 1e-5} for a ViT.
-        input_px: side of the input; None: what the model's data config says.
-        mean: RGB means; None: the data config's.
-        std: RGB standard deviations; None: the data config's.
-        mpp: µm/px of the tiles that the weights are meant for; None: any scale is taken.
+        arguments: arguments of `timm.create_model`, such as `{init_values: 1.0e-5}` for a ViT.
+        input_px: side of the input in pixels; `null`: as the model's data config says.
+        mean: RGB means, 0 to 1; `null`: as the data config says.
+        std: RGB standard deviations, 0 to 1; `null`: as the data config says.
+        mpp: µm/px of the tiles that the weights were trained on; `null`: any scale is accepted.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)

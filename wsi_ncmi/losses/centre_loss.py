@@ -26,8 +26,8 @@ class Options:
     """Options of the centre loss.
 
     Attributes:
-        weight: λ, of the distances; 0 is cross-entropy.
-        centre_rate: α, how far the centres move towards a step's samples.
+        weight: λ, weight of the distances, 0 or more; 0 is cross-entropy.
+        centre_rate: α, how far the centres move towards a step's samples, 0 to 1.
     """
 
     weight: float = 0.003

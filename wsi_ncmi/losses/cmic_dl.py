@@ -30,13 +30,15 @@ class Options:
     """Options of CMIC-DL.
 
     Attributes:
-        cmi_weight: λ.
-        separation_weight: β.
-        centroid_decay: of each class's Q; corrected for its bias, so that a short training moves
-            too. The paper's .9999 suits long ones.
-        centroid_samples: |B_c|, how many of a class's samples make a step of its Q.
-        source: of these samples: the last ones of the class, kept in a queue, or those of the
-            step's batch alone (for `sampling: balanced`, as in the paper).
+        cmi_weight: λ, weight of the CMI, 0 or more.
+        separation_weight: β, weight of Γ, 0 or more. Γ has no upper bound: with few samples, lower
+            this weight first.
+        centroid_decay: decay of each class's Q, corrected for its bias so that Q also moves in
+            short training. The paper's .9999 suits long training.
+        centroid_samples: |B_c|, number of samples of a class from which a step of its Q is made, 1
+            or more.
+        source: where these samples come from. `queue`: the class's last samples. `batch`: the
+            class's samples of the same step, for `sampling: balanced`, as in the paper.
     """
 
     cmi_weight: float = 0.7

@@ -25,9 +25,10 @@ class Options:
     """Options of cross-entropy.
 
     Attributes:
-        label_smoothing: ε, the share of the target spread over all classes; a sample's weight
-            multiplies both parts.
-        class_weights: `none`: 1 each; `balanced`: see `class_weights`.
+        label_smoothing: ε, share of the target spread over all classes, 0 to below 1. A sample's
+            weight multiplies both parts.
+        class_weights: `none`: every sample has weight 1. `balanced`: N / (C n_y), so that all
+            classes count equally.
     """
 
     label_smoothing: float = 0.0

@@ -26,8 +26,9 @@ class Options:
     """Options of the focal loss.
 
     Attributes:
-        gamma: γ, how strongly well classified samples are played down; 0 is cross-entropy.
-        class_weights: α. `none`: 1 each; `balanced`: as in cross-entropy.
+        gamma: γ, how strongly well classified samples are down-weighted, 0 or more; 0 is
+            cross-entropy.
+        class_weights: α. `none`: every sample has weight 1. `balanced`: as in cross-entropy.
     """
 
     gamma: float = 2.0

@@ -25,7 +25,7 @@ class Options:
     """Options of logit-adjusted cross-entropy.
 
     Attributes:
-        tau: τ, the strength of the adjustment; 0 is cross-entropy.
+        tau: τ, strength of the class prior in training, 0 or more; 0 is cross-entropy.
     """
 
     tau: float = 1.0

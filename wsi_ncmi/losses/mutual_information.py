@@ -31,11 +31,11 @@ class Options:
     """Options of cross-entropy with Rényi mutual information.
 
     Attributes:
-        alpha: order of the entropy; above 1, where its gradient is always finite.
-        width: s of the kernel on Ŷ; None: the candidate best aligned with the labels over the
-            epoch before.
-        candidates: how many equidistant widths up to √2 are tried.
-        decay: exponent of f.
+        alpha: order of the entropy, above 1, where its gradient is always finite.
+        width: s, width of the kernel on the predictions, above 0; `null`: the candidate that
+            aligned best with the labels in the previous epoch.
+        candidates: number of equidistant widths up to √2 that are tried, 1 or more.
+        decay: exponent of cross-entropy's share (1 + epoch)^−decay, 0 or more.
     """
 
     alpha: float = renyi.ALPHA

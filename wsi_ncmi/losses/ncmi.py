@@ -39,26 +39,35 @@ class Options:
     """Options of NCMI; docs/losses.md says where the sources differ and why these are the defaults.
 
     Attributes:
-        temperature: τ of the map; a smaller one sharpens p.
-        learn_temperature: train τ with the network, from `temperature` on.
-        reduction: mean of the samples' ratios, ratio of the batch's means, or the latter with
-            running means (so that small batches follow the large-batch ratio).
-        centroids: learnable q (the paper), fixed corners, running means of batches, or the class
-            means of the epoch before.
-        centroid_gradient: whether q's gradient runs through both parts or the numerator only.
-        schedule: a step of q with p fixed, then one of the network with q fixed; or both at once.
-        centroid_start_epoch: first epoch in which learnable q move.
-        centroid_decay: of `ema` centroids.
-        centroid_scale: length of the initial ξ.
-        centre: the c taken off: the training mean before training, a running mean, or nothing.
-        centre_decay: of an `ema` centre.
-        ratio_decay: of `ema_ratio`.
-        map: normalised sigmoid, or softmax.
-        prior: of the classes in the expectation; uniform suits macro-F1 under imbalance.
-        separation_weights: w_v: 1/C each, or the classes' shares of the training part.
-        separation_direction: KL(q ‖ p) in b, as the public code, or KL(p ‖ q), as in a.
-        space: the embedding itself, or the C logits of a linear layer.
-        seed: of the initial ξ when m is below C − 1.
+        temperature: τ of the map from embedding to distribution, above 0; a smaller τ sharpens p.
+        learn_temperature: train τ with the network, starting at `temperature`.
+        reduction: `mean_of_ratios`: mean of a_n / b_n. `ratio_of_means`: mean of a over mean of b.
+            `ema_ratio`: the same with running means, so that small batches follow the large-batch
+            ratio.
+        centroids: the class distributions q. `learnable`: trained (the paper). `fixed`: the initial
+            corners. `ema`: running means of batches. `epoch_mean`: class means of the previous
+            epoch.
+        centroid_gradient: `ratio`: the gradient of q runs through a and b. `cmi_only`: through a
+            alone.
+        schedule: `alternating`: a step of q with p fixed, then a step of the network with q fixed.
+            `simultaneous`: both at once.
+        centroid_start_epoch: first epoch, counted from 0, in which learnable q move.
+        centroid_decay: decay of `ema` centroids, 0 to below 1.
+        centroid_scale: length of the initial ξ, above 0.
+        centre: the c that is subtracted from the embedding. `frozen`: the training mean before
+            training. `ema`: a running mean. `none`: nothing.
+        centre_decay: decay of an `ema` centre, 0 to below 1.
+        ratio_decay: decay of the running means of `ema_ratio`, 0 to below 1.
+        map: `nsf`: normalised sigmoid. `softmax`: softmax.
+        prior: class weights in the expectation. `empirical`: the classes' shares. `uniform`: all
+            classes count equally, which suits macro-F1 under imbalance.
+        separation_weights: w_v in b. `uniform`: 1/C each. `empirical`: the classes' shares of the
+            training part.
+        separation_direction: `kl_q_p`: KL(q ‖ p) in b, as the public code. `kl_p_q`: KL(p ‖ q), as
+            in a.
+        space: `features`: p is over the embedding itself. `logits`: p is over the C logits of a
+            linear layer.
+        seed: random seed of the initial ξ where the embedding has fewer than C − 1 dimensions.
     """
 
     temperature: float = 0.2

@@ -39,18 +39,17 @@ class Options:
     """Options of NCMI with several distributions per class; the shared ones are NCMI's.
 
     Attributes:
-        centroids_per_class: k.
-        softness: T relative to a sample's mean divergence from its class's distributions; a small
-            one assigns to the nearest.
-        temperature: τ of the map.
-        reduction: mean of the samples' ratios, ratio of the batch's means, or the latter with
-            running means.
-        schedule: a step of q with p fixed, then one of the network with q fixed; or both at once.
-        centroid_scale: length of the initial ξ.
-        centre: the c taken off: the training mean before training, a running mean, or nothing.
-        centre_decay: of an `ema` centre.
-        ratio_decay: of `ema_ratio`.
-        seed: of the initial ξ when m is below C·k − 1.
+        centroids_per_class: k, number of distributions per class, 1 or more.
+        softness: T of the soft assignment, relative to a sample's mean divergence from its class's
+            distributions, above 0; a small T assigns to the nearest.
+        temperature: τ of the map, above 0, as NCMI's.
+        reduction: `mean_of_ratios`, `ratio_of_means` or `ema_ratio`, as NCMI's.
+        schedule: `alternating` or `simultaneous`, as NCMI's.
+        centroid_scale: length of the initial ξ, above 0.
+        centre: `frozen`, `ema` or `none`, as NCMI's.
+        centre_decay: decay of an `ema` centre, 0 to below 1.
+        ratio_decay: decay of the running means of `ema_ratio`, 0 to below 1.
+        seed: random seed of the initial ξ where the embedding has fewer than C·k − 1 dimensions.
     """
 
     centroids_per_class: int = 2

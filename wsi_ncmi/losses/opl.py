@@ -26,8 +26,8 @@ class Options:
     """Options of the orthogonal projection loss; the defaults are those of the published code.
 
     Attributes:
-        weight: λ, of both terms; 0 is cross-entropy.
-        gamma: γ, of the pairs of different classes.
+        weight: λ, weight of both terms, 0 or more; 0 is cross-entropy.
+        gamma: γ, weight of the pairs of different classes, 0 or more.
     """
 
     weight: float = 1.0

@@ -22,7 +22,7 @@ class Options:
     """Options of Poly-1.
 
     Attributes:
-        epsilon: ε, −1 or more; 0 is cross-entropy.
+        epsilon: ε, weight of 1 − p_y, −1 or more; 0 is cross-entropy.
     """
 
     epsilon: float = 1.0

@@ -25,9 +25,9 @@ class Options:
     """Options of the supervised contrastive loss.
 
     Attributes:
-        temperature: τ.
-        projection_dim: outputs of g, a layer of the embedding's width, ReLU and a linear layer (the
-            paper's 128); `None`: no g, the embedding itself is compared.
+        temperature: τ of the cosines, above 0.
+        projection_dim: outputs of the projection head g (a layer of the embedding's width, ReLU and
+            a linear layer), the paper's 128; `null`: no head, the embedding itself is compared.
     """
 
     temperature: float = 0.1

@@ -1,6 +1,10 @@
-"""Command `schema`: the JSON schemas of the configuration, from the models and the parts."""
+"""Command `schema`: what is generated from the configuration's models and from the parts.
+
+The JSON schemas, and the tables of keys in the documentation.
+"""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +13,9 @@ from pydantic import TypeAdapter
 from wsi_ncmi import registry
 from wsi_ncmi.config import Config
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.tools.tables import filled
 
-REMEDY = "run `wsi-ncmi schema --out workflow/schemas` and commit what it writes"
+REMEDY = "run `make schema` and commit what it writes"
 
 
 def part_schema(kind: str, name: str) -> dict[str, Any]:
@@ -35,7 +40,9 @@ def _text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def run(out: Path) -> None:
-    """Write the schemas to a folder."""
+def run(out: Path, pages: Sequence[Path] = ()) -> None:
+    """Write the schemas to a folder, and the tables into Markdown pages."""
     for name, text in schemas().items():
         write_text(out / name, text)
+    for page in pages:
+        write_text(page, filled(page.read_text()))

@@ -1,4 +1,4 @@
-"""config/README.md names every key with its true default; every configuration we ship parses."""
+"""Tables of keys in the documentation are those of the code; shipped configurations parse."""
 
 import dataclasses
 import json
@@ -8,98 +8,105 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field
 from snakemake.utils import update_config
 
 from wsi_ncmi import config, planning, registry
+from wsi_ncmi.bags.splits import make_splits
 from wsi_ncmi.cohorts.sheet import read_sheet
+from wsi_ncmi.tools import tables
+from wsi_ncmi.tools.schema import REMEDY
 
-# Heading of config/README.md -> the model whose keys stand in the table below it.
-SECTIONS: dict[str, type[BaseModel]] = {
-    "Top level": config.Config,
-    "`demo`": config.Demo,
-    "`slides`": config.Slides,
-    "`bags`": config.Bags,
-    "`tiling`": config.Tiling,
-    "`tiling.tissue`": config.Tissue,
-    "`extraction`": config.Extraction,
-    "`extraction.augmentation`": config.Augmentation,
-    "`transforms[]`": config.Transform,
-    "`tasks.<task>`": config.Task,
-    "`tasks.<task>.protocol`": config.Protocol,
-    "`training`": config.Training,
-    "Arms": config.Arm,
-    "`search`": config.Search,
-    "Aggregators": config.Part,
-    "`images.<task>.training`": config.ImageTraining,
-    "`images.<task>`": config.ImageTask,
-    "`attention`": config.Attention,
-    "`evaluation`": config.Evaluation,
+MARK = re.compile(r"^<!-- (keys|options): (.+) -->$", re.MULTILINE)
+MODELS = {
+    name: value
+    for name, value in vars(config).items()
+    if isinstance(value, type)
+    and issubclass(value, config.Model)
+    and value not in (config.Model, config.TaskBase)
 }
-ROW = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<default>.+?) \| (?P<meaning>.+) \|$", re.MULTILINE)
-PART = re.compile(r"^(?P<kind>encoder|aggregator|objective|dataset) `(?P<name>[a-z0-9_]+)`$")
-REQUIRED = "–"
-SECTION = "*section*"
 
 
-def tables(root: Path) -> dict[str, dict[str, str]]:
-    """Heading -> key -> default as it is written."""
-    text = (root / "config" / "README.md").read_text()
-    parts = re.split(r"^#{2,3} (.+)$", text, flags=re.MULTILINE)[1:]
-    return {
-        heading: {row["key"]: row["default"] for row in ROW.finditer(body)}
-        for heading, body in zip(parts[::2], parts[1::2], strict=True)
+def marked(page: Path) -> list[tuple[str, str]]:
+    """(kind, name) of every table of a page, in its order."""
+    return MARK.findall(page.read_text())
+
+
+def test_the_tables_in_the_repository_are_current(root: Path) -> None:
+    pages = [page for page in (*root.glob("*.md"), *root.glob("*/*.md")) if marked(page)]
+    makefile = (root / "Makefile").read_text()
+    for page in pages:
+        name = str(page.relative_to(root))
+        assert tables.filled(page.read_text()) == page.read_text(), f"{name}: {REMEDY}"
+        assert name in makefile, f"{name}: add it to the target `schema`"
+    assert root / "config" / "README.md" in pages
+
+
+def test_every_model_and_every_part_with_options_has_a_table(root: Path) -> None:
+    found = marked(root / "config" / "README.md")
+    parts = {
+        f"{kind} {name}"
+        for kind in registry.KINDS
+        for name in registry.names(kind)
+        if dataclasses.fields(registry.load(kind, name).Options)
     }
+    assert sorted(name for kind, name in found if kind == "keys") == sorted(MODELS)
+    missing = parts - {name for kind, name in found if kind == "options"}
+    assert missing == set(), "give each a section in config/README.md, see CONTRIBUTING.md"
 
 
-def plain(value: Any) -> Any:
-    """A default as YAML has it: of an arm, what differs from an arm's own defaults."""
-    return TypeAdapter(Any).dump_python(value, mode="json", exclude_defaults=True)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_key_has_a_meaning(name: str) -> None:
+    for key, field in MODELS[name].model_fields.items():
+        assert re.search(r"[.]$", field.description or ""), f"{name}.{key}: a whole sentence"
 
 
-def json_of(options: Any) -> dict[str, Any]:
-    """All options of a part as YAML has them, tuples as lists."""
-    return TypeAdapter(type(options)).dump_python(options, mode="json")
+class Inner(BaseModel):
+    depth: int = 1
 
 
-def documented(cell: str) -> Any:
-    assert cell.startswith("`"), f"{cell}: a default stands in backticks"
-    return yaml.safe_load(cell.strip("`"))
+class Base(BaseModel):
+    seeds: list[int] = Field([0, 1], description="Seeds.")
 
 
-@pytest.mark.parametrize("heading", SECTIONS)
-def test_every_key_with_its_default(root: Path, heading: str) -> None:
-    table, fields = tables(root)[heading], SECTIONS[heading].model_fields
-    assert set(table) == set(fields)
-    for key, field in fields.items():
-        default = field.get_default(call_default_factory=True)
-        if field.is_required():
-            assert table[key] == REQUIRED, key
-        elif isinstance(default, BaseModel):
-            assert table[key] == SECTION, key
-        else:
-            assert documented(table[key]) == plain(default), key
+class Example(Base):
+    path: str = Field(description="Either a | or b.")
+    inner: Inner = Field(Inner(), description="Inner.")
+    rate: float = Field(1e-4, description="Rate.")
+    sheet: str | None = Field(None, description="µm of it.")
 
 
-def test_every_model_has_a_section() -> None:
-    models = {
-        value
-        for value in vars(config).values()
-        if isinstance(value, type) and issubclass(value, config.Model)
-    }
-    assert models - {config.Model, config.TaskBase} == set(SECTIONS.values())
+def test_a_table_has_key_default_and_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's own keys come first; what is outside of the markers stays."""
+    monkeypatch.setattr(config, "Example", Example, raising=False)
+    page = "before\n\n<!-- keys: Example -->\nold\n<!-- end -->\n\nafter\n"
+    assert tables.filled(page).splitlines() == [
+        "before",
+        "",
+        "<!-- keys: Example -->",
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        r"| `path` | – | Either a \| or b. |",
+        "| `inner` | *section* | Inner. |",
+        "| `rate` | `0.0001` | Rate. |",
+        "| `sheet` | `null` | µm of it. |",
+        "| `seeds` | `[0, 1]` | Seeds. |",
+        "",
+        "<!-- end -->",
+        "",
+        "after",
+    ]
+    assert tables.filled(tables.filled(page)) == tables.filled(page)
 
 
-def test_documented_parts_have_these_options(root: Path) -> None:
-    found = {heading: PART.match(heading) for heading in tables(root)}
-    parts = {heading: match for heading, match in found.items() if match}
-    assert len(parts) >= 8
-    for heading, match in parts.items():
-        options = registry.load(match["kind"], match["name"]).Options
-        table = tables(root)[heading]
-        assert set(table) == {field.name for field in dataclasses.fields(options)}, heading
-        for key, value in json_of(options()).items():
-            assert documented(table[key]) == value, f"{heading}: {key}"
+def test_options_come_from_the_docstring() -> None:
+    text = tables.filled("<!-- options: encoder timm -->\n<!-- end -->\n")
+    assert "| `mean` | `null` | RGB means, 0 to 1; `null`: as the data config says. |" in text
+    docstring = (
+        "Options.\n\n    Attributes:\n        a: one: two\n            three.\n        b: four.\n"
+    )
+    assert tables.attributes(docstring) == {"a": "one: two three.", "b": "four."}
 
 
 def merged(root: Path, *names: str) -> dict[str, Any]:
@@ -143,10 +150,10 @@ def readme_block(root: Path, language: str, mark: str) -> str:
     return found[0]
 
 
-def test_the_readmes_slides_and_ten_lines_plan(
+def test_the_readmes_sheet_and_configuration_plan_and_split(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's sheet and configuration, with empty files as slides."""
+    """With empty files as slides; its ten patients suffice for its protocol."""
     monkeypatch.chdir(tmp_path)
     sheet = readme_block(root, "text", "slide_id").split("\n")
     (tmp_path / "slides.tsv").write_text("\n".join("\t".join(row.split()) for row in sheet))
@@ -154,7 +161,19 @@ def test_the_readmes_slides_and_ten_lines_plan(
     rows, _ = read_sheet(Path("slides.tsv"), need_path=False)
     for row in rows:
         Path(row.path).touch()
-    raw = readme_block(root, "yaml", "sheet: slides.tsv")
-    assert len(raw.strip().split("\n")) == 10
-    plan = planning.Plan(yaml.safe_load(raw), root / "workflow" / "schemas" / "parts.schema.json")
+    raw = yaml.safe_load(readme_block(root, "yaml", "sheet: slides.tsv"))
+    plan = planning.Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
     assert [row.slide_id for row in plan.rows] == [row.slide_id for row in rows]
+    splits = make_splits(rows, plan.config.tasks["grade"], None)
+    assert splits.groupby(["fold", "part"]).slide_id.nunique().loc[0].to_dict() == {
+        "train": 6,
+        "val": 2,
+        "test": 2,
+    }
+
+
+def test_the_readmes_trial_on_the_demos_slides_parses(root: Path) -> None:
+    parsed = config.parse(yaml.safe_load(readme_block(root, "yaml", "cohort: try")))
+    demo = config.parse(merged(root, "config.yaml"))
+    assert parsed.tasks["stage"].classes == demo.tasks["stage"].classes
+    assert parsed.tiling.mpp == demo.tiling.mpp

@@ -13,7 +13,7 @@ class Options:
     """Options of CIFAR-100.
 
     Attributes:
-        labels: the 100 fine classes, or the 20 coarse ones that they form.
+        labels: the 100 `fine` classes, or the 20 `coarse` ones that they form.
     """
 
     labels: Literal["fine", "coarse"] = "fine"

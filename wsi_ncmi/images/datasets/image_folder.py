@@ -32,8 +32,9 @@ class Options:
     """Options of an image folder.
 
     Attributes:
-        test_fraction: of every class, cut off as the test part where the folder has none.
-        test_seed: of that cut.
+        test_fraction: fraction of every class, between 0 and 1, that becomes the test part where
+            the folder has none; `null`: the folder must have a test part.
+        test_seed: random seed of that split.
     """
 
     test_fraction: float | None = None
