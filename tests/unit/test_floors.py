@@ -54,6 +54,7 @@ LIGHT = (
     "wsi_ncmi.files.address",
     "wsi_ncmi.files.atomic",
     "wsi_ncmi.files.product",
+    "wsi_ncmi.files.table",
     "wsi_ncmi.tiling.asked",
 )
 HEAVY = ("torch", "pandas", "numpy")

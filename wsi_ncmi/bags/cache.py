@@ -7,7 +7,7 @@ why. The index is written last: without it there is no cache.
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.files.atomic import atomic_path, write_text
+from wsi_ncmi.files.atomic import atomic_path
+from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.files.table import write_records
 from wsi_ncmi.provenance import digest
 
 
@@ -72,8 +74,7 @@ def write_cache(source: Source, folder: Path) -> None:
             array.flush()
     for stale in set(folder.glob("augmented-*.npy")) - {folder / name for name in names}:
         stale.unlink()
-    text = pd.DataFrame([asdict(row) for row in index]).to_csv(sep="\t", index=False)
-    write_text(folder / "index.tsv", text)
+    write_records(folder / "index.tsv", IndexRow, index)
 
 
 def _layout(entries: Iterable[tuple[str, int, str, str]]) -> list[IndexRow]:
@@ -103,9 +104,7 @@ def _copy(source: Source, row: IndexRow, arrays: list[Any], coords: Any) -> None
 
 def read_index(path: Path) -> pd.DataFrame:
     """The index of a cache, by slide_id."""
-    strings = {f.name: str for f in fields(IndexRow) if f.type is str}
-    frame = pd.read_csv(path, sep="\t", dtype=strings, keep_default_na=False)
-    return frame.set_index("slide_id")
+    return read_frame(path, {"offset": int, "count": int}).set_index("slide_id")
 
 
 def bags_digest(index: Path, slide_ids: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ a patient gives its pN stage) and the one of recent MIL papers (slide_id, center
 differ on a few slides; which one was used stands in the sheet's path and so in every report.
 """
 
-import csv
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.address import is_remote
+from wsi_ncmi.files.table import read_text
 
 BUCKET = "s3://camelyon-dataset/CAMELYON17"
 STAGES = ("negative", "itc", "micro", "macro")
@@ -37,16 +37,15 @@ def read_labels(path: Path) -> list[LabelRow]:
     """
     if not path.is_file():
         raise ConfigError([f"{path}: no such label file"])
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = set(reader.fieldnames or [])
-        key = "slide_id" if "slide_id" in header else "patient"
-        if not {key, "stage"} <= header:
-            found = ", ".join(sorted(header))
-            raise ConfigError([f"{path}: expected columns patient or slide_id, and stage: {found}"])
-        records = [(reader.line_num, r) for r in reader if not r[key].endswith(".zip")]
+    table = read_text(path, ",")
+    key = "slide_id" if "slide_id" in table.columns else "patient"
+    if not {key, "stage"} <= set(table.columns):
+        found = ", ".join(sorted(table.columns))
+        raise ConfigError([f"{path}: expected columns patient or slide_id, and stage: {found}"])
     problems, rows = [], []
-    for line, record in records:
+    for line, record in table.rows:
+        if record[key].endswith(".zip"):
+            continue
         found_row = _row(record, key)
         if isinstance(found_row, str):
             problems.append(f"{path} row {line}: {found_row}")

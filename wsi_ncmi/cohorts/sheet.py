@@ -1,6 +1,5 @@
 """The slide sheet: one row per slide, checked whole before anything runs."""
 
-import csv
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.address import is_remote
+from wsi_ncmi.files.table import read_text, write_table
 
 REQUIRED = ("slide_id", "label", "patient_id", "centre")
 OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
@@ -73,30 +73,27 @@ def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str
     """
     if not path.is_file():
         return [], [f"{path}: no such slide sheet"]
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        header = reader.fieldnames or []
-        required = (*REQUIRED, "path") if need_path else REQUIRED
-        missing = [name for name in required if name not in header]
-        known = (*REQUIRED, *OPTIONAL, *OVERRIDES)
-        unknown = [name for name in header if name not in known]
-        problems = [f"{path}: column {name!r} is missing" for name in missing]
-        problems += [
-            f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
-            " or tissue.<a key of tiling.tissue>"
-            for name in unknown
-        ]
-        if problems:
-            return [], problems
-        numbered = [(reader.line_num, record) for record in reader]
+    table = read_text(path)
+    required = (*REQUIRED, "path") if need_path else REQUIRED
+    missing = [name for name in required if name not in table.columns]
+    known = (*REQUIRED, *OPTIONAL, *OVERRIDES)
+    unknown = [name for name in table.columns if name not in known]
+    problems = [f"{path}: column {name!r} is missing" for name in missing]
+    problems += [
+        f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
+        " or tissue.<a key of tiling.tissue>"
+        for name in unknown
+    ]
+    if problems:
+        return [], problems
     rows: list[SlideRow] = []
-    for line, record in numbered:
+    for line, record in table.rows:
         found = _row_problems(record, path, need_path)
         problems += [f"{path} row {line}: {problem}" for problem in found]
         if not found:
             rows.append(_row(record, path.parent))
-    problems += _duplicates(numbered, path)
-    if not numbered:
+    problems += _duplicates(table.rows, path)
+    if not table.rows:
         problems.append(f"{path}: no rows")
     return rows, problems
 
@@ -230,20 +227,11 @@ WRITTEN = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256",
 
 def write_sheet(rows: Iterable[SlideRow], path: Path) -> None:
     """Write a sheet (paths as given), leaving an equal file alone."""
-    from wsi_ncmi.files.atomic import write_text
-
     rows = list(rows)
     columns = [*WRITTEN, "mask"] if any(row.mask for row in rows) else [*WRITTEN]
     columns += [c for c in OVERRIDES if any(c.removeprefix(TISSUE) in dict(r.tissue) for r in rows)]
-    lines = ["\t".join(columns)]
-    for row in rows:
-        values = row.as_dict() | {f"{TISSUE}{key}": value for key, value in row.tissue}
-        lines.append("\t".join(_cell(values.get(column)) for column in columns))
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    cells = [row.as_dict() | {f"{TISSUE}{k}": value for k, value in row.tissue} for row in rows]
+    write_table(path, columns, [[found.get(column) for column in columns] for found in cells])
 
 
 def bucket_of(slide_id: str, buckets: int) -> int:

@@ -1,25 +1,69 @@
-"""Records as a TSV: what manifests and plans are."""
+"""Tables as tab-separated text: the one reader and the one writer.
 
-from collections.abc import Iterable
-from dataclasses import astuple, fields
+Light: a slide sheet is read while the workflow is planned. Data frames go through `files.frame`.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from wsi_ncmi.files.atomic import write_text
 
+LINE_BREAK = re.compile(r"[\t\r\n]+")
+DIGITS = 6
+"""Significant digits of a statistic."""
 
-def write_table(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
-    """A row per record, a column per field, leaving an equal file alone.
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text.
+
+    Attributes:
+        columns: names in the header.
+        rows: (number of the line in the file, column -> cell). Where a line has more cells than the
+            header, the key None has the rest; where it has fewer, the missing cells are None.
+    """
+
+    columns: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+
+
+def read_text(path: Path, delimiter: str = "\t") -> TextTable:
+    """A table with a header, every cell as text; a byte order mark is skipped."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        rows = [(reader.line_num, record) for record in reader]
+        return TextTable(list(reader.fieldnames or []), rows)
+
+
+def write_records(path: Path, kind: type[Any], records: Iterable[Any]) -> None:
+    """Write a row per record of a dataclass, whose fields are the header even without any row."""
+    write_table(path, [item.name for item in fields(kind)], map(astuple, records), DIGITS)
+
+
+def write_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], digits: int | None = None
+) -> None:
+    """Write a table, leaving an equal file alone. A row is a line: line breaks become spaces.
 
     Args:
-        kind: the records' dataclass, whose fields are the header even without any row.
+        digits: significant digits of floating point numbers; None: all that tell them apart.
     """
-    lines = ["\t".join(item.name for item in fields(kind))]
-    lines += ["\t".join(_cell(value) for value in astuple(row)) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value, digits) for value in row] for row in rows)
+    write_text(path, text.getvalue())
 
 
-def _cell(value: str | float | None) -> str:
-    if value is None:
+def _cell(value: Any, digits: int | None) -> str:
+    """A cell's text; blank for what is not known."""
+    if value is None or value != value:  # NaN
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    if isinstance(value, float) and digits is not None:
+        return f"{value:.{digits}g}"
+    return LINE_BREAK.sub(" ", str(value))

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples
 from wsi_ncmi.evaluation.metrics import softmax
-from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.predictions import completeness
+from wsi_ncmi.predictions.records import read_curves, read_manifest
+from wsi_ncmi.predictions.splits import read_splits, with_bags
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +91,9 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
     test = predictions.filter(pc.equal(predictions["part"], "test")).to_pandas()
     test = test.merge(arms, on="run_id", how="left", validate="many_to_one")
     completeness.check_test_samples(test, task)
-    splits = read_splits(task_dir, index)
+    splits = task_splits(task_dir)
     if splits is not None:
+        splits = splits if index is None else with_bags(splits, index)
         completeness.check_against_splits(test, splits, task)
     curves = pd.concat([_read_curves(task_dir, run_id) for run_id in runs["run_id"]])
     return TaskRuns(task, runs, predictions, arms.merge(curves, on="run_id"), classes, test)
@@ -98,24 +101,17 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
 
 def read_manifests(manifests: Sequence[Path]) -> pd.DataFrame:
     """The rows of all run manifests, by seed, each seed in its manifest's order."""
-    text = {"run_id": str, "aggregator": str, "objective": str, "encoder": str, "cohort": str}
-    read = [pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False) for path in manifests]
-    return pd.concat(read).sort_values("seed", kind="stable").reset_index(drop=True)
+    return (
+        pd.concat(map(read_manifest, manifests))
+        .sort_values("seed", kind="stable")
+        .reset_index(drop=True)
+    )
 
 
-def read_splits(task_dir: Path, index: Path | None = None) -> pd.DataFrame | None:
-    """A task's splits.tsv as text, or None for a task that has none.
-
-    With the index of a packed cache, only slides that have a bag.
-    """
+def task_splits(task_dir: Path) -> pd.DataFrame | None:
+    """A task's splits, or None for a task that has none."""
     path = task_dir / "splits.tsv"
-    if not path.is_file():
-        return None
-    splits = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if index is None:
-        return splits
-    status = pd.read_csv(index, sep="\t", dtype=str, keep_default_na=False)
-    return splits[splits.slide_id.isin(status.slide_id[status.status == "ok"])]
+    return read_splits(path) if path.is_file() else None
 
 
 def _read_predictions(task_dir: Path, run_id: str) -> pa.Table:
@@ -124,7 +120,7 @@ def _read_predictions(task_dir: Path, run_id: str) -> pa.Table:
 
 def _read_curves(task_dir: Path, run_id: str) -> pd.DataFrame:
     path = _existing(task_dir / run_id / "curves.tsv", task_dir.name)
-    return pd.read_csv(path, sep="\t").assign(run_id=run_id)
+    return read_curves(path).assign(run_id=run_id)
 
 
 def _existing(path: Path, task: str) -> Path:
@@ -165,4 +161,4 @@ def export_tsv(parquet: Path, out: Path) -> None:
     scores = np.stack(table["scores"].to_pandas().to_numpy())
     for index, name in enumerate(class_names(table)):
         rows[f"score_{name}"] = scores[:, index]
-    write_text(out, rows.to_csv(sep="\t", index=False, lineterminator="\n"))
+    write_frame(out, rows)

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
+from wsi_ncmi.files.atomic import atomic_path, write_json
+from wsi_ncmi.files.frame import read_frame, write_frame
 from wsi_ncmi.files.product import Product
+from wsi_ncmi.files.table import DIGITS, write_table
 from wsi_ncmi.provenance import digest
 
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet")
@@ -123,7 +125,14 @@ def _frame(run: Run, part: Scored, epoch: int) -> pd.DataFrame:
 
 def write_curves(path: Path, curves: Sequence[dict[str, Any]]) -> None:
     """`curves.tsv`: one row per epoch and part."""
-    write_text(path, pd.DataFrame(curves).to_csv(sep="\t", index=False, float_format="%.6g"))
+    write_frame(path, pd.DataFrame(curves), DIGITS)
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """A run's learning curves; blank cells are NaN."""
+    frame = read_frame(path)
+    numbers = [name for name in frame if name != "part"]
+    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -148,5 +157,10 @@ def finish(folder: Path, run: Run, *, best_epoch: int, epochs: int, seconds: flo
 def write_manifest(path: Path, folders: Sequence[Path]) -> None:
     """The manifest of a seed's runs in their order: the report compares the first arms first."""
     records = [json.loads((folder / "run.json").read_text()) for folder in folders]
-    frame = pd.DataFrame([{name: r[name] for name in MANIFEST_COLUMNS} for r in records])
-    write_text(path, frame.to_csv(sep="\t", index=False))
+    write_table(path, MANIFEST_COLUMNS, [[r[name] for name in MANIFEST_COLUMNS] for r in records])
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """The runs of a seed's manifest in their order."""
+    whole = dict.fromkeys(("fold", "seed", "epochs", "best_epoch"), int)
+    return read_frame(path, {**whole, "seconds": float})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text, facts
 from wsi_ncmi.report.wording import arm_title, number, title
 
@@ -46,9 +47,7 @@ def _read_aurocs(path: Path) -> pd.DataFrame:
     columns = ["aggregator", "objective", "slide_id", "label", "tiles", "lesion_tiles", "auroc"]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    numeric = {name: pd.to_numeric(table[name]) for name in ("tiles", "lesion_tiles", "auroc")}
-    return table.assign(**numeric)
+    return read_frame(path, {"tiles": int, "lesion_tiles": int, "auroc": float})
 
 
 def _summary_blocks(path: Path) -> list[Block]:

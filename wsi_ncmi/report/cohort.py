@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
+from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import number
 
@@ -27,7 +28,7 @@ def read_buckets(folder: Path, rows: Sequence[SlideRow], buckets: int) -> pd.Dat
     """
     names = sorted({bucket_of(row.slide_id, buckets) for row in rows})
     paths = [p for p in (folder / f"bucket-{b}.tsv" for b in names) if p.is_file()]
-    read = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in paths]
+    read = [read_frame(path) for path in paths]
     if not read:
         return pd.DataFrame(columns=["slide_id", "status", "reason"])
     table = pd.concat(read)
@@ -39,7 +40,7 @@ def read_index(path: Path) -> pd.DataFrame:
     """The cache's index, as text; empty without one."""
     if not path.is_file():
         return pd.DataFrame(columns=["slide_id", "status", "reason", "count"])
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    return read_frame(path)
 
 
 def cohort_section(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import (
     Comparison,
@@ -50,7 +51,7 @@ class Evaluated:
         """One of its TSVs; names stay text, whatever they look like."""
         names = ("aggregator", "objective", "reference", "metric", "class", "centre", "run_id")
         path = self.folder / f"{name}.tsv"
-        text = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(names, str), keep_default_na=False)
+        text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
         return text.assign(**{c: pd.to_numeric(text[c], errors="coerce") for c in numeric})
 

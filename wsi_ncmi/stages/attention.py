@@ -19,13 +19,15 @@ from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Attention, Task
 from wsi_ncmi.extraction.encode import pick_device
-from wsi_ncmi.files.atomic import write_bytes, write_json, write_text
+from wsi_ncmi.files.atomic import write_bytes, write_json
+from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.hdf5 import hdf5_image
+from wsi_ncmi.predictions.records import read_manifest
+from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.report.attention import SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
 from wsi_ncmi.slides.reader import open_slide
-from wsi_ncmi.stages.train import read_splits
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.asap import Annotation, read_asap
 from wsi_ncmi.training.bags import fold_samples
@@ -71,7 +73,7 @@ def run(
     for one in found:
         if one.slide_id in shown:
             _draw(one, sheet[one.slide_id], annotations[one.slide_id], tiles_dir, options, out_dir)
-    write_text(out_dir / "lesion_auroc.tsv", frame.to_csv(sep="\t", index=False))
+    write_frame(out_dir / "lesion_auroc.tsv", frame)
     summary = {
         "seed": task.seeds[0],
         "slides": len(annotations),
@@ -84,7 +86,7 @@ def run(
 def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAttention]:
     cache, device = BagCache(cache_dir), pick_device()
     splits = read_splits(task_dir / "splits.tsv")
-    manifest = pd.read_csv(task_dir / f"seed-{task.seeds[0]}.tsv", sep="\t")
+    manifest = read_manifest(task_dir / f"seed-{task.seeds[0]}.tsv")
     for record in manifest.itertuples():
         network, _, _ = load_run(task_dir / record.run_id, device)
         if not network.aggregator.has_attention:

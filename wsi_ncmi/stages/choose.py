@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.table import read_text, write_table
 from wsi_ncmi.training.loop import Validation
 
 Row = dict[str, Any]
@@ -32,13 +32,13 @@ def run(section: str, tables: Sequence[Path], log_out: Path, chosen_out: Path) -
     rows: list[Row] = []
     tasks: dict[str, Any] = {}
     for table in tables:
-        arm = read_table(table)
+        arm = read_trials(table)
         best = _best(arm)
         rows += [{**row, "chosen": "yes" if row is best else "no"} for row in arm]
         setting = {key: yaml.safe_load(best[key]) for key in ("options", "training")}
         objectives = tasks.setdefault(best["task"], {"objectives": {}})["objectives"]
         objectives[best["arm"]] = {key: value for key, value in setting.items() if value}
-    write_table(log_out, rows, ["chosen", *COLUMNS])
+    write_trials(log_out, rows, ["chosen", *COLUMNS])
     write_text(chosen_out, HEADER + yaml.safe_dump({section: tasks}, sort_keys=False))
 
 
@@ -60,15 +60,11 @@ def flow(setting: dict[str, Any]) -> str:
     return str(yaml.safe_dump(setting, default_flow_style=True, width=10**6)).strip()
 
 
-def read_table(path: Path) -> list[Row]:
+def read_trials(path: Path) -> list[Row]:
     """Rows as text; none where there is no file."""
-    if not path.is_file():
-        return []
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return table.to_dict("records")
+    return [row for _, row in read_text(path).rows] if path.is_file() else []
 
 
-def write_table(path: Path, rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> None:
-    """Rows as TSV; what a row does not have is blank."""
-    table = pd.DataFrame(rows, columns=list(columns), dtype=object)
-    write_text(path, table.to_csv(sep="\t", index=False, lineterminator="\n"))
+def write_trials(path: Path, rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> None:
+    """What was tried; what a row does not have is blank."""
+    write_table(path, columns, [[row.get(column) for column in columns] for row in rows])

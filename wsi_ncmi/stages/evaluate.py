@@ -13,8 +13,11 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, bootstrap
-from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
-from wsi_ncmi.predictions.read import TaskRuns, read_splits, read_task
+from wsi_ncmi.files.atomic import atomic_path, write_json
+from wsi_ncmi.files.frame import write_frame
+from wsi_ncmi.files.table import DIGITS
+from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
+from wsi_ncmi.predictions.splits import with_bags
 from wsi_ncmi.report import figures
 
 
@@ -63,7 +66,7 @@ def run(
         "curves": task.curves,
     }
     for name, table in written.items():
-        write_table(out_dir / f"{name}.tsv", table)
+        write_frame(out_dir / f"{name}.tsv", table, DIGITS)
     confusions = {key: _confusions(samples, arm) for key, arm in arms.items()}
     write_json(out_dir / "confusion.json", _confusion_record(task, confusions))
     write_json(
@@ -77,7 +80,7 @@ def run(
 def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
     from wsi_ncmi.bags.cache import bags_digest  # images are evaluated without bags
 
-    splits = read_splits(task_dir)
+    splits = task_splits(task_dir)
     if splits is None:
         raise UserError(f"task {task.name}: {task_dir / 'splits.tsv'} is missing: rerun its splits")
     today = bags_digest(index, splits["slide_id"].unique())
@@ -143,8 +146,9 @@ def _samples_by_part(
 
     From splits.tsv, and for a task without one from the predictions, which hold no training part.
     """
-    splits = read_splits(task_dir, index)
+    splits = task_splits(task_dir)
     if splits is not None:
+        splits = splits if index is None else with_bags(splits, index)
         rows = splits[["fold", "part", "sample_id", "label"]].drop_duplicates()
     else:
         columns = ["part", "sample_id", "target"]
@@ -174,9 +178,3 @@ def _draw(
     for name, picture in drawn.items():
         with atomic_path(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a TSV with six significant digits; what is not a number is blank."""
-    text = table.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
-    write_text(path, text)

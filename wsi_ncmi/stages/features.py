@@ -22,7 +22,7 @@ from wsi_ncmi.extraction.share import FeatureRow, Share, tiles_of
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.files.atomic import write_json
-from wsi_ncmi.files.table import write_table
+from wsi_ncmi.files.table import write_records
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool
@@ -67,7 +67,7 @@ def run(
         manifest.with_suffix(".json"),
         {**extractor.encode.encoder.facts(), "autocast": extractor.autocast},
     )
-    write_table(manifest, FeatureRow, sorted(found, key=lambda row: row.slide_id))
+    write_records(manifest, FeatureRow, sorted(found, key=lambda row: row.slide_id))
 
 
 def encode_share(share: "Bucket", number: int) -> list[FeatureRow]:

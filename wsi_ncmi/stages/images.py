@@ -10,7 +10,7 @@ import torch
 
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.extraction.encode import pick_device
-from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.images.data import load_dataset, partition, split_table
 from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
@@ -48,7 +48,7 @@ def run_splits(task: ImageTask, out: Path) -> None:
     """Write `splits.tsv` of an image task: one fold, the data set's own test part."""
     dataset = load_dataset(task)
     table = split_table(partition(dataset, task), dataset.classes)
-    write_text(out, table.to_csv(sep="\t", index=False))
+    write_frame(out, table)
 
 
 def plan(

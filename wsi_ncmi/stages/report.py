@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.machine import machine
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
@@ -125,4 +125,4 @@ def _digests(results_dir: Path, config: Config, tasks: Sequence[Evaluated]) -> d
 
 def _run_digests(task: Evaluated) -> list[str]:
     path = task.folder / "runs.tsv"
-    return list(pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)["digest"])
+    return list(read_frame(path)["digest"])

@@ -21,8 +21,9 @@ from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.images.data import load_dataset, partition
 from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.stages import images, train
-from wsi_ncmi.stages.choose import Row, flow, read_table, write_table
+from wsi_ncmi.stages.choose import Row, flow, read_trials, write_trials
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
@@ -57,7 +58,7 @@ def run_bags(
     """
     torch.set_num_threads(threads)
     device, cache = pick_device(), BagCache(cache_dir)
-    splits = train.read_splits(splits_path)
+    splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
 
     def plan(candidate: Task) -> Run:
@@ -102,7 +103,7 @@ def _search(
     if not settings:
         raise UserError(f"{arm} has no settings to search: give it `search` in the configuration")
     kept = out.parent / "trials" / out.name
-    tried: dict[str, Row] = {row["digest"]: row for row in read_table(kept)}
+    tried: dict[str, Row] = {row["digest"]: row for row in read_trials(kept)}
     rows = []
     for number, setting in enumerate(settings, 1):
         objectives = {arm: task.objectives[arm].with_setting(setting)}
@@ -112,10 +113,10 @@ def _search(
         if run.digest not in tried:
             log.info("%d/%d %s %s", number, len(settings), arm, text)
             tried[run.digest] = {**text, **_attempt(run, prepare(run, candidate))}
-            write_table(kept, list(tried.values()))
+            write_trials(kept, list(tried.values()))
         rows.append({**tried[run.digest], **text})
     _check_any(rows, kept)
-    write_table(out, rows)
+    write_trials(out, rows)
 
 
 def _check_any(rows: list[Row], kept: Path) -> None:

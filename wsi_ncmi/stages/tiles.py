@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling, Tissue
-from wsi_ncmi.files.table import write_table
+from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool
 from wsi_ncmi.tiling.one_slide import SlideTiles, tile_slide
@@ -71,7 +71,7 @@ def run(
     outcomes = {name: TileOutcome.of(found) for name, found in known.items() if found is not None}
     todo = [one for one in wanted if one.row.slide_id not in outcomes]
     outcomes |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))))
-    write_table(manifest, TileOutcome, [outcomes[one.row.slide_id] for one in wanted])
+    write_records(manifest, TileOutcome, [outcomes[one.row.slide_id] for one in wanted])
 
 
 def _tile_all(todo: Sequence[SlideTiles], processes: int) -> dict[str, TileOutcome]:

@@ -12,6 +12,7 @@ from wsi_ncmi.bags.cache import BagCache, bags_digest
 from wsi_ncmi.config import Task
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
+from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import train_run
@@ -46,12 +47,6 @@ def run(
         parts = fold_samples(splits, one.fold, task.classes, cache)
         train_run(one, task, cache, parts, folder, device)
     write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in planned])
-
-
-def read_splits(path: Path) -> pd.DataFrame:
-    """The task's splits with identifiers as text."""
-    text = {"sample_id": str, "slide_id": str, "patient_id": str, "centre": str, "label": str}
-    return pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False)
 
 
 def plan(

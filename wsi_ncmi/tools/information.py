@@ -8,8 +8,9 @@ import pandas as pd
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.information import Information, information
+from wsi_ncmi.files.frame import write_frame
+from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.foreign import Scored, read_scored
-from wsi_ncmi.stages.evaluate import write_table
 
 KEYS = ["run_id", "part"]
 
@@ -44,9 +45,10 @@ def run(
     overall = table[table["level"] == "run"].drop(columns=["level", "class"])
     print(overall.to_string(index=False, float_format=lambda value: f"{value:.6g}"))
     if out is not None:
-        write_table(out, table)
+        write_frame(out, table, DIGITS)
     if samples is not None:
-        write_table(samples, pd.concat(_sample_rows(*one, scored) for one in found.values()))
+        rows = pd.concat(_sample_rows(*one, scored) for one in found.values())
+        write_frame(samples, rows, DIGITS)
 
 
 def _measured(

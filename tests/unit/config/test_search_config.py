@@ -150,7 +150,7 @@ def test_the_chosen_settings_merge_as_a_second_configuration(tmp_path: Path) -> 
         for task, tau in (("t", 0.1), ("u", 0.2))
     ]
     for row in rows:
-        choose.write_table(tmp_path / f"{row['task']}.tsv", [row])
+        choose.write_trials(tmp_path / f"{row['task']}.tsv", [row])
     paths = [tmp_path / "t.tsv", tmp_path / "u.tsv"]
     choose.run("tasks", paths, tmp_path / "search.tsv", tmp_path / "chosen.yaml")
     files = [tmp_path / "my.yaml", tmp_path / "chosen.yaml"]

@@ -38,7 +38,7 @@ def test_a_trial_on_images_is_a_run_without_its_test_part(task, tmp_path, monkey
     search.run_images("garments", task, "mnist", 0, tmp_path / "s" / "ncmi.tsv", 1)
     assert {part for part, _ in asked} == {"train", "val"}
     assert {parts for _, parts in asked} == {("train", "val")}
-    rows = choose.read_table(tmp_path / "s" / "ncmi.tsv")
+    rows = choose.read_trials(tmp_path / "s" / "ncmi.tsv")
     assert [row["options"] for row in rows] == ["{temperature: 0.2}", "{temperature: 0.5}"]
 
     arm = {"options": {"temperature": 0.5}}

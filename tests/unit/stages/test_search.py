@@ -52,7 +52,7 @@ def searched(
     def run(task: Task) -> list[dict[str, str]]:
         out = tmp_path / "search" / "t" / "ncmi.tsv"
         search.run_bags("t", task, "c", "e", 0, cache_folder, splits_path, out, 1)
-        return choose.read_table(out)
+        return choose.read_trials(out)
 
     return run
 
@@ -144,7 +144,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_rests(
     with pytest.raises(InterruptedError):
         searched(make_task())
     assert not (tmp_path / "search" / "t" / "ncmi.tsv").exists()
-    kept = choose.read_table(tmp_path / "search" / "t" / "trials" / "ncmi.tsv")
+    kept = choose.read_trials(tmp_path / "search" / "t" / "trials" / "ncmi.tsv")
     assert len(kept) == 2
     fits.clear()
     rows = searched(make_task())
@@ -163,7 +163,7 @@ def test_one_more_value_is_tried_alone_and_what_was_tried_is_kept(
     rows = searched(make_task(options={"temperature": [0.2, 0.5]}))
     assert fits == [0.2]
     assert rows[1] == before[1]
-    kept = choose.read_table(tmp_path / "search" / "t" / "trials" / "ncmi.tsv")
+    kept = choose.read_trials(tmp_path / "search" / "t" / "trials" / "ncmi.tsv")
     assert [row["options"] for row in kept] == [
         "{temperature: 0.1}",
         "{temperature: 0.5}",
@@ -213,9 +213,9 @@ def test_macro_f1_chooses_then_the_likelihood_then_the_order(tmp_path: Path) -> 
     }
     paths = [tmp_path / f"{arm}.tsv" for arm in arms]
     for path, rows in zip(paths, arms.values(), strict=True):
-        choose.write_table(path, rows)
+        choose.write_trials(path, rows)
     choose.run("tasks", paths, tmp_path / "search.tsv", tmp_path / "chosen.yaml")
-    log = choose.read_table(tmp_path / "search.tsv")
+    log = choose.read_trials(tmp_path / "search.tsv")
     assert [row["chosen"] for row in log] == ["no", "no", "no", "yes", "no", "yes"]
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
         "tasks": {

@@ -23,6 +23,7 @@ from wsi_ncmi.bags.foreign.layouts import LAYOUTS, ForeignBag, Reader, read_h5
 from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.frame import read_frame
 
 Entry = tuple[str, int, str, str]
 Content = tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]
@@ -110,7 +111,7 @@ class StoreSource:
     """Our own bags: `features/<encoder>/<slide>.h5`, by the manifests of their buckets."""
 
     def __init__(self, folder: Path, manifests: Sequence[Path]) -> None:
-        frames = [pd.read_csv(m, sep="\t", keep_default_na=False, dtype=str) for m in manifests]
+        frames = [read_frame(m) for m in manifests]
         self.folder = folder
         self.rows = pd.concat(frames, ignore_index=True)
         good = self.rows[self.rows.status == "ok"]

@@ -21,7 +21,7 @@ from wsi_ncmi.bags.foreign.repack import (
 )
 from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import package_version
 
 log = logging.getLogger(__name__)
@@ -86,11 +86,7 @@ def _columns(source: PackedFile | None, bags: Sequence[Inspected]) -> dict[str, 
 
 
 def _write_refused(path: Path, refused: Sequence[Refusal]) -> None:
-    lines = ["slide_id\tfile\treason"]
-    for row in sorted(refused, key=lambda r: (r.slide_id, r.file)):
-        cells = (row.slide_id, row.file, row.reason)
-        lines.append("\t".join(" ".join(cell.split()) for cell in cells))
-    write_text(path, "\n".join(lines) + "\n")
+    write_records(path, Refusal, sorted(refused, key=lambda r: (r.slide_id, r.file)))
     if refused:
         print(f"{len(refused)} refused, see {path}:")
     for row in refused[:SHOWN]:

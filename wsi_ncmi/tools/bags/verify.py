@@ -1,6 +1,5 @@
 """Command `bags verify`: every byte of our own bags, and what to make again."""
 
-import csv
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from wsi_ncmi.bags.foreign.layouts import describe
 from wsi_ncmi.bags.store import DAMAGED, verify_bag
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.hdf5 import open_hdf5
+from wsi_ncmi.files.table import read_text
 
 MANIFESTS = "bucket-*.tsv"
 OWN_ATTRIBUTES = {"format_version", "complete"}
@@ -104,8 +104,7 @@ def _against_manifests(folder: Path, bags: set[Path]) -> Iterable[tuple[Path, st
 
 
 def _rows(manifest: Path) -> list[dict[str, str]]:
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = [row for _, row in read_text(manifest).rows]
     if rows and not {"slide_id", "status", "digest"} <= set(rows[0]):
         raise BagError(f"{manifest}: lacks slide_id, status or digest: it is no manifest of bags")
     return rows

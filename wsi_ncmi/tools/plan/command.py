@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError
-from wsi_ncmi.files.table import write_table
+from wsi_ncmi.files.table import write_records
 from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
@@ -74,7 +74,7 @@ def run(
     )
     plans = [_priced(plan, storage, rates) for plan in plans]
     if out is not None:
-        write_table(out, SlidePlan, plans)
+        write_records(out, SlidePlan, plans)
     print_plan(plans, storage, rates, folder)
     return 1 if storage.problem or any(plan.problem for plan in plans) else 0
 
