@@ -20,6 +20,7 @@ from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.atomic import atomic_path
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.files.table import write_records
+from wsi_ncmi.machine import free_memory
 from wsi_ncmi.provenance import digest
 
 
@@ -165,11 +166,4 @@ class BagCache:
 
 def _fits(folder: Path) -> bool:
     size = sum(path.stat().st_size for path in folder.glob("*.npy"))
-    return size < 0.5 * _available_memory()
-
-
-def _available_memory() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return size < 0.5 * free_memory()

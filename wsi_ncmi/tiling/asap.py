@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import SlideError
@@ -122,21 +123,12 @@ def in_lesion(
     Returns:
         bool `[n]`.
     """
-    inside = np.zeros(len(points), dtype=bool)
-    excluded = np.zeros(len(points), dtype=bool)
+    x, y = np.asarray(points, dtype=np.float64).reshape(-1, 2).T
+    inside = np.zeros(len(x), dtype=bool)
+    excluded = np.zeros(len(x), dtype=bool)
     for annotation in annotations:
         if annotation.is_area:
             part = excluded if annotation.is_excluded else inside
-            part |= _in_polygon(annotation.points, np.asarray(points, dtype=np.float64))
+            # An outline drawn by hand may cross itself: GEOS applies the even-odd rule.
+            part |= shapely.contains_xy(shapely.Polygon(annotation.points), x, y)
     return inside & ~excluded
-
-
-def _in_polygon(polygon: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Even-odd rule, one edge at a time: memory stays `[n]` however long the outline is."""
-    x, y = points.T
-    inside = np.zeros(len(points), dtype=bool)
-    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if y0 != y1:
-            crosses = (y0 > y) != (y1 > y)
-            inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-    return inside

@@ -98,3 +98,14 @@ def test_damaged_files_are_named(tmp_path: Path, text: str, said: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"none\.xml: cannot be read as XML"):
         read_asap(tmp_path / "none.xml")
+
+
+def test_an_outline_that_crosses_itself_is_even_odd() -> None:
+    """A pentagram: its points are inside, its middle, which it winds around twice, is not."""
+    angles = np.pi / 2 + np.arange(5) * 4 * np.pi / 5
+    star = Annotation(1000 * np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    assert in_lesion([star], np.array([[0, 800], [0, 0], [2000, 0]])).tolist() == [
+        True,
+        False,
+        False,
+    ]

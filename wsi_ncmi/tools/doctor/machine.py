@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
+
 from wsi_ncmi.files.atomic import atomic_path
 from wsi_ncmi.machine import cpu_budget, has_gpu
 from wsi_ncmi.tools.doctor.findings import Finding, Status
@@ -67,10 +69,9 @@ def processor() -> list[Finding]:
 
 def memory() -> list[Finding]:
     """Memory that is free, and the control group's limit."""
-    text = Path("/proc/meminfo").read_text().splitlines()
-    known = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in text}
-    free = known["MemAvailable"]
-    detail = f"{free / 1e9:.1f} of {known['MemTotal'] / 1e9:.1f} GB are free"
+    found = psutil.virtual_memory()
+    free = found.available
+    detail = f"{free / 1e9:.1f} of {found.total / 1e9:.1f} GB are free"
     try:
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
