@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from slides_made import LAYOUTS, Layout, Pattern, grid, stored_tiles, tissue_pattern, write_slide
 from tiffslide import TiffSlide
 
-from wsi_ncmi.extraction.encode import BatchEncoder, Part
+from wsi_ncmi.extraction.encode import BatchEncoder, TilePixels
 from wsi_ncmi.slides.decoders import JpegDecoder
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import Buffers, read_tiles
@@ -149,7 +149,7 @@ class Rivals:
 
     def native_to_floats(self) -> None:
         for block in read_tiles(self.slide, self.coords, self.level, self.side, block=BLOCK):
-            self.encode([Part(block.pixels)])
+            self.encode([TilePixels(block.pixels)])
 
     def decoding(self, stored: Sequence[bytes]) -> None:
         buffer = np.empty((self.layout.tile, self.layout.tile, 3), np.uint8)

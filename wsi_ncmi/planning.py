@@ -12,7 +12,7 @@ from typing import Any
 from wsi_ncmi import config as configuration
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, label_problems, read_sheet, tissue_problems
 from wsi_ncmi.config import SEARCHES
-from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
+from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError, PartError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
@@ -56,7 +56,7 @@ class Plan:
 
     def _read_rows(self) -> tuple[list[SlideRow], list[str]]:
         if self.config.demo:
-            return sheet_rows(plan_cohort(self.config.demo, Path(self.root) / "slides")), []
+            return sheet_rows(design_cohort(self.config.demo, Path(self.root) / "slides")), []
         if self.config.images:
             return [], []
         return read_sheet(Path(self.sheet), need_path=self.config.slides is not None)

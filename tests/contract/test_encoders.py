@@ -22,7 +22,7 @@ from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.pathology import ADAPTERS
 from wsi_ncmi.encoders.published import PUBLISHED
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.extraction.encode import BatchEncoder, Part
+from wsi_ncmi.extraction.encode import BatchEncoder, TilePixels
 
 FAMILIES = registry.names("encoder")
 TINY = ("test_resnet", "test_vit")
@@ -104,7 +104,7 @@ def tiles(count: int, seed: int = 0) -> NDArray[np.uint8]:
 def batches(encoder: Encoder) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """uint8 [n, side, side, 3] -> float32 [n, D], as extraction encodes them."""
     encode = BatchEncoder(encoder, BATCH, torch.device("cpu"), "none")
-    return lambda pixels: encode([Part(pixels)]).result()
+    return lambda pixels: encode([TilePixels(pixels)]).result()
 
 
 def test_timm_is_a_family() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_ncmi.cohorts.camelyon17 import LabelRow
-from wsi_ncmi.demo.plan import LABELS, Centre, DemoSlide, plan_slide
+from wsi_ncmi.demo.design import LABELS, Centre, DemoSlide, design_slide
 from wsi_ncmi.errors import ConfigError
 
 Patient = tuple[LabelRow, ...]
 
 
-def plan_camelyon17(
+def design_camelyon17(
     labels: Sequence[LabelRow], count: int, folder: Path, seed: int
 ) -> list[DemoSlide]:
     """`count` slides of whole patients (the last may be cut), all centres in turn.
@@ -33,7 +33,7 @@ def plan_camelyon17(
     planned = []
     for slide_id, label, patient_id, name in sorted(chosen):
         centre = Centre(name, centres.index(name), len(centres))
-        planned.append(plan_slide(seed, folder, slide_id, patient_id, label, centre))
+        planned.append(design_slide(seed, folder, slide_id, patient_id, label, centre))
     return planned
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Demo
-from wsi_ncmi.demo.plan import Centre, Defect, DemoSlide, plan_slide
+from wsi_ncmi.demo.design import Centre, Defect, DemoSlide, design_slide
 
 SHEET = "slides.tsv"
 SLIDES_PER_PATIENT = 3
@@ -24,7 +24,7 @@ _FEWER_ITC = ("negative",) * 4 + ("itc",) + ("micro",) * 2 + ("macro",) * 3
 BLOCKS = (_COMMON, _COMMON, _FEWER_ITC, _COMMON, _COMMON, _FEWER_ITC)
 
 
-def plan_cohort(demo: Demo, folder: Path) -> list[DemoSlide]:
+def design_cohort(demo: Demo, folder: Path) -> list[DemoSlide]:
     """The slides with tissue, then one without tissue and one file that cannot be read.
 
     Args:
@@ -37,7 +37,7 @@ def plan_cohort(demo: Demo, folder: Path) -> list[DemoSlide]:
         number = patient % demo.centres
         centre = Centre(f"centre_{number}", number, demo.centres)
         names = (f"demo_{index:03d}", f"patient_{patient:02d}")
-        planned.append(plan_slide(demo.seed, folder, *names, label, centre))
+        planned.append(design_slide(demo.seed, folder, *names, label, centre))
     return [*planned, *_defective(planned)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.demo import nuclei
-from wsi_ncmi.demo.plan import DemoSlide
+from wsi_ncmi.demo.design import DemoSlide
 from wsi_ncmi.demo.shapes import COARSE, Floats, Points, blob, diameter, filled, placed
 from wsi_ncmi.demo.tissue import Ink, Regions, normal_ink, regions
 

@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsi_ncmi.demo.design import DemoSlide
 from wsi_ncmi.demo.paint import paint
-from wsi_ncmi.demo.plan import DemoSlide
 from wsi_ncmi.files.atomic import atomic_path
 from wsi_ncmi.tiling.asap import Annotation, write_asap
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.demo import nuclei
-from wsi_ncmi.demo.plan import DemoSlide
+from wsi_ncmi.demo.design import DemoSlide
 from wsi_ncmi.demo.shapes import COARSE, Floats, blob, enlarge, filled, smooth_field
 
 LYMPHOCYTE_UM = 7.0

@@ -42,7 +42,7 @@ def resolve_autocast(wanted: str, device: torch.device) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class TilePixels:
     """Tiles of one slide in a batch.
 
     Attributes:
@@ -119,7 +119,7 @@ class BatchEncoder:
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
     @torch.inference_mode()
-    def __call__(self, parts: Sequence[Part]) -> Pending:
+    def __call__(self, parts: Sequence[TilePixels]) -> Pending:
         """At most `batch_size` tiles in all; their features come in the same order."""
         inputs = torch.cat([self._prepare(self._send(part.pixels), part.stain) for part in parts])
         count = len(inputs)

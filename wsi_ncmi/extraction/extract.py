@@ -16,7 +16,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction
 from wsi_ncmi.errors import BagError, SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, Segment, batches
-from wsi_ncmi.extraction.encode import BatchEncoder, Part, Pending
+from wsi_ncmi.extraction.encode import BatchEncoder, Pending, TilePixels
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
@@ -114,13 +114,16 @@ class Extractor:
 
     def _copies(self, batch: Batch) -> list[Pending]:
         """The batch's features, and those of each augmented copy."""
-        parts = [Part(s.pixels, s.job.stain) for s in batch if len(s.indices)]
+        filled = [segment for segment in batch if len(segment.indices)]
+        parts = [TilePixels(s.pixels, s.job.stain) for s in filled]
         if not parts:
             return []
         pending = [self.encode(parts)]
         augmentation = self.options.augmentation
         for copy in range(augmentation.copies if self.augment and augmentation else 0):
-            parts = [Part(self._augmented(s, copy), s.job.stain) for s in batch if len(s.indices)]
+            parts = [
+                TilePixels(self._augmented(s, copy), s.job.stain) for s in batch if len(s.indices)
+            ]
             pending.append(self.encode(parts))
         return pending
 

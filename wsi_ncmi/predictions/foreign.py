@@ -22,7 +22,7 @@ FIRST_LINE = 2  # of a table with a header
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ForeignPredictions:
     """Samples with their classes and what a classifier made of them.
 
     Attributes:
@@ -36,7 +36,7 @@ class Scored:
     classes: list[str]
 
 
-def read_scored(path: Path, targets: str | None = None) -> Scored:
+def read_foreign(path: Path, targets: str | None = None) -> ForeignPredictions:
     """Read `predictions.parquet`, or a TSV with `target` and `score_<class>` or `prob_<class>`.
 
     Args:
@@ -50,7 +50,7 @@ def read_scored(path: Path, targets: str | None = None) -> Scored:
     return _read_parquet(path) if path.suffix == ".parquet" else _read_tsv(path, targets)
 
 
-def _read_parquet(path: Path) -> Scored:
+def _read_parquet(path: Path) -> ForeignPredictions:
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
@@ -74,10 +74,10 @@ def _read_parquet(path: Path) -> Scored:
     _refuse(path, "row", 0, columns, scores, ~np.isfinite(scores), "a finite number")
     rows = table.select([*IDENTITY, "target"]).to_pandas()
     _refuse_targets(path, "row", 0, rows["target"], len(classes))
-    return Scored(rows, np.asarray(log_softmax(scores, axis=1)), classes)
+    return ForeignPredictions(rows, np.asarray(log_softmax(scores, axis=1)), classes)
 
 
-def _read_tsv(path: Path, targets: str | None) -> Scored:
+def _read_tsv(path: Path, targets: str | None) -> ForeignPredictions:
     header = _header(path)
     kind, columns = _score_columns(path, header)
     classes = [name.removeprefix(f"{kind}_") for name in columns]
@@ -92,9 +92,9 @@ def _read_tsv(path: Path, targets: str | None) -> Scored:
         }
     )
     if kind == "score":
-        return Scored(rows, np.asarray(log_softmax(values, axis=1)), classes)
+        return ForeignPredictions(rows, np.asarray(log_softmax(values, axis=1)), classes)
     _check_probabilities(path, columns, values)
-    return Scored(rows, log_probabilities(values), classes)
+    return ForeignPredictions(rows, log_probabilities(values), classes)
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -71,7 +71,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPart:
     """A part's samples with their scores.
 
     Attributes:
@@ -100,7 +100,7 @@ def stated_digest(path: Path) -> str:
 
 
 def write_predictions(
-    path: Path, run: Run, parts: Sequence[Scored], epoch: int, classes: Sequence[str]
+    path: Path, run: Run, parts: Sequence[ScoredPart], epoch: int, classes: Sequence[str]
 ) -> None:
     """`predictions.parquet`: one row per sample and part, the classes' order in its metadata."""
     frames = [_frame(run, part, epoch) for part in parts]
@@ -110,7 +110,7 @@ def write_predictions(
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
 
-def _frame(run: Run, part: Scored, epoch: int) -> pd.DataFrame:
+def _frame(run: Run, part: ScoredPart, epoch: int) -> pd.DataFrame:
     scores = part.scores.float().cpu().numpy()
     return part.identity.assign(
         run_id=run.run_id,

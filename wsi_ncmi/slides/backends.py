@@ -13,7 +13,7 @@ from tiffslide import TiffSlide
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.slides.readplan import Failure, ReadPlan, Slot
+from wsi_ncmi.slides.chunks import Chunks, Failure, Slot
 from wsi_ncmi.slides.tiff_index import check_frames
 
 UM_PER_UNIT = {"INCH": 25_400.0, "CENTIMETER": 10_000.0, "MILLIMETER": 1_000.0, "MICROMETER": 1.0}
@@ -29,7 +29,7 @@ class Backend(Protocol):
     properties: Mapping[str, str]
     tag_mpp: tuple[float, float] | None
 
-    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
+    def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
         """How regions at coords `[N, 2]` (x, y at level 0) are read, in pixels of `level`."""
         ...
 
@@ -77,15 +77,15 @@ class RegionChunk:
         return failures
 
 
-def plan_regions(
+def region_chunks(
     reader: RegionReader, coords: NDArray[np.int64], level: int, width: int, height: int
-) -> ReadPlan:
+) -> Chunks:
     """Regions in the order of their coordinates, each read for itself."""
     order = np.arange(len(coords))
     parts = np.split(order, range(REGIONS_PER_CHUNK, len(coords), REGIONS_PER_CHUNK))
     size = width, height
     chunks = [RegionChunk(reader, part, coords, level, size) for part in parts if len(part)]
-    return ReadPlan(order, chunks, np.zeros(len(coords), bool))
+    return Chunks(order, chunks, np.zeros(len(coords), bool))
 
 
 def error_text(error: Exception) -> str:
@@ -186,8 +186,8 @@ class OpenSlideBackend:
                 self._handle = openslide.OpenSlide(self._path)
             return rgb
 
-    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
-        return plan_regions(self, coords, level, width, height)
+    def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
+        return region_chunks(self, coords, level, width, height)
 
     def tile_px(self, level: int) -> int:
         return int(self.properties.get(f"openslide.level[{level}].tile-width", 0)) or UNKNOWN_PX
@@ -232,8 +232,8 @@ class TiffSlideBackend:
             out[y0 - top : y1 - top, x0 - left : x1 - left] = on_white(np.asarray(inside))
         return out
 
-    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
-        return plan_regions(self, coords, level, width, height)
+    def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
+        return region_chunks(self, coords, level, width, height)
 
     def tile_px(self, level: int) -> int:
         return int(self.properties.get(f"tiffslide.level[{level}].tile-width", 0)) or UNKNOWN_PX

@@ -16,8 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsi_ncmi.slides.backends import Backend
+from wsi_ncmi.slides.chunks import Chunks, Failure, Pieces, Slot, TileLayout, cut
 from wsi_ncmi.slides.decoders import Decoder, NotNativeError, decoder_of, half_decoder
-from wsi_ncmi.slides.readplan import Failure, Pieces, ReadPlan, Slot, TileLayout, cut
 
 VENDORS = ("aperio", "generic-tiff", "philips")
 CHUNK_PIXELS = 64 * 256**2
@@ -61,16 +61,16 @@ class NativeLevel:
         columns = (self.offsets[chosen], self.sizes[chosen], self.damaged[chosen])
         return NativeLevel(layout, *columns, decoder, self.descriptor)
 
-    def plan(
+    def chunks_of(
         self, left: NDArray[np.int64], top: NDArray[np.int64], width: int, height: int
-    ) -> ReadPlan:
+    ) -> Chunks:
         """Regions at (left, top) in pixels of this level."""
         pieces = cut(self.layout, left, top, width, height)
         starts = np.flatnonzero(np.diff(pieces.tile, prepend=-1))
         step = max(1, CHUNK_PIXELS // (self.layout.tile_width * self.layout.tile_height))
         bounds = [*starts[::step].tolist(), len(pieces.tile)]
         chunks = [NativeChunk(self, pieces, first, last) for first, last in pairwise(bounds)]
-        return ReadPlan(pieces.order(), chunks, pieces.uncovered)
+        return Chunks(pieces.order(), chunks, pieces.uncovered)
 
 
 class Piece(NamedTuple):
@@ -226,10 +226,10 @@ class NativeBackend:
         self.level_dimensions += [(half.layout.width, half.layout.height) for half in halves]
         self.level_downsamples += [2 * downsample for downsample in self.level_downsamples]
 
-    def plan(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> ReadPlan:
+    def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
         # Whole pixels: between them OpenSlide interpolates, which blurs and costs as much again.
         corners = np.rint(coords / self.level_downsamples[level]).astype(np.int64)
-        return self.levels[level].plan(corners[:, 0], corners[:, 1], width, height)
+        return self.levels[level].chunks_of(corners[:, 0], corners[:, 1], width, height)
 
     def tile_px(self, level: int) -> int:
         return self.levels[level].layout.tile_width

@@ -17,10 +17,10 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
+from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.native_tiff import NativeBackend
 from wsi_ncmi.slides.pyramid import coarsest_level_for
-from wsi_ncmi.slides.readplan import Failure, ReadPlan
 from wsi_ncmi.slides.resample import resize_in_bands
 from wsi_ncmi.slides.spacing import choose_spacing
 from wsi_ncmi.slides.tiff_index import tiff_pages
@@ -181,14 +181,14 @@ class Slide:
     def _read(
         self, x: int, y: int, level: int, width: int, height: int
     ) -> tuple[NDArray[np.uint8], list[Failure]]:
-        plan = self.plan(np.array([[x, y]]), level, width, height)
+        plan = self.chunks_of(np.array([[x, y]]), level, width, height)
         pixels = np.full((height, width, 3), 255, np.uint8)
         failures: list[Failure] = []
         for chunk in plan.chunks:
             failures += chunk.read(lambda region: pixels)
         return pixels, failures
 
-    def plan(self, coords: NDArray[np.integer], level: int, width: int, height: int) -> ReadPlan:
+    def chunks_of(self, coords: NDArray[np.integer], level: int, width: int, height: int) -> Chunks:
         """How regions are read; `stream.read_tiles` reads them.
 
         Args:
@@ -197,7 +197,7 @@ class Slide:
         """
         if not 0 <= level < self.level_count or width < 1 or height < 1:
             raise ValueError(f"{self.path}: no region of {width} x {height} at level {level}")
-        return self._backend.plan(np.asarray(coords, np.int64), level, width, height)
+        return self._backend.chunks_of(np.asarray(coords, np.int64), level, width, height)
 
     def stored_level(self, level: int) -> int:
         """The level of the file that `level` is decoded from: another one only for halves."""

@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.reader import Slide
-from wsi_ncmi.slides.readplan import Failure, ReadPlan
 
 BLOCKS_AHEAD = 2
 """Blocks' worth of chunks that are decoded before they are asked for."""
@@ -108,7 +108,7 @@ def read_tiles(
         block: tiles of a block; first: of the first one, to fill up another slide's last.
         allocate: makes the memory of a block, for example memory that a GPU can fetch from.
     """
-    plan = slide.plan(coords, level, side, side)
+    plan = slide.chunks_of(coords, level, side, side)
     sizes = _block_sizes(len(coords), block, first)
     # Of a pool that is shared the owner takes care.
     own: AbstractContextManager[Executor]
@@ -129,7 +129,7 @@ def _block_sizes(count: int, block: int, first: int | None) -> list[int]:
 
 @dataclass
 class _Stream:
-    plan: ReadPlan
+    plan: Chunks
     side: int
     sizes: list[int]
     allocate: Allocate

@@ -8,15 +8,15 @@ from pathlib import Path
 from wsi_ncmi.cohorts.camelyon17 import LabelRow
 from wsi_ncmi.cohorts.sheet import write_sheet
 from wsi_ncmi.config import Demo
-from wsi_ncmi.demo.camelyon17 import plan_camelyon17
-from wsi_ncmi.demo.cohort import SHEET, plan_cohort, sheet_rows
-from wsi_ncmi.demo.plan import DemoSlide
+from wsi_ncmi.demo.camelyon17 import design_camelyon17
+from wsi_ncmi.demo.cohort import SHEET, design_cohort, sheet_rows
+from wsi_ncmi.demo.design import DemoSlide
 from wsi_ncmi.demo.slide import write_slide
 
 
 def run(demo: Demo, folder: Path, threads: int) -> None:
     """Write the embedded cohort to `folder` by `threads` processes; finished slides are kept."""
-    _write(plan_cohort(demo, folder), folder, threads)
+    _write(design_cohort(demo, folder), folder, threads)
 
 
 def run_camelyon17(
@@ -30,7 +30,7 @@ def run_camelyon17(
     Raises:
         ConfigError: more slides are asked for than have labels, or a label is no stage.
     """
-    _write(plan_camelyon17(label_rows, count, folder, seed), folder, threads)
+    _write(design_camelyon17(label_rows, count, folder, seed), folder, threads)
 
 
 def _write(slides: Sequence[DemoSlide], folder: Path, threads: int) -> None:

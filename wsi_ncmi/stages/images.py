@@ -32,16 +32,16 @@ def run(
     dataset = load_dataset(task)
     parts = partition(dataset, task)
     facts = data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
-    planned = list(plan(task_name, task, cohort, seed, dataset.protocol, facts))
-    pending = [one for one in planned if not product_of(one, out_dir / one.run_id).is_current]
-    log.info("%s: %d of %d runs done before", task_name, len(planned) - len(pending), len(planned))
+    wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts))
+    pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
+    log.info("%s: %d of %d runs done before", task_name, len(wanted) - len(pending), len(wanted))
     if pending:
         images = ImageParts.measure(dataset.classes, parts, task.image_size)
         device = pick_device()
         for number, one in enumerate(pending, 1):
             log.info("%d/%d %s", number, len(pending), one.run_id)
             train_run(one, task, images, out_dir / one.run_id, device)
-    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in planned])
+    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 
 def run_splits(task: ImageTask, out: Path) -> None:
@@ -51,7 +51,7 @@ def run_splits(task: ImageTask, out: Path) -> None:
     write_frame(out, table)
 
 
-def plan(
+def runs_of_seed(
     task_name: str,
     task: ImageTask,
     cohort: str,

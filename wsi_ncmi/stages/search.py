@@ -61,15 +61,15 @@ def run_bags(
     splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
 
-    def plan(candidate: Task) -> Run:
-        return next(train.plan(task_name, candidate, cohort, encoder, seed, splits, bags))
+    def run_of(candidate: Task) -> Run:
+        return next(train.runs_of_seed(task_name, candidate, cohort, encoder, seed, splits, bags))
 
     def prepare(run: Run, candidate: Task) -> Setup:
         found = fold_samples(splits, run.fold, candidate.classes, cache)
         parts = {part: found[part] for part in LEARNT_FROM}
         return mil.prepare(run, candidate, cache, parts, device)
 
-    _search(task, plan, prepare, out)
+    _search(task, run_of, prepare, out)
 
 
 def run_images(
@@ -83,18 +83,20 @@ def run_images(
     parts = {part: found[part] for part in LEARNT_FROM}
     measured = image_training.ImageParts.measure(dataset.classes, parts, task.image_size)
 
-    def plan(candidate: ImageTask) -> Run:
-        return next(images.plan(task_name, candidate, cohort, seed, dataset.protocol, facts))
+    def run_of(candidate: ImageTask) -> Run:
+        return next(
+            images.runs_of_seed(task_name, candidate, cohort, seed, dataset.protocol, facts)
+        )
 
     def prepare(run: Run, candidate: ImageTask) -> Setup:
         return image_training.prepare(run, candidate, measured, device)
 
-    _search(task, plan, prepare, out)
+    _search(task, run_of, prepare, out)
 
 
 def _search(
     task: AnyTask,
-    plan: Callable[[AnyTask], Run],
+    run_of: Callable[[AnyTask], Run],
     prepare: Callable[[Run, AnyTask], Setup],
     out: Path,
 ) -> None:
@@ -108,7 +110,7 @@ def _search(
     for number, setting in enumerate(settings, 1):
         objectives = {arm: task.objectives[arm].with_setting(setting)}
         candidate = task.model_copy(update={"objectives": objectives})
-        run = plan(candidate)
+        run = run_of(candidate)
         text = {"options": flow(setting.options), "training": flow(setting.training)}
         if run.digest not in tried:
             log.info("%d/%d %s %s", number, len(settings), arm, text)

@@ -37,19 +37,19 @@ def run(
     cache = BagCache(cache_dir)
     splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
-    planned = list(plan(task_name, task, cohort, encoder, seed, splits, bags))
-    for number, one in enumerate(planned, 1):
+    wanted = list(runs_of_seed(task_name, task, cohort, encoder, seed, splits, bags))
+    for number, one in enumerate(wanted, 1):
         folder = out_dir / one.run_id
         if product_of(one, folder).is_current:
-            log.info("%d/%d %s: done before", number, len(planned), one.run_id)
+            log.info("%d/%d %s: done before", number, len(wanted), one.run_id)
             continue
-        log.info("%d/%d %s", number, len(planned), one.run_id)
+        log.info("%d/%d %s", number, len(wanted), one.run_id)
         parts = fold_samples(splits, one.fold, task.classes, cache)
         train_run(one, task, cache, parts, folder, device)
-    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in planned])
+    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 
-def plan(
+def runs_of_seed(
     task_name: str,
     task: Task,
     cohort: str,

@@ -14,7 +14,7 @@ UPSAMPLE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class ScalePlan:
+class TileScale:
     """What is read from a slide to get tiles of `tile_px` at the wanted µm/px.
 
     Attributes:
@@ -34,14 +34,14 @@ class ScalePlan:
     error_percent: float
 
 
-def plan_scale(
+def fit_scale(
     level_downsamples: Sequence[float],
     level_dimensions: Sequence[tuple[int, int]],
     slide_mpp: float,
     wanted_mpp: float,
     tile_px: int,
     upsample: bool = False,
-) -> ScalePlan:
+) -> TileScale:
     """Choose the level to read and the pixels to read from it.
 
     Args:
@@ -67,7 +67,7 @@ def plan_scale(
     downsample = level_downsamples[level]
     residual = wanted_mpp / (slide_mpp * downsample)
     read_px = max(1, round(tile_px * residual))
-    return ScalePlan(
+    return TileScale(
         level=level,
         level_downsample=downsample,
         read_px=read_px,

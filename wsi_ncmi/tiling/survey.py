@@ -13,7 +13,7 @@ from wsi_ncmi.slides.reader import Slide, Thumbnail
 from wsi_ncmi.tiling.asked import tissue_options
 from wsi_ncmi.tiling.crosscheck import compare_with_bytes
 from wsi_ncmi.tiling.geojson import outlines, to_geojson
-from wsi_ncmi.tiling.grid import ScalePlan, plan_scale, tile_grid
+from wsi_ncmi.tiling.grid import TileScale, fit_scale, tile_grid
 from wsi_ncmi.tiling.mask_source import mask_on
 from wsi_ncmi.tiling.measure import Measured, measure_tiles
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of
@@ -82,9 +82,9 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
     )
 
 
-def scale_of(slide: Slide, tiling: Tiling) -> ScalePlan:
-    """The level that is read of a slide and the pixels from it; errors as of `plan_scale`."""
-    return plan_scale(
+def scale_of(slide: Slide, tiling: Tiling) -> TileScale:
+    """The level that is read of a slide and the pixels from it; errors as of `fit_scale`."""
+    return fit_scale(
         slide.level_downsamples,
         slide.level_dimensions,
         slide.mpp,
@@ -116,7 +116,7 @@ def check_size(slide: Slide) -> None:
         )
 
 
-def _facts(row: SlideRow, slide: Slide, tiling: Tiling, scale: ScalePlan) -> dict[str, Any]:
+def _facts(row: SlideRow, slide: Slide, tiling: Tiling, scale: TileScale) -> dict[str, Any]:
     """All that is known of the tiles before a pixel is read."""
     return {
         "slide_id": row.slide_id,
@@ -152,7 +152,7 @@ def _reader(slide: Slide, level: int) -> str:
 def _grid(
     slide: Slide,
     tiling: Tiling,
-    scale: ScalePlan,
+    scale: TileScale,
     thumbnail: Thumbnail,
     mask: NDArray[np.bool_],
 ) -> dict[str, Any]:

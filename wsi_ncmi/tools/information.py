@@ -10,7 +10,7 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.information import Information, information
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
-from wsi_ncmi.predictions.foreign import Scored, read_scored
+from wsi_ncmi.predictions.foreign import ForeignPredictions, read_foreign
 
 KEYS = ["run_id", "part"]
 
@@ -35,7 +35,7 @@ def run(
     Raises:
         UserError: the file does not fit, has no such part, or a run's part has a single class.
     """
-    scored = read_scored(predictions, targets)
+    scored = read_foreign(predictions, targets)
     found = {key: (rows, one) for key, rows, one in _measured(predictions, scored, part)}
     table = pd.DataFrame(
         row
@@ -52,7 +52,7 @@ def run(
 
 
 def _measured(
-    path: Path, scored: Scored, part: str | None
+    path: Path, scored: ForeignPredictions, part: str | None
 ) -> Iterator[tuple[tuple[str, str], np.ndarray, Information]]:
     """Run and part, the numbers of its rows, and its terms."""
     parts = sorted(scored.rows["part"].unique())
@@ -77,7 +77,7 @@ def _rows(
         yield {**key, "level": "class", "class": name, "n": len(one.target), **one.measures}
 
 
-def _sample_rows(rows: np.ndarray, found: Information, scored: Scored) -> pd.DataFrame:
+def _sample_rows(rows: np.ndarray, found: Information, scored: ForeignPredictions) -> pd.DataFrame:
     identity = scored.rows.iloc[rows]
     return identity.assign(
         target=[scored.classes[index] for index in identity["target"]],

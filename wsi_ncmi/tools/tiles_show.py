@@ -104,7 +104,7 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
         if not len(tiles):
             raise SlideError(f"{slide}: {tiles.reason}")
         chosen = sample(len(tiles), count, seed)
-        write_png(pictures.sample, sheet_of(opened, tiles, chosen))
+        write_png(pictures.sample, contact_sheet(opened, tiles, chosen))
     print(f"{pictures.sample}: {len(chosen)} of them")
     return pictures
 
@@ -158,7 +158,7 @@ def sample(total: int, count: int, seed: int) -> NDArray[np.int64]:
     return np.sort(chosen)
 
 
-def sheet_of(slide: Slide, tiles: TiledSlide, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+def contact_sheet(slide: Slide, tiles: TiledSlide, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Tiles in rows with their measures below them, uint8 `[h, w, 3]`.
 
     A tile whose pixels cannot be decoded is a red square.

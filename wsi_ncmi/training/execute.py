@@ -16,7 +16,7 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import (
     Run,
-    Scored,
+    ScoredPart,
     finish,
     write_checkpoint,
     write_curves,
@@ -89,7 +89,7 @@ def execute(run: Run, setup: Setup, folder: Path) -> None:
     scored = []
     for part in ("val", "test"):
         scores, targets = setup.score(part)
-        scored.append(Scored(part, setup.identities[part], targets, scores))
+        scored.append(ScoredPart(part, setup.identities[part], targets, scores))
     classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
     write_curves(folder / "curves.tsv", history.curves)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsi_ncmi.demo.design import Centre, DemoSlide, design_slide
 from wsi_ncmi.demo.paint import paint
-from wsi_ncmi.demo.plan import Centre, DemoSlide, plan_slide
 from wsi_ncmi.demo.shapes import diameter
 from wsi_ncmi.tiling.asap import Annotation, in_lesion
 
@@ -15,7 +15,7 @@ GREY_LEVELS = 6
 
 
 def _slide(label: str, name: str = "test_0", **changes: object) -> DemoSlide:
-    slide = plan_slide(5, Path("x"), name, "patient", label, Centre("centre_1", 1, 5))
+    slide = design_slide(5, Path("x"), name, "patient", label, Centre("centre_1", 1, 5))
     return replace(slide, pen="", blurred=False, **changes)
 
 

@@ -8,7 +8,7 @@ import openslide
 import pytest
 import tifffile
 
-from wsi_ncmi.demo.plan import Centre, DemoSlide, plan_slide
+from wsi_ncmi.demo.design import Centre, DemoSlide, design_slide
 from wsi_ncmi.demo.shapes import diameter
 from wsi_ncmi.demo.slide import is_written, write_pyramid, write_slide
 from wsi_ncmi.provenance import sha256_file
@@ -16,7 +16,7 @@ from wsi_ncmi.tiling.asap import read_asap
 
 
 def _slide(folder: Path, label: str = "itc") -> DemoSlide:
-    return plan_slide(5, folder, "test_0", "patient", label, Centre("centre_1", 1, 5))
+    return design_slide(5, folder, "test_0", "patient", label, Centre("centre_1", 1, 5))
 
 
 @pytest.fixture(scope="module")

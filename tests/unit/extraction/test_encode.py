@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wsi_ncmi.encoders.interface import Encoder
-from wsi_ncmi.extraction.encode import BatchEncoder, Part
+from wsi_ncmi.extraction.encode import BatchEncoder, TilePixels
 
 MEAN, STD = (0.7, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -41,7 +41,7 @@ def test_inputs_against_numpy(make: Callable[..., BatchEncoder], side: int, inpu
     weights = area_weights(side, input_px)
     resized = np.einsum("iy,nyxc,jx->ncij", weights, tiles.astype(np.float64), weights)
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-    found = make(input_px)([Part(tiles)]).result().reshape(3, 3, input_px, input_px)
+    found = make(input_px)([TilePixels(tiles)]).result().reshape(3, 3, input_px, input_px)
     levels = (found * std + mean) * 255
     # Bytes are rounded between the two directions and at the end.
     tolerance = 1e-3 if side == input_px else 1.3
@@ -52,10 +52,10 @@ def test_parts_of_other_sizes_keep_their_order(make: Callable[..., BatchEncoder]
     rng = np.random.default_rng(0)
     tiles = [rng.integers(0, 256, (n, s, s, 3), dtype=np.uint8) for n, s in ((1, 40), (2, 32))]
     encode = make(32)
-    together = encode([Part(t) for t in tiles]).result()
+    together = encode([TilePixels(t) for t in tiles]).result()
     assert len(together) == 3
     for part, found in zip(tiles, (together[:1], together[1:]), strict=True):
-        assert encode([Part(part)]).result().tobytes() == found.tobytes()
+        assert encode([TilePixels(part)]).result().tobytes() == found.tobytes()
 
 
 def test_stain_comes_before_the_resize(make: Callable[..., BatchEncoder]) -> None:
@@ -66,6 +66,6 @@ def test_stain_comes_before_the_resize(make: Callable[..., BatchEncoder]) -> Non
         seen.append((tuple(pixels.shape), float(pixels.max())))
         return 1 - pixels
 
-    found = make(32)([Part(tiles, invert)]).result()
+    found = make(32)([TilePixels(tiles, invert)]).result()
     assert seen == [((2, 3, 40, 40), 1.0)]
-    assert found.tobytes() == make(32)([Part(255 - tiles)]).result().tobytes()
+    assert found.tobytes() == make(32)([TilePixels(255 - tiles)]).result().tobytes()

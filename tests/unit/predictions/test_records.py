@@ -14,7 +14,7 @@ from wsi_ncmi.predictions.records import (
     MANIFEST_COLUMNS,
     RECORDS,
     Run,
-    Scored,
+    ScoredPart,
     finish,
     product_of,
     write_checkpoint,
@@ -27,11 +27,11 @@ from wsi_ncmi.training.seeds import derive
 MakeRun = Callable[..., Run]
 
 
-def scored(part: str, count: int) -> Scored:
+def scored(part: str, count: int) -> ScoredPart:
     names = [f"{part}{i}" for i in range(count)]
     identity = pd.DataFrame({"sample_id": names, "patient_id": names, "centre": "c0"})
     scores = torch.randn(count, 3, generator=torch.Generator().manual_seed(count))
-    return Scored(part, identity, torch.arange(count) % 3, scores)
+    return ScoredPart(part, identity, torch.arange(count) % 3, scores)
 
 
 def write(folder: Path, run: Run) -> None:

@@ -10,7 +10,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides import open_slide
-from wsi_ncmi.tiling.grid import plan_scale
+from wsi_ncmi.tiling.grid import fit_scale
 from wsi_ncmi.tiling.survey import survey
 
 WritePyramid = Callable[..., Path]
@@ -40,16 +40,16 @@ def test_half_levels_are_nearly_the_mean(path: Path) -> None:
 def test_the_half_level_is_chosen_where_no_stored_level_fits(path: Path) -> None:
     with open_slide(path, "native_half") as slide:
         levels = slide.level_downsamples, slide.level_dimensions
-        plan = plan_scale(*levels, slide.mpp, 1.0, 128)
+        plan = fit_scale(*levels, slide.mpp, 1.0, 128)
         assert (plan.level, plan.read_px, plan.size_level0) == (1, 128, 256.0)
-        assert plan_scale(*levels, slide.mpp, 0.5, 128).level == 0
+        assert fit_scale(*levels, slide.mpp, 0.5, 128).level == 0
 
 
 def test_a_stored_level_comes_first(write_pyramid: WritePyramid, smooth_image: np.ndarray) -> None:
     path = write_pyramid(smooth_image, compression="jpeg", levels=2)
     with open_slide(path, "native_half") as slide:
         assert slide.level_downsamples == [1.0, 2.0, 2.0, 4.0]
-        plan = plan_scale(slide.level_downsamples, slide.level_dimensions, slide.mpp, 1.0, 128)
+        plan = fit_scale(slide.level_downsamples, slide.level_dimensions, slide.mpp, 1.0, 128)
         assert plan.level == 1
 
 

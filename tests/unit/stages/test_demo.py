@@ -6,7 +6,7 @@ import pytest
 
 from wsi_ncmi.cohorts.sheet import read_sheet
 from wsi_ncmi.config import Demo
-from wsi_ncmi.demo.cohort import plan_cohort, sheet_rows
+from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.stages import demo as stage
 
 LABELS = [
@@ -24,7 +24,7 @@ def test_cohort_and_sheet_stand_there_and_stay(
     assert "12 of 12 slides written" in capsys.readouterr().out
     rows, problems = read_sheet(tmp_path / "slides.tsv", need_path=True)
     assert problems == []
-    assert rows == sheet_rows(plan_cohort(demo, tmp_path))
+    assert rows == sheet_rows(design_cohort(demo, tmp_path))
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     stage.run(demo, tmp_path, threads=2)
     assert "0 of 12 slides written" in capsys.readouterr().out

@@ -105,9 +105,11 @@ def test_a_trial_is_the_run_that_the_final_training_makes(
 def test_a_search_decides_no_training(make_task: Callable[..., Task]) -> None:
     first, other = make_task(), make_task(training={"epochs": [1]})
     splits = pd.DataFrame({"fold": [0], "part": ["train"], "slide_id": ["s"], "label": ["a"]})
-    digests = [next(train.plan("t", t, "c", "e", 0, splits, "b")).digest for t in (first, other)]
+    digests = [
+        next(train.runs_of_seed("t", t, "c", "e", 0, splits, "b")).digest for t in (first, other)
+    ]
     assert digests[0] == digests[1]
-    record = next(train.plan("t", first, "c", "e", 0, splits, "b")).settings["objective"]
+    record = next(train.runs_of_seed("t", first, "c", "e", 0, splits, "b")).settings["objective"]
     assert record == {"part": None, "options": {"centre": "none"}, "training": {}}
 
 

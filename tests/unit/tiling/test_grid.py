@@ -3,13 +3,13 @@ import pytest
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides.pyramid import coarsest_level_for
-from wsi_ncmi.tiling.grid import plan_scale, tile_grid
+from wsi_ncmi.tiling.grid import fit_scale, tile_grid
 
 DIMENSIONS = [(80_000, 60_000), (40_000, 30_000), (20_000, 15_000)]
 
 
 def plan(mpp: float, wanted: float, tile_px: int = 256, upsample: bool = False, ds1: float = 2.0):
-    return plan_scale([1.0, ds1, 4.0], DIMENSIONS, mpp, wanted, tile_px, upsample)
+    return fit_scale([1.0, ds1, 4.0], DIMENSIONS, mpp, wanted, tile_px, upsample)
 
 
 @pytest.mark.parametrize("ratio", [1.99988, 2.0, 2.0005])
@@ -44,7 +44,7 @@ def test_upsampling_is_refused_unless_asked_for() -> None:
 
 
 def test_a_level_with_unequal_axes_is_not_read() -> None:
-    scale = plan_scale([1.0, 4.0], [(300, 250), (75, 60)], 0.25, 1.0, 32)
+    scale = fit_scale([1.0, 4.0], [(300, 250), (75, 60)], 0.25, 1.0, 32)
     assert (scale.level, scale.read_px) == (0, 128)
 
 

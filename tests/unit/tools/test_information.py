@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from wsi_ncmi import cli
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.information import information
-from wsi_ncmi.predictions.foreign import read_scored
+from wsi_ncmi.predictions.foreign import read_foreign
 from wsi_ncmi.predictions.read import export_tsv
 from wsi_ncmi.tools import information as stage
 
@@ -130,7 +130,7 @@ def test_a_table_with_nothing_but_targets_and_probabilities(tmp_path: Path) -> N
 
 def test_rounded_probabilities_are_scaled_and_zeros_pass(tmp_path: Path) -> None:
     path = write(tmp_path / "t.tsv", probabilities(prob_x=[1, 0.2004, 0.6], prob_y=[0, 0.8, 0.4]))
-    log_p = read_scored(path).log_probabilities
+    log_p = read_foreign(path).log_probabilities
     np.testing.assert_allclose(np.exp(log_p).sum(1), 1)
     assert log_p[0, 1] == pytest.approx(-708.396, abs=1e-3)
 
@@ -138,17 +138,17 @@ def test_rounded_probabilities_are_scaled_and_zeros_pass(tmp_path: Path) -> None
 def test_targets_are_indices_or_names(tmp_path: Path) -> None:
     for targets in (["x", "y", "x"], [0, 1, 0]):
         path = write(tmp_path / "t.tsv", probabilities(target=targets))
-        assert read_scored(path).rows["target"].tolist() == [0, 1, 0]
+        assert read_foreign(path).rows["target"].tolist() == [0, 1, 0]
     grades = {"prob_1": [0.2] * 3, "prob_2": [0.3] * 3, "prob_3": [0.5] * 3}
     path = write(tmp_path / "t.tsv", {"target": [1, 2, 1], **grades})
     with pytest.raises(UserError, match="--targets name or --targets index"):
-        read_scored(path)
-    assert read_scored(path, "name").rows["target"].tolist() == [0, 1, 0]
-    assert read_scored(path, "index").rows["target"].tolist() == [1, 2, 1]
+        read_foreign(path)
+    assert read_foreign(path, "name").rows["target"].tolist() == [0, 1, 0]
+    assert read_foreign(path, "index").rows["target"].tolist() == [1, 2, 1]
     path = write(tmp_path / "t.tsv", {"target": [0, 2, 1], **grades})
-    assert read_scored(path).rows["target"].tolist() == [0, 2, 1]
+    assert read_foreign(path).rows["target"].tolist() == [0, 2, 1]
     with pytest.raises(UserError, match="unknown class '0', expected one of 1, 2, 3"):
-        read_scored(path, "name")
+        read_foreign(path, "name")
 
 
 @pytest.mark.parametrize(
@@ -194,26 +194,26 @@ def test_bad_tables_are_named(tmp_path: Path, content: bytes, text: str) -> None
     path = tmp_path / "t.tsv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=text):
-        read_scored(path)
+        read_foreign(path)
 
 
 def test_bad_parquet_files_are_named(parquet: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad.parquet"
     table = pq.read_table(parquet)
     with pytest.raises(UserError, match="no such predictions file"):
-        read_scored(path)
+        read_foreign(path)
     path.write_text("no parquet")
     with pytest.raises(UserError, match="not a Parquet file"):
-        read_scored(path)
+        read_foreign(path)
     pq.write_table(table.drop_columns(["scores"]), path)
     with pytest.raises(UserError, match=r"not a predictions file of wsi-ncmi \(no scores"):
-        read_scored(path)
+        read_foreign(path)
     pq.write_table(table.replace_schema_metadata({}), path)
     with pytest.raises(UserError, match="no class names"):
-        read_scored(path)
+        read_foreign(path)
     pq.write_table(table.slice(0, 0), path)
     with pytest.raises(UserError, match="no samples"):
-        read_scored(path)
+        read_foreign(path)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_bad_parquet_rows_are_named(
     path = tmp_path / "bad.parquet"
     pq.write_table(table.set_column(index, column, [values]), path)
     with pytest.raises(UserError, match=text):
-        read_scored(path)
+        read_foreign(path)
 
 
 def test_errors_end_the_command_with_their_text(

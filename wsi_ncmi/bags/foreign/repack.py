@@ -69,7 +69,7 @@ def _usable(bag: ForeignBag) -> ForeignBag:
         return ForeignBag(bag.features.astype(np.float32), bag.coords, bag.note)
 
 
-def choose(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Refusal]]:
+def compatible(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Refusal]]:
     """Which bags can stand in one file: of the commonest width, each slide and content once.
 
     A slide_id with several contents is refused whole: which of them is right cannot be known.

@@ -14,7 +14,7 @@ from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.repack import (
     Inspected,
     Refusal,
-    choose,
+    compatible,
     inspect,
     missing_from,
     write_packed,
@@ -52,7 +52,7 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     found = _packed(source) if source else _files(path, layout, rows)
     wanted = [bag for bag in found if rows is None or bag.slide_id in rows]
     seen = [inspect(bag) for bag in tqdm(wanted, unit="bag", file=sys.stderr, mininterval=1)]
-    bags, unfit = choose([bag for bag in seen if isinstance(bag, Inspected)])
+    bags, unfit = compatible([bag for bag in seen if isinstance(bag, Inspected)])
     unfit += [bag for bag in seen if isinstance(bag, Refusal)] + missing_from(rows or (), found)
     _write_refused(refused or out.with_suffix(".refused.tsv"), unfit)
     if bags:

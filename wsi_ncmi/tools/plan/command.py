@@ -20,7 +20,7 @@ from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
 from wsi_ncmi.stages.tiles import learned_mask
 from wsi_ncmi.tiling.asked import tissue_options
-from wsi_ncmi.tiling.grid import ScalePlan, tile_grid
+from wsi_ncmi.tiling.grid import TileScale, tile_grid
 from wsi_ncmi.tiling.mask_source import mask_on
 from wsi_ncmi.tiling.survey import check_size, overview_mpp, scale_of, stride_of
 from wsi_ncmi.tools.plan.storage import Storage
@@ -114,7 +114,7 @@ def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
     )
 
 
-def _scaled(plan: SlidePlan, scale: ScalePlan) -> SlidePlan:
+def _scaled(plan: SlidePlan, scale: TileScale) -> SlidePlan:
     return replace(
         plan,
         level=scale.level,
@@ -126,7 +126,7 @@ def _scaled(plan: SlidePlan, scale: ScalePlan) -> SlidePlan:
 
 
 def estimate_tiles(
-    slide: Slide, row: SlideRow, tiling: Tiling, scale: ScalePlan, quick: bool
+    slide: Slide, row: SlideRow, tiling: Tiling, scale: TileScale, quick: bool
 ) -> tuple[NDArray[np.int32], str]:
     """Tiles by the tissue mask of the coarsest level, or all of the area, and which of the two.
 

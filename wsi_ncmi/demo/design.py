@@ -87,7 +87,7 @@ class Centre:
         return round(BASE_MPP * (1 + MPP_SPREAD * position), 4)
 
 
-def plan_slide(
+def design_slide(
     seed: int, folder: Path, slide_id: str, patient_id: str, label: str, centre: Centre
 ) -> DemoSlide:
     """Draws in a fixed order; the label's own generator draws the lesions and nothing else."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsi_ncmi.slides.readplan import TileLayout, cut
+from wsi_ncmi.slides.chunks import TileLayout, cut
 
 LAYOUTS = st.builds(
     TileLayout,

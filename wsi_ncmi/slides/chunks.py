@@ -38,7 +38,7 @@ class Chunk(Protocol):
 
 
 @dataclass(frozen=True)
-class ReadPlan:
+class Chunks:
     """How N regions of one size are read.
 
     Attributes:
@@ -83,7 +83,7 @@ class Pieces:
         tile: int64 `[P]`, row * columns + column of the native tile; region: int64 `[P]`.
         source: int64 `[P, 2]`, upper left corner (y, x) of the piece in the native tile.
         destination: int64 `[P, 2]`, in the region; size: int64 `[P, 2]`, (height, width).
-        uncovered: bool `[N]`, see `ReadPlan`.
+        uncovered: bool `[N]`, see `Chunks`.
     """
 
     tile: NDArray[np.int64]
