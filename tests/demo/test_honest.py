@@ -22,15 +22,16 @@ from sklearn.preprocessing import StandardScaler
 
 from wsi_ncmi.bags.splits import make_splits
 from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
-from wsi_ncmi.planning import Plan
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.digests import Digests
 
 PERMUTATIONS = 2000
 
 
 @pytest.fixture(scope="module")
-def plan(root: Path) -> Plan:
+def checked(root: Path) -> CheckedConfig:
     raw = yaml.safe_load((root / "config" / "config.yaml").read_text())
-    return Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    return CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +83,21 @@ def run_bags(root: Path, folder: Path, stored: Path, task: dict[str, Any], rows:
     return folder / "results" / "honest"
 
 
-def test_the_stored_features_are_those_of_the_default_run(plan: Plan, stored: Path) -> None:
+def test_the_stored_features_are_those_of_the_default_run(
+    checked: CheckedConfig, stored: Path
+) -> None:
     with h5py.File(stored) as file:
         made_from = file.attrs["made_from"]
-    assert made_from == plan.bags_digest("stage"), (
+    assert made_from == Digests(checked).bags("stage"), (
         "the demo's slides, tiling or encoder changed: run `make demo`, then "
         "`python tests/data/make_demo_bags.py`"
     )
 
 
 def test_cross_entropy_learns_and_does_not_solve_it(
-    root: Path, plan: Plan, stored: Path, tmp_path: Path
+    root: Path, checked: CheckedConfig, stored: Path, tmp_path: Path
 ) -> None:
-    task = plan.config.tasks["stage"].model_dump(mode="json")
+    task = checked.config.tasks["stage"].model_dump(mode="json")
     # The default run's primary arm as it is there: arms share nothing, so the others can be left.
     task["objectives"] = {"cross_entropy": task["objectives"]["cross_entropy"]}
     task["aggregators"] = {"abmil": task["aggregators"]["abmil"]}
@@ -104,8 +107,8 @@ def test_cross_entropy_learns_and_does_not_solve_it(
     assert 0.5 < row.low < row.value < row.high < 0.95, dict(row)
 
 
-def test_colour_and_size_alone_tell_nothing(plan: Plan, stored: Path) -> None:
-    task = plan.config.tasks["stage"]
+def test_colour_and_size_alone_tell_nothing(checked: CheckedConfig, stored: Path) -> None:
+    task = checked.config.tasks["stage"]
     rows = sheet_rows(stored)
     with h5py.File(stored) as file:
         simple = np.column_stack([file["mean_colour"][:], np.diff(file["offsets"][:])])
@@ -123,9 +126,9 @@ def test_colour_and_size_alone_tell_nothing(plan: Plan, stored: Path) -> None:
 
 
 def test_permuted_labels_come_out_at_chance(
-    root: Path, plan: Plan, stored: Path, tmp_path: Path
+    root: Path, checked: CheckedConfig, stored: Path, tmp_path: Path
 ) -> None:
-    task = plan.config.tasks["stage"].model_dump(mode="json")
+    task = checked.config.tasks["stage"].model_dump(mode="json")
     task["seeds"] = [0]
     task["aggregators"] = {"abmil": task["aggregators"]["abmil"]}
     labels = np.array([row.label for row in sheet_rows(stored)])

@@ -20,7 +20,7 @@ if READS_SLIDES:
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
             folder=subpath(output.index, parent=True),
-            version=PLAN.versions("pack"),
+            version=SETTINGS.versions("pack"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} pack --features {params.features:q}"
             " --manifests {input.manifests:q} --out {params.folder:q}"
@@ -41,10 +41,10 @@ if CONFIG.bags:
         conda:
             "../../environment.yml"
         params:
-            bags=PLAN.section("bags"),
-            digest=PLAN.imported_digest(PLAN.rows),
+            bags=SETTINGS.section("bags"),
+            digest=DIGESTS.imported(CHECKED.rows),
             folder=subpath(output.index, parent=True),
-            version=PLAN.versions("pack"),
+            version=SETTINGS.versions("pack"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} pack --bags {params.bags:q} --out {params.folder:q}"
 
@@ -55,7 +55,7 @@ if CONFIG.tasks:
         input:
             lambda wildcards: demo_sheet(
                 f"{ROOT}/runs/{wildcards.task}/splits.stamp",
-                PLAN.splits_digest(wildcards.task),
+                DIGESTS.splits(wildcards.task),
             ),
         output:
             splits=f"{ROOT}/runs/{{task}}/splits.tsv",
@@ -67,7 +67,7 @@ if CONFIG.tasks:
         conda:
             "../../environment.yml"
         params:
-            task=lambda wildcards: PLAN.task_json(
+            task=lambda wildcards: SETTINGS.task(
                 wildcards.task,
                 without=(
                     "aggregators",
@@ -77,8 +77,8 @@ if CONFIG.tasks:
                     "reference",
                 ),
             ),
-            sheet=PLAN.sheet,
-            digest=lambda wildcards: PLAN.splits_digest(wildcards.task),
+            sheet=CHECKED.sheet_path,
+            digest=lambda wildcards: DIGESTS.splits(wildcards.task),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} splits --sheet {params.sheet:q}"
             " --task {params.task:q} --out {output.splits:q}"
@@ -89,7 +89,7 @@ if CONFIG.tasks:
             index=lambda wildcards: settled(
                 f"{CACHE}/index.tsv",
                 f"{ROOT}/runs/{wildcards.task}/seed-{wildcards.seed}.stamp",
-                PLAN.train_digest(wildcards.task),
+                DIGESTS.train(wildcards.task),
             ),
             splits=f"{ROOT}/runs/{{task}}/splits.tsv",
         output:
@@ -107,8 +107,8 @@ if CONFIG.tasks:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.training_json(wildcards.task),
-            digest=lambda wildcards: PLAN.train_digest(wildcards.task),
+            task=lambda wildcards: SETTINGS.training(wildcards.task),
+            digest=lambda wildcards: DIGESTS.train(wildcards.task),
             cohort=CONFIG.cohort,
             encoder=ENCODER,
             cache=subpath(input.index, parent=True),

@@ -2,19 +2,21 @@
 from pathlib import Path
 
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.planning import Plan
 from wsi_ncmi.machine import has_gpu
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.digests import Digests
+from wsi_ncmi.planning.settings import Settings
 
 try:
-    PLAN = Plan(config, Path(workflow.source_path("../schemas/parts.schema.json")))
+    CHECKED = CheckedConfig(config, Path(workflow.source_path("../schemas/parts.schema.json")))
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-CONFIG = PLAN.config
-ROOT = PLAN.root
+CONFIG, SETTINGS, DIGESTS = CHECKED.config, Settings(CHECKED), Digests(CHECKED)
+ROOT = CHECKED.root
 ENCODER = CONFIG.encoder_folder
 CACHE = f"{ROOT}/cache/{ENCODER}"
-READS_SLIDES = bool(CONFIG.demo or CONFIG.slides)
+READS_SLIDES = CHECKED.reads_slides
 # Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
 GPU = int(has_gpu())
 # A GPU is fed by several reading threads; without one, each core takes a bucket of its own.
@@ -24,7 +26,7 @@ FEATURE_THREADS = 8 if GPU else 1
 wildcard_constraints:
     bucket=r"\d+",
     seed=r"\d+",
-    task="|".join(PLAN.task_names),
+    task="|".join(CHECKED.task_names),
     arm=r"[A-Za-z0-9._-]+",
 
 
@@ -34,24 +36,24 @@ def settled(path, stamp, digest):
     `ancient` alone would not do: Snakemake does not look at the params of a job whose inputs are
     all ancient while one of them is remade.
     """
-    return ancient(path) if PLAN.is_settled(stamp, digest) else path
+    return ancient(path) if DIGESTS.is_settled(stamp, digest) else path
 
 
 def demo_sheet(stamp, digest):
     """The demo's sheet where there is one; your own sheet is no input."""
-    return settled(PLAN.sheet, stamp, digest) if CONFIG.demo else []
+    return settled(CHECKED.sheet_path, stamp, digest) if CONFIG.demo else []
 
 
 def buckets(folder):
     """Manifests of all buckets that hold a slide."""
-    return [f"{ROOT}/{folder}/bucket-{b}.tsv" for b in PLAN.buckets]
+    return [f"{ROOT}/{folder}/bucket-{b}.tsv" for b in CHECKED.buckets]
 
 
 def seeds(wildcards):
     """Manifests of all seeds of a task."""
     return [
         f"{ROOT}/runs/{wildcards.task}/seed-{s}.tsv"
-        for s in PLAN.task(wildcards.task).seeds
+        for s in CHECKED.task(wildcards.task).seeds
     ]
 
 
@@ -61,6 +63,6 @@ def first_seed(wildcards):
 
 def searched(wildcards):
     """Tables of all arms that have candidate settings."""
-    if not PLAN.searched:
+    if not CHECKED.searched:
         raise WorkflowError("no arm has settings to search: give an objective `search`")
-    return [f"{ROOT}/search/{task}/{arm}.tsv" for task, arm in PLAN.searched]
+    return [f"{ROOT}/search/{task}/{arm}.tsv" for task, arm in CHECKED.searched]

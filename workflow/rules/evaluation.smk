@@ -47,12 +47,12 @@ rule evaluate:
     conda:
         "../../environment.yml"
     params:
-        options=PLAN.section("evaluation"),
-        reference=lambda wildcards: PLAN.task(wildcards.task).reference,
+        options=SETTINGS.section("evaluation"),
+        reference=lambda wildcards: CHECKED.task(wildcards.task).reference,
         index=lambda wildcards, input: f"--index {input.index}" if input.index else "",
         task=subpath(input.splits, parent=True),
         folder=subpath(output.summary, parent=True),
-        version=PLAN.versions("evaluate"),
+        version=SETTINGS.versions("evaluate"),
     shell:
         "python -m wsi_ncmi.cli --log {log:q} evaluate --task-dir {params.task:q}"
         " --manifests {input.manifests:q} {params.index}"
@@ -80,15 +80,15 @@ rule attention:
     conda:
         "../../environment.yml"
     params:
-        options=PLAN.section("attention"),
-        task=lambda wildcards: PLAN.task_json(wildcards.task),
-        annotations=[row.annotation for row in PLAN.rows],
-        sheet=PLAN.sheet,
+        options=SETTINGS.section("attention"),
+        task=lambda wildcards: SETTINGS.task(wildcards.task),
+        annotations=[row.annotation for row in CHECKED.rows],
+        sheet=CHECKED.sheet_path,
         cache=CACHE,
         tiles=lambda wildcards, input: str(Path(input.tiles[0]).parent),
         task_dir=subpath(input.manifest, parent=True),
         folder=subpath(output.summary, parent=True),
-        version=PLAN.versions("attention"),
+        version=SETTINGS.versions("attention"),
     shell:
         "python -m wsi_ncmi.cli --log {log:q} attention --task {params.task:q}"
         " --sheet {params.sheet:q} --cache {params.cache:q} --tiles {params.tiles:q}"
@@ -99,12 +99,12 @@ rule attention:
 rule html_report:
     input:
         evaluations=[
-            f"{ROOT}/runs/{name}/evaluation/summary.json" for name in PLAN.task_names
+            f"{ROOT}/runs/{name}/evaluation/summary.json" for name in CHECKED.task_names
         ],
         attention=[
             f"{ROOT}/runs/{name}/attention/summary.json"
-            for name in PLAN.task_names
-            if PLAN.has_attention(name)
+            for name in CHECKED.task_names
+            if CHECKED.has_attention(name)
         ],
     output:
         report(
@@ -120,10 +120,10 @@ rule html_report:
         "../../environment.yml"
     params:
         config=CONFIG.model_dump_json(),
-        rows=PLAN.rows_digest(PLAN.rows),
-        sheet=f"--sheet {PLAN.sheet}" if PLAN.sheet else "",
+        rows=DIGESTS.rows(CHECKED.rows),
+        sheet=f"--sheet {CHECKED.sheet_path}" if CHECKED.sheet_path else "",
         root=subpath(output[0], ancestor=2),
-        version=PLAN.versions("report"),
+        version=SETTINGS.versions("report"),
     shell:
         "python -m wsi_ncmi.cli --log {log:q} report --results {params.root:q}"
         " --config {params.config:q} {params.sheet} --out {output:q}"

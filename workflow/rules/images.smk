@@ -12,7 +12,7 @@ if CONFIG.images:
         conda:
             "../../environment.yml"
         params:
-            task=lambda wildcards: PLAN.task_json(
+            task=lambda wildcards: SETTINGS.task(
                 wildcards.task,
                 without=(
                     "objectives",
@@ -22,7 +22,7 @@ if CONFIG.images:
                     "augmentation",
                 ),
             ),
-            version=PLAN.versions("images"),
+            version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images splits --task {params.task:q}"
             " --out {output:q}"
@@ -44,10 +44,10 @@ if CONFIG.images:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.training_json(wildcards.task),
+            task=lambda wildcards: SETTINGS.training(wildcards.task),
             cohort=CONFIG.cohort,
             folder=subpath(output[0], parent=True),
-            version=PLAN.versions("images"),
+            version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task}"
             " --task {params.task:q} --cohort {params.cohort:q}"

@@ -23,12 +23,12 @@ if CONFIG.tasks:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.search_json(wildcards.task, wildcards.arm),
+            task=lambda wildcards: SETTINGS.search(wildcards.task, wildcards.arm),
             cohort=CONFIG.cohort,
             encoder=ENCODER,
-            seed=lambda wildcards: PLAN.task(wildcards.task).seeds[0],
+            seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
             cache=subpath(input.index, parent=True),
-            version=PLAN.versions("train"),
+            version=SETTINGS.versions("train"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} search bags --name {wildcards.task}"
             " --task {params.task:q} --cohort {params.cohort:q} --encoder {params.encoder:q}"
@@ -53,10 +53,10 @@ if CONFIG.images:
             mem_mb=16000,
             runtime=1440,
         params:
-            task=lambda wildcards: PLAN.search_json(wildcards.task, wildcards.arm),
+            task=lambda wildcards: SETTINGS.search(wildcards.task, wildcards.arm),
             cohort=CONFIG.cohort,
-            seed=lambda wildcards: PLAN.task(wildcards.task).seeds[0],
-            version=PLAN.versions("images"),
+            seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
+            version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} search images --name {wildcards.task}"
             " --task {params.task:q} --cohort {params.cohort:q} --seed {params.seed}"

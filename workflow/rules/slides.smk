@@ -17,9 +17,9 @@ if CONFIG.demo:
             "../../environment.yml"
         threads: 2
         params:
-            options=PLAN.section("demo"),
+            options=SETTINGS.section("demo"),
             folder=subpath(output.sheet, parent=True),
-            version=PLAN.versions("demo"),
+            version=SETTINGS.versions("demo"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} demo --options {params.options:q}"
             " --out {params.folder:q} --threads {threads}"
@@ -31,7 +31,7 @@ if READS_SLIDES:
         input:
             lambda wildcards: demo_sheet(
                 f"{ROOT}/tiles/bucket-{wildcards.bucket}.stamp",
-                PLAN.tiles_digest(int(wildcards.bucket)),
+                DIGESTS.tiles(int(wildcards.bucket)),
             ),
         output:
             manifest=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
@@ -47,9 +47,9 @@ if READS_SLIDES:
             mem_mb=4000,
             runtime=720,
         params:
-            sheet=PLAN.sheet,
-            options=PLAN.section("tiling"),
-            digest=lambda wildcards: PLAN.tiles_digest(int(wildcards.bucket)),
+            sheet=CHECKED.sheet_path,
+            options=SETTINGS.section("tiling"),
+            digest=lambda wildcards: DIGESTS.tiles(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
             folder=subpath(output.manifest, parent=True),
         shell:
@@ -77,14 +77,14 @@ if READS_SLIDES:
             mem_mb=8000,
             runtime=1440,
         params:
-            sheet=PLAN.sheet,
-            options=PLAN.section("extraction"),
-            weights=PLAN.weights_state,
-            rows=lambda wildcards: PLAN.bucket_digest(int(wildcards.bucket)),
+            sheet=CHECKED.sheet_path,
+            options=SETTINGS.section("extraction"),
+            weights=DIGESTS.weights,
+            rows=lambda wildcards: DIGESTS.bucket(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
             tiles=subpath(input.tiles, parent=True),
             folder=subpath(output.manifest, parent=True),
-            version=PLAN.versions("features"),
+            version=SETTINGS.versions("features"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q}"
             " --bucket {wildcards.bucket} --buckets {params.buckets}"

@@ -11,9 +11,10 @@ import yaml
 from pydantic import BaseModel, Field
 from snakemake.utils import update_config
 
-from wsi_ncmi import config, planning, registry
+from wsi_ncmi import config, registry
 from wsi_ncmi.bags.splits import make_splits
 from wsi_ncmi.cohorts.sheet import read_sheet
+from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.tools import tables
 from wsi_ncmi.tools.schema import REMEDY
 
@@ -162,7 +163,7 @@ def test_the_readmes_sheet_and_configuration_plan_and_split(
     for row in rows:
         Path(row.path).touch()
     raw = yaml.safe_load(readme_block(root, "yaml", "sheet: slides.tsv"))
-    plan = planning.Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    plan = CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
     assert [row.slide_id for row in plan.rows] == [row.slide_id for row in rows]
     splits = make_splits(rows, plan.config.tasks["grade"], None)
     assert splits.groupby(["fold", "part"]).slide_id.nunique().loc[0].to_dict() == {

@@ -11,7 +11,9 @@ from snakemake.settings.types import ConfigSettings
 
 from wsi_ncmi.config import Arm, Config, Search, Task, parse, part_problems
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.planning import Plan
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.digests import Digests
+from wsi_ncmi.planning.settings import Settings
 from wsi_ncmi.stages import choose
 
 GRID = {"options": {"temperature": [0.1, 0.2]}, "training": {"learning_rate": [1e-3, 1e-4, 1e-5]}}
@@ -92,43 +94,48 @@ def test_options_are_checked_by_the_parts_schema(root: Path) -> None:
 
 
 @pytest.fixture
-def plan(root: Path) -> Any:
-    def make(raw: dict[str, Any]) -> Plan:
-        return Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
+def checked(root: Path) -> Any:
+    def make(raw: dict[str, Any]) -> CheckedConfig:
+        return CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
 
     return make
 
 
-def test_a_search_changes_no_training_and_no_split(plan: Any) -> None:
-    plain, searched = plan(with_arms(ncmi={})), plan(with_arms(ncmi={"search": GRID}))
-    for made in (Plan.training_json, Plan.train_digest, Plan.splits_digest, Plan.task_json):
-        assert made(plain, "t") == made(searched, "t")
-    assert "search" not in searched.task_json("t")
+def test_a_search_changes_no_training_and_no_split(checked: Any) -> None:
+    found = []
+    plain, searched = checked(with_arms(ncmi={})), checked(with_arms(ncmi={"search": GRID}))
+    for made in (Digests(plain), Digests(searched)):
+        found.append((made.train("t"), made.splits("t")))
+    for one in (Settings(plain), Settings(searched)):
+        found.append((one.training("t"), one.task("t")))
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert "search" not in Settings(searched).task("t")
     assert plain.searched == []
     assert searched.searched == [("t", "ncmi")]
-    alone = Task.model_validate_json(searched.search_json("t", "ncmi"))
+    alone = Task.model_validate_json(Settings(searched).search("t", "ncmi"))
     assert list(alone.objectives) == ["ncmi"]
     assert len(alone.candidates("ncmi")) == 6
 
 
-def test_a_merged_choice_does_not_change_the_search(plan: Any) -> None:
+def test_a_merged_choice_does_not_change_the_search(checked: Any) -> None:
     own = {"centre": "none"}
-    before = plan(with_arms(ncmi={"options": own, "search": GRID}))
+    before = checked(with_arms(ncmi={"options": own, "search": GRID}))
     chosen = {"options": {**own, "temperature": 0.2}, "training": {"learning_rate": 1e-4}}
-    after = plan(with_arms(ncmi={**chosen, "search": GRID}))
-    assert before.search_json("t", "ncmi") == after.search_json("t", "ncmi")
-    assert before.training_json("t") != after.training_json("t")
-    other = plan(with_arms(ncmi={"options": {"centre": "frozen"}, "search": GRID}))
-    assert before.search_json("t", "ncmi") != other.search_json("t", "ncmi")
+    after = checked(with_arms(ncmi={**chosen, "search": GRID}))
+    assert Settings(before).search("t", "ncmi") == Settings(after).search("t", "ncmi")
+    assert Settings(before).training("t") != Settings(after).training("t")
+    other = checked(with_arms(ncmi={"options": {"centre": "frozen"}, "search": GRID}))
+    assert Settings(before).search("t", "ncmi") != Settings(other).search("t", "ncmi")
 
 
-def test_a_task_without_an_arm_named_cross_entropy_can_be_trained(plan: Any) -> None:
+def test_a_task_without_an_arm_named_cross_entropy_can_be_trained(checked: Any) -> None:
     raw = with_arms(a={"part": "ncmi"}, b={"part": "ncmi"})
     del raw["tasks"]["t"]["objectives"]["cross_entropy"]
     found = []
     for reference in ("a", "b"):
         raw["tasks"]["t"]["reference"] = reference
-        found.append(plan(raw).training_json("t"))
+        found.append(Settings(checked(raw)).training("t"))
         Task.model_validate_json(found[-1])
     assert found[0] == found[1]  # who is compared with whom trains nothing again
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.planning import Plan
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.digests import Digests
 
 HEADER = "slide_id\tpath\tlabel\tpatient_id\tcentre\tmask\ttissue.method\ttissue.min_area_um2"
 
@@ -25,7 +26,7 @@ def write(folder: Path, mask: str = "m.geojson", method: str = "", area: str = "
     (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
 
 
-def plan(root: Path, **tissue: Any) -> Plan:
+def checked(root: Path, **tissue: Any) -> CheckedConfig:
     raw = {
         "cohort": "c",
         "buckets": 7,
@@ -33,7 +34,7 @@ def plan(root: Path, **tissue: Any) -> Plan:
         "tiling": {"tissue": tissue},
         "tasks": {"t": {"classes": ["x", "y"]}},
     }
-    return Plan(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    return CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
 
 
 class State(NamedTuple):
@@ -44,8 +45,9 @@ class State(NamedTuple):
 
 
 def state(root: Path, **tissue: Any) -> State:
-    made = plan(root, **tissue)
-    return State([made.tiles_digest(bucket) for bucket in made.buckets], made.bags_digest("t"))
+    made = checked(root, **tissue)
+    digests = Digests(made)
+    return State([digests.tiles(bucket) for bucket in made.buckets], digests.bags("t"))
 
 
 def changed(before: State, after: State) -> int:
@@ -74,7 +76,8 @@ def test_options_of_a_slide_decide_the_tiles_of_its_bucket(root: Path, folder: P
     write(folder, area="50", method="entropy")
     third = state(root)
     assert changed(second, third) == 1
-    assert changed(third, state(root, min_area_um2=1.0)) == 2
+    assert changed(third, state(root, min_area_um2=1.0)) == 1  # b has a value of its own
+    assert changed(third, state(root, thumbnail_mpp=4.0)) == 2
 
 
 def test_weights_decide_the_tiles(root: Path, folder: Path) -> None:
@@ -86,12 +89,12 @@ def test_weights_decide_the_tiles(root: Path, folder: Path) -> None:
 def test_problems_come_together(root: Path, folder: Path) -> None:
     write(folder, method="model")
     with pytest.raises(ConfigError) as caught:
-        plan(root, architecture="resnet10t")
+        checked(root, architecture="resnet10t")
     assert caught.value.problems == [
         "slides.tsv: slide b: tissue: configuration: method: model needs weights: a local file"
     ]
     with pytest.raises(ConfigError) as caught:
-        plan(root, weights="gone.pt")
+        checked(root, weights="gone.pt")
     assert caught.value.problems == ["tiling.tissue.weights: gone.pt: no such file or folder"]
 
 
@@ -106,6 +109,6 @@ def test_a_scale_that_the_encoder_is_not_meant_for_is_said_before_anything_runs(
         "tasks": {"t": {"classes": ["x", "y"]}},
     }
     with pytest.raises(ConfigError, match=r"encoder uni is meant for .* µm/px, found tiles of 224"):
-        Plan(raw, schema)
-    Plan({**raw, "extraction": {"encoder": "uni", "any_scale": True}}, schema)
-    Plan({**raw, "tiling": {"mpp": 0.5, "tile_px": 224}}, schema)
+        CheckedConfig(raw, schema)
+    CheckedConfig({**raw, "extraction": {"encoder": "uni", "any_scale": True}}, schema)
+    CheckedConfig({**raw, "tiling": {"mpp": 0.5, "tile_px": 224}}, schema)

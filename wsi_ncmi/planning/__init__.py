@@ -1,0 +1,1 @@
+"""What the Snakefile asks for in every job. Light: no torch, pandas or numpy."""

@@ -1,0 +1,89 @@
+"""The checked configuration with its slide sheet."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wsi_ncmi import config as configuration
+from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
+from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
+from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.planning.problems import problems_of_cohort
+
+
+class CheckedConfig:
+    """A configuration and its slide sheet without any problem.
+
+    Args:
+        raw: the configuration as Snakemake read it.
+        schema: the generated `parts.schema.json`.
+
+    Attributes:
+        config: the configuration's models.
+        rows: the slides; the demo's are known before it is written, images have none.
+
+    Raises:
+        ConfigError: every problem of the configuration, of its parts and of its sheet, together.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], schema: Path) -> None:
+        self.config = configuration.parse(raw)
+        problems = configuration.part_problems(self.config, json.loads(schema.read_text()))
+        self.rows, sheet_problems = self._read_rows()
+        problems += sheet_problems + problems_of_cohort(self.config, self.rows, self.sheet_path)
+        if problems:
+            raise ConfigError(problems)
+
+    def _read_rows(self) -> tuple[list[SlideRow], list[str]]:
+        if self.config.demo:
+            return sheet_rows(design_cohort(self.config.demo, Path(self.root) / "slides")), []
+        if self.config.images:
+            return [], []
+        return read_sheet(Path(self.sheet_path), need_path=self.config.slides is not None)
+
+    @property
+    def root(self) -> str:
+        """results/<cohort>."""
+        return f"{self.config.results}/{self.config.cohort}"
+
+    @property
+    def sheet_path(self) -> str:
+        """Where the slide sheet is; the workflow writes the demo's. Empty for images."""
+        if self.config.demo:
+            return f"{self.root}/slides/slides.tsv"
+        source = self.config.slides or self.config.bags
+        return source.sheet if source else ""
+
+    @property
+    def reads_slides(self) -> bool:
+        return bool(self.config.demo or self.config.slides)
+
+    @cached_property
+    def buckets(self) -> dict[int, list[SlideRow]]:
+        """Slides by bucket, without the empty ones."""
+        found: dict[int, list[SlideRow]] = {}
+        for row in self.rows:
+            found.setdefault(bucket_of(row.slide_id, self.config.buckets), []).append(row)
+        return dict(sorted(found.items()))
+
+    @property
+    def task_names(self) -> list[str]:
+        return [*self.config.tasks, *self.config.images]
+
+    def task(self, name: str) -> configuration.Task | configuration.ImageTask:
+        return self.config.images.get(name) or self.config.tasks[name]
+
+    def task_rows(self, name: str) -> list[SlideRow]:
+        """The slides of one task on bags."""
+        return [row for row in self.rows if row.label in self.config.tasks[name].classes]
+
+    def has_attention(self, name: str) -> bool:
+        """Whether heatmaps of a task can be drawn: slides are read, and any are asked for."""
+        return self.reads_slides and self.config.attention.slides > 0
+
+    @property
+    def searched(self) -> list[tuple[str, str]]:
+        """(task, arm) of every arm with candidate settings."""
+        return [(name, arm) for name in self.task_names for arm in self.task(name).searched]

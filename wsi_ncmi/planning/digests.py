@@ -1,0 +1,108 @@
+"""Digests of all that decides a step, by which the workflow knows what to run again.
+
+They follow the same things as the digests in the results themselves, but look at files from
+outside: size and time stand for the content that a stage will read.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.files.address import is_remote
+from wsi_ncmi.files.product import Product
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.settings import Settings
+from wsi_ncmi.provenance import digest
+from wsi_ncmi.tiling.asked import deciding
+
+
+class Digests:
+    """What decides the tiles, bags, splits and models of a checked configuration."""
+
+    def __init__(self, checked: CheckedConfig) -> None:
+        self._checked, self._config = checked, checked.config
+        self._settings = Settings(checked)
+        self._file_states: dict[str, list[int] | None] = {}
+
+    def is_settled(self, stamp: str, wanted: str) -> bool:
+        """Whether a job's stamp, written when it last succeeded, says what it would say now."""
+        return Product(wanted, Path(stamp), Path.read_text).is_current
+
+    def bucket(self, bucket: int) -> str:
+        """Of all that decides the tiles of a bucket's slides: labels do not."""
+        return digest([self._slide(row) for row in self._checked.buckets[bucket]])
+
+    def tiles(self, bucket: int) -> str:
+        """Of all that decides a bucket's tile files."""
+        return digest([self.bucket(bucket), self._settings.versions("tiles")])
+
+    def splits(self, name: str) -> str:
+        """Of all that decides a task's splits."""
+        task = self._config.tasks[name].model_dump(include={"classes", "sample", "protocol"})
+        given = task["protocol"]["file"]
+        content = Path(given).read_text() if given else ""
+        labels = [
+            [row.slide_id, row.label, row.patient_id, row.centre]
+            for row in self._checked.task_rows(name)
+        ]
+        return digest([task, content, labels, self._settings.versions("splits")])
+
+    def train(self, name: str) -> str:
+        """Of all that decides a task's training, whatever the seed."""
+        task, version = self._settings.training(name), self._settings.versions("train")
+        names = [self._config.cohort, self._config.encoder_folder]
+        return digest([task, names, self.splits(name), self.bags(name), version])
+
+    def bags(self, name: str) -> str:
+        """Of all that decides the bags of a task: slides, tiling, extraction, or imported bags."""
+        rows = self._checked.task_rows(name)
+        if self._config.bags:
+            return digest([self.rows(rows), self.imported(rows)])
+        versions = self._settings.versions("tiles", "features")
+        slides = [[row.as_dict(), self._slide(row)] for row in rows]
+        return digest([slides, self._config.extraction.model_dump(), self.weights, versions])
+
+    def rows(self, rows: Sequence[SlideRow]) -> str:
+        """Changes when a row changes or its slide is replaced, not when the sheet is touched."""
+        states = [[self._slide_state(row), self._state(row.mask)] for row in rows]
+        return digest([[row.as_dict() for row in rows], states])
+
+    def imported(self, rows: Sequence[SlideRow]) -> str:
+        """Of the bags that exist already: sizes and times of the packed file or of each slide's."""
+        bags = self._config.bags
+        if bags is None:
+            return ""
+        path = Path(bags.path)
+        files = [path]
+        if bags.format != "packed":
+            files = [path / f"{row.slide_id}.{bags.format}" for row in rows]
+        states = [self._state(str(file)) for file in files]
+        return digest([bags.model_dump(), [row.slide_id for row in rows], states])
+
+    @property
+    def weights(self) -> Any:
+        """Size and time of the encoder's local weights, so that replaced ones are noticed."""
+        return self._state(self._config.extraction.weights or "")
+
+    def _slide(self, row: SlideRow) -> Any:
+        """All that decides a slide's tiles."""
+        decided = deciding(row, self._config.tiling, lambda path, _: self._state(path))
+        return [row.slide_id, row.path, row.sha256, self._slide_state(row), decided]
+
+    def _slide_state(self, row: SlideRow) -> Any:
+        demo = self._config.demo
+        if demo:
+            return [demo.seed, demo.centres, self._settings.versions("demo")]
+        return self._state(row.path)
+
+    def _state(self, path: str) -> list[int] | None:
+        """Size and time of a local file; None where there is none.
+
+        Looked up once: every job's params ask for it, and all of a run are to see the same.
+        """
+        if path not in self._file_states:
+            known = bool(path) and not is_remote(path) and Path(path).exists()
+            status = Path(path).stat() if known else None
+            self._file_states[path] = [status.st_size, status.st_mtime_ns] if status else None
+        return self._file_states[path]

@@ -1,0 +1,69 @@
+"""What is wrong with a cohort beyond its single keys: labels, files, scale, tissue options."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
+from wsi_ncmi.config import Config
+from wsi_ncmi.errors import PartError
+from wsi_ncmi.files.address import is_remote
+
+
+def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    """Every problem, in words.
+
+    Args:
+        sheet: path of the slide sheet, for the texts.
+    """
+    return [
+        *_labels(config, rows, sheet),
+        *_files(config),
+        *_scale(config),
+        *tissue_problems(rows, config.tiling.tissue, sheet),
+    ]
+
+
+def _labels(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    if not rows:
+        return []
+    classes = [label for task in config.tasks.values() for label in task.classes]
+    problems = label_problems(rows, classes, config.ignore_labels, sheet)
+    found = {row.label for row in rows}
+    for name, task in config.tasks.items():
+        problems += [
+            f"tasks.{name}.classes: no slide of {sheet} has label {label!r}"
+            for label in task.classes
+            if label not in found
+        ]
+    return problems
+
+
+def _scale(config: Config) -> list[str]:
+    """What a published encoder says of the tiles, before anything is tiled."""
+    if not (config.demo or config.slides) or config.extraction.any_scale:
+        return []
+    from wsi_ncmi.encoders import check_scale, published_facts
+
+    facts = published_facts(config.extraction.encoder)
+    try:
+        if facts is not None:
+            check_scale(facts, config.tiling.mpp, config.tiling.side_px)
+    except PartError as error:
+        return [str(error)]
+    return []
+
+
+def _files(config: Config) -> list[str]:
+    wanted: dict[str, str | None] = {"bags.path": config.bags.path if config.bags else None}
+    if config.demo or config.slides:
+        wanted["extraction.weights"] = config.extraction.weights
+        wanted["tiling.tissue.weights"] = config.tiling.tissue.weights
+    for name, task in config.tasks.items():
+        wanted[f"tasks.{name}.protocol.file"] = task.protocol.file
+    for name, image_task in config.images.items():
+        wanted[f"images.{name}.path"] = image_task.path
+    return [
+        f"{key}: {path}: no such file or folder"
+        for key, path in wanted.items()
+        if path is not None and not is_remote(path) and not Path(path).exists()
+    ]

@@ -1,0 +1,47 @@
+"""What the rules hand to their commands: sections of the configuration as JSON."""
+
+from collections.abc import Sequence
+
+from wsi_ncmi.config import SEARCHES
+from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.provenance import STAGE_VERSIONS
+
+
+class Settings:
+    """Sections as text, each with what its rule reads and nothing else.
+
+    Snakemake runs a rule again if its params change: a key that a stage does not read must not
+    stand in them.
+    """
+
+    def __init__(self, checked: CheckedConfig) -> None:
+        self._checked = checked
+
+    def versions(self, *stages: str) -> list[int]:
+        """Versions of stages' code, for the params of their rules."""
+        return [STAGE_VERSIONS[stage] for stage in stages]
+
+    def section(self, name: str) -> str:
+        """One section of the configuration."""
+        text: str = getattr(self._checked.config, name).model_dump_json()
+        return text
+
+    def task(self, name: str, *, without: Sequence[str] = ()) -> str:
+        """A task (of bags or images), without searches and what its rule does not read."""
+        hidden = {**SEARCHES, **dict.fromkeys(without, True)}
+        return self._checked.task(name).model_dump_json(exclude=hidden)
+
+    def training(self, name: str) -> str:
+        """What decides a task's models: neither seeds nor who is compared with whom."""
+        task = self._checked.task(name)
+        if type(task).model_fields["reference"].default in task.objectives:
+            return self.task(name, without=("seeds", "reference"))
+        # Its reader asks for a reference that is an arm: one that does not follow the user's.
+        settled = task.model_copy(update={"reference": next(iter(task.objectives))})
+        return settled.model_dump_json(exclude={**SEARCHES, "seeds": True})
+
+    def search(self, name: str, arm: str) -> str:
+        """What decides the search of one arm of a task: the other arms do not."""
+        task = self._checked.task(name)
+        alone = {"objectives": {arm: task.objectives[arm].to_search()}, "reference": arm}
+        return task.model_copy(update=alone).model_dump_json(exclude={"seeds"})
