@@ -1,1 +1,1 @@
-"""Feature bags: the HDF5 files, the packed cache that training reads, importers and splits."""
+"""Feature bags: the HDF5 files, the packed cache that training reads, bags of other tools, splits."""

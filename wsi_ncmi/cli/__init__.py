@@ -1,4 +1,4 @@
-"""`wsi-ncmi <command>`: one lazy command per stage; nothing heavy is imported before it runs."""
+"""`wsi-ncmi <command>`: the command line; nothing heavy is imported before a command runs."""
 
 import logging
 import sys

@@ -1,1 +1,1 @@
-"""The embedded default: a cohort of synthetic slides, planned (`cohort`), painted and written."""
+"""The embedded default: a cohort of synthetic slides, designed (`cohort`), painted and written."""

@@ -1,4 +1,4 @@
-"""Whole slides: reading, scale, tissue, the grid of tiles, their quality. Never imports torch."""
+"""Reading slides: pixels, levels, µm/px, whatever library can read them. Never imports torch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["Slide", "open_slide"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that the pure modules (tissue, grid, quality) load no slide library.
+    # Lazy, so that the pure modules (spacing, pyramid, chunks) load no slide library.
     if name in __all__:
         from wsi_ncmi.slides import reader
 

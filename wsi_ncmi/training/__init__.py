@@ -1,1 +1,1 @@
-"""Training: one loop for bags and for images, its data, optimisers, seeds and records."""
+"""Training: one loop for bags and for images, its data, optimisers and seeds."""
