@@ -27,7 +27,7 @@ BATCH = 64
 
 
 def learned_mask(rgb: NDArray[np.uint8], mpp: float, options: Tissue) -> NDArray[np.bool_]:
-    """Where a network sees tissue, bool `[h, w]`; see `slides.tissue.MaskOf`.
+    """Where a network sees tissue, bool `[h, w]`; see `tiling.tissue.MaskOf`.
 
     Without `architecture` the weights are a TorchScript file that maps float32 [1, 3, h, w],
     normalised as for ImageNet, to logits [1, 1, h, w] (tissue) or [1, 2, h, w] (glass, tissue).
