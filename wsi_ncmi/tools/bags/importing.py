@@ -33,7 +33,7 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     """Look at every bag below `path` and pack those that can be used.
 
     Args:
-        layout: a name of `bags.layouts.LAYOUTS`, "packed", or "auto".
+        layout: a name of `bags.foreign.layouts.LAYOUTS`, "packed", or "auto".
         out: the packed file.
         sheet: only its slides are imported; its µm/px turn STAMP's coordinates into pixels.
         refused: TSV of what was not imported and why; by default beside `out`.
