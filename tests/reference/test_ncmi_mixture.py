@@ -347,9 +347,9 @@ def test_an_absent_class_is_fine() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"centroids_per_class": 0}, "centroids_per_class must be >= 1, found 0"),
+        ({"centroids_per_class": 0}, "centroids_per_class must be 1 or more, found 0"),
         ({"softness": 0.0}, "softness must be above 0, found 0.0"),
-        ({"softness": float("nan")}, "softness must be above 0, found nan"),
+        ({"softness": float("nan")}, "softness must be finite and be above 0, found nan"),
         ({"temperature": 0.0}, "temperature must be above 0, found 0.0"),
         ({"centroid_scale": -1.0}, "centroid_scale must be above 0, found -1.0"),
         ({"centre_decay": 1.0}, r"centre_decay must lie in \[0, 1\), found 1.0"),

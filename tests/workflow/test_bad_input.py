@@ -46,7 +46,7 @@ def test_problems_of_parts_and_sheet_are_reported_together(workflow: Any) -> Non
     text = refusal(workflow)
     assert "unknown aggregator 'abmill', expected one of abmil, mean" in text
     assert "tasks.side.objectives.ncmi.options" in text
-    assert "'tau' was unexpected" in text
+    assert "unknown option 'tau', expected one of" in text
     assert "extraction.weights: missing.pth: no such file" in text
     assert "slide_id 'slide_00' stands in rows 2, 24" in text
     assert "slides.tsv row 25: path gone.tif: no such file" in text

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_softmax, pack, unpack
+from wsi_ncmi.bounds import bounded, check_options
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,12 @@ class Options:
         dropout: dropout on instance embeddings, in training only.
     """
 
-    hidden_dim: int = 256
-    attention_dim: int = 128
-    dropout: float = 0.25
+    hidden_dim: int = bounded(256, least=1)
+    attention_dim: int = bounded(128, least=1)
+    dropout: float = bounded(0.25, least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 class GatedABMIL(Aggregator):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_mean, uniform_attention
+from wsi_ncmi.bounds import bounded, check_options
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,11 @@ class Options:
         dropout: dropout before the last layer, in training only.
     """
 
-    hidden_dim: int = 256
-    dropout: float = 0.25
+    hidden_dim: int = bounded(256, least=1)
+    dropout: float = bounded(0.25, least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 class MeanMLP(Aggregator):

@@ -1,1 +1,1 @@
-"""Feature bags: the HDF5 files, the packed cache that training reads, bags of other tools, splits."""
+"""Feature bags: the HDF5 files, the packed cache that training reads, other tools' bags, splits."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+import pydantic
 
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.config.cohort import Config
@@ -18,7 +18,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     """
     try:
         return Config.model_validate(dict(raw))
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         raise ConfigError(problems_of(error)) from None
 
 
@@ -40,5 +40,36 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
             problems.append(f"{key}: unknown {kind} {name!r}, expected one of {known}")
             continue
         for error in Draft202012Validator(schemas[kind][name]).iter_errors(options):
-            problems.append(f"{'.'.join([key, 'options', *map(str, error.path)])}: {error.message}")
+            where = ".".join([key, "options", *map(str, error.path)])
+            problems += [f"{where}: {text}" for text in _said(error)]
     return list(dict.fromkeys(problems))  # candidates of a search share their values
+
+
+BOUNDS = {
+    "exclusiveMinimum": "above {}",
+    "minimum": "{} or more",
+    "exclusiveMaximum": "below {}",
+    "maximum": "{} or less",
+}
+
+
+def _said(error: Any) -> list[str]:
+    """What a JSON schema has against a value, in words."""
+    found, asked = error.instance, error.validator_value
+    if error.validator == "additionalProperties":
+        known = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
+        unknown = [name for name in found if name not in error.schema.get("properties", {})]
+        return [f"unknown option {name!r}, expected one of {known}" for name in unknown]
+    if error.validator in BOUNDS:
+        return [f"found {found!r}, expected {BOUNDS[error.validator].format(f'{asked:g}')}"]
+    if error.validator == "enum":
+        return [f"found {found!r}, expected one of {', '.join(map(str, asked))}"]
+    if error.validator == "type":
+        return [f"found {found!r}, expected {asked}"]
+    if error.validator == "anyOf":  # a number or null: what the number's part says
+        inner = [one for one in error.context if one.validator in BOUNDS]
+        kinds = " or ".join(str(one.get("type", one)) for one in asked)
+        return [text for one in inner for text in _said(one)] or [
+            f"found {found!r}, expected {kinds}"
+        ]
+    return [error.message]

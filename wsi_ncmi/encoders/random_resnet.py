@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.weights import state_sha256
 from wsi_ncmi.errors import PartError
@@ -33,8 +34,11 @@ class Options:
     architecture: str = "resnet18"
     stages: tuple[int, ...] = (1, 2)
     seed: int = 0
-    input_px: int = 128
-    mpp: float = 2.0
+    input_px: int = bounded(128, least=8)
+    mpp: float = bounded(2.0, above=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 class PooledStages(nn.Module):

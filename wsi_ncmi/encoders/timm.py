@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.encoders.hub import remedy
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.encoders.weights import load_weights, state_sha256
@@ -28,10 +29,13 @@ class Options:
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
-    input_px: int | None = None
+    input_px: int | None = bounded(None, least=1)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    mpp: float | None = None
+    mpp: float | None = bounded(None, above=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def build(name: str, options: Options, weights: str | None) -> Encoder:

@@ -40,7 +40,6 @@ SHARED = frozenset(
         "functional",
         "ncmi_base",
         "objective",
-        "options",
         "running",
     }
 )

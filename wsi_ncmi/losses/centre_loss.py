@@ -7,7 +7,6 @@ The paper sums both terms over the batch; here both are means, so λ is the same
 rule and get no gradient; they start at the class means of the embeddings before training.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.labels import one_hot
@@ -30,14 +30,11 @@ class Options:
         centre_rate: α, how far the centres move towards a step's samples, 0 to 1.
     """
 
-    weight: float = 0.003
-    centre_rate: float = 0.5
+    weight: float = bounded(0.003, least=0)
+    centre_rate: float = bounded(0.5, least=0, most=1)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be finite and not below 0, found {self.weight}")
-        if not 0 <= self.centre_rate <= 1:
-            raise ValueError(f"centre_rate must lie in [0, 1], found {self.centre_rate}")
+        check_options(self)
 
 
 class CentreLoss(Classifier):

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import gather_over_ranks, ranks, sum_over_ranks
 from wsi_ncmi.losses.functional import kl, one_hot, pairwise_cross_entropy
 from wsi_ncmi.losses.objective import LossOutput, Objective
-from wsi_ncmi.losses.options import check_choices, check_decay
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,14 @@ class Options:
             class's samples of the same step, for `sampling: balanced`, as in the paper.
     """
 
-    cmi_weight: float = 0.7
-    separation_weight: float = 0.4
-    centroid_decay: float = 0.99
-    centroid_samples: int = 8
+    cmi_weight: float = bounded(0.7, least=0)
+    separation_weight: float = bounded(0.4, least=0)
+    centroid_decay: float = bounded(0.99, least=0, below=1)
+    centroid_samples: int = bounded(8, least=1)
     source: Literal["queue", "batch"] = "queue"
 
     def __post_init__(self) -> None:
-        for name in ("cmi_weight", "separation_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must not be below 0, found {getattr(self, name)}")
-        check_choices(self)
-        check_decay(self, "centroid_decay")
-        if self.centroid_samples < 1:
-            raise ValueError(f"centroid_samples must be 1 or more, found {self.centroid_samples}")
+        check_options(self)
 
 
 class CMICDL(Classifier):

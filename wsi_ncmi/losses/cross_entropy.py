@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
-from wsi_ncmi.losses.options import check_choices
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class Options:
             classes count equally.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = bounded(0.0, least=0, below=1)
     class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), found {self.label_smoothing}")
+        check_options(self)
 
 
 class CrossEntropy(Classifier):

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.cross_entropy import class_weights
 from wsi_ncmi.losses.functional.labels import one_hot
 from wsi_ncmi.losses.objective import LossOutput, Objective
-from wsi_ncmi.losses.options import check_choices
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class Options:
         class_weights: α. `none`: every sample has weight 1. `balanced`: as in cross-entropy.
     """
 
-    gamma: float = 2.0
+    gamma: float = bounded(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not below 0, found {self.gamma}")
+        check_options(self)
 
 
 class Focal(Classifier):

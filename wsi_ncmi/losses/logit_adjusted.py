@@ -6,13 +6,13 @@ With τ = 1 its minimiser has f_y = ln P(z | y) up to a constant: the plain logi
 equal priors, which is what macro-averaged measures ask for. The adjustment is in training only.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
 
@@ -28,11 +28,10 @@ class Options:
         tau: τ, strength of the class prior in training, 0 or more; 0 is cross-entropy.
     """
 
-    tau: float = 1.0
+    tau: float = bounded(1.0, least=0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau < math.inf:
-            raise ValueError(f"tau must be finite and not below 0, found {self.tau}")
+        check_options(self)
 
 
 class LogitAdjusted(Classifier):

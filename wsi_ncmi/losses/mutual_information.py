@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional import renyi
@@ -38,20 +39,13 @@ class Options:
         decay: exponent of cross-entropy's share (1 + epoch)^−decay, 0 or more.
     """
 
-    alpha: float = renyi.ALPHA
-    width: float | None = None
-    candidates: int = renyi.CANDIDATES
-    decay: float = 0.5
+    alpha: float = bounded(renyi.ALPHA, above=1)
+    width: float | None = bounded(None, above=0)
+    candidates: int = bounded(renyi.CANDIDATES, least=1)
+    decay: float = bounded(0.5, least=0)
 
     def __post_init__(self) -> None:
-        if not self.alpha > 1:
-            raise ValueError(f"alpha must be above 1, found {self.alpha}")
-        if self.width is not None and not self.width > 0:
-            raise ValueError(f"width must be above 0, found {self.width}")
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be 1 or more, found {self.candidates}")
-        if not self.decay >= 0:
-            raise ValueError(f"decay must be 0 or more, found {self.decay}")
+        check_options(self)
 
 
 class MutualInformation(Classifier):

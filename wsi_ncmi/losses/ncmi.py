@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.centroids import KINDS
 from wsi_ncmi.losses.functional.distributions import log_map
@@ -28,7 +29,6 @@ from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
 from wsi_ncmi.losses.objective import Objective, at_least_float32, full_precision
-from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
 from wsi_ncmi.losses.running import ClassSums
 
 log = logging.getLogger(__name__)
@@ -70,18 +70,18 @@ class Options:
         seed: random seed of the initial ξ where the embedding has fewer than C − 1 dimensions.
     """
 
-    temperature: float = 0.2
+    temperature: float = bounded(0.2, above=0)
     learn_temperature: bool = False
     reduction: Reduction = "mean_of_ratios"
     centroids: Literal["learnable", "fixed", "ema", "epoch_mean"] = "learnable"
     centroid_gradient: Literal["ratio", "cmi_only"] = "ratio"
     schedule: Schedule = "alternating"
-    centroid_start_epoch: int = 0
-    centroid_decay: float = 0.99
-    centroid_scale: float = 10.0
+    centroid_start_epoch: int = bounded(0, least=0)
+    centroid_decay: float = bounded(0.99, least=0, below=1)
+    centroid_scale: float = bounded(10.0, above=0)
     centre: CentreKind = "frozen"
-    centre_decay: float = 0.999999
-    ratio_decay: float = 0.99
+    centre_decay: float = bounded(0.999999, least=0, below=1)
+    ratio_decay: float = bounded(0.99, least=0, below=1)
     map: Map = "nsf"
     prior: Literal["empirical", "uniform"] = "empirical"
     separation_weights: Literal["uniform", "empirical"] = "uniform"
@@ -90,12 +90,7 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_positive(self, "temperature", "centroid_scale")
-        check_decay(self, "centroid_decay", "centre_decay", "ratio_decay")
-        if self.centroid_start_epoch < 0:
-            found = self.centroid_start_epoch
-            raise ValueError(f"centroid_start_epoch must be 0 or more, found {found}")
+        check_options(self)
 
 
 class NCMI(NCMIBase):

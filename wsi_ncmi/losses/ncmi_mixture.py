@@ -22,13 +22,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
 from wsi_ncmi.losses.objective import Objective, full_precision
-from wsi_ncmi.losses.options import check_choices, check_decay, check_positive
 
 FIT_STEPS = 10
 SMALLEST = 1e-12
@@ -52,23 +52,19 @@ class Options:
         seed: random seed of the initial ξ where the embedding has fewer than C·k − 1 dimensions.
     """
 
-    centroids_per_class: int = 2
-    softness: float = 0.5
-    temperature: float = 0.2
+    centroids_per_class: int = bounded(2, least=1)
+    softness: float = bounded(0.5, above=0)
+    temperature: float = bounded(0.2, above=0)
     reduction: Reduction = "mean_of_ratios"
     schedule: Schedule = "alternating"
-    centroid_scale: float = 10.0
+    centroid_scale: float = bounded(10.0, above=0)
     centre: CentreKind = "frozen"
-    centre_decay: float = 0.999999
-    ratio_decay: float = 0.99
+    centre_decay: float = bounded(0.999999, least=0, below=1)
+    ratio_decay: float = bounded(0.99, least=0, below=1)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.centroids_per_class < 1:
-            raise ValueError(f"centroids_per_class must be >= 1, found {self.centroids_per_class}")
-        check_choices(self)
-        check_positive(self, "softness", "temperature", "centroid_scale")
-        check_decay(self, "centre_decay", "ratio_decay")
+        check_options(self)
 
 
 class NCMIMixture(NCMIBase):

@@ -8,7 +8,6 @@ Embeddings of a class shall point one way, those of different classes be orthogo
 paper's; its published code leaves the modulus out.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
@@ -30,14 +30,11 @@ class Options:
         gamma: γ, weight of the pairs of different classes, 0 or more.
     """
 
-    weight: float = 1.0
-    gamma: float = 0.5
+    weight: float = bounded(1.0, least=0)
+    gamma: float = bounded(0.5, least=0)
 
     def __post_init__(self) -> None:
-        for name in ("weight", "gamma"):
-            if not 0 <= getattr(self, name) < math.inf:
-                found = getattr(self, name)
-                raise ValueError(f"{name} must be finite and not below 0, found {found}")
+        check_options(self)
 
 
 class OrthogonalProjection(Classifier):

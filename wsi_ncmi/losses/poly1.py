@@ -5,7 +5,6 @@
 −ln p = Σ_j (1 − p)^j / j; ε is added to the coefficient of its first term.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective
 
@@ -25,11 +25,10 @@ class Options:
         epsilon: ε, weight of 1 − p_y, −1 or more; 0 is cross-entropy.
     """
 
-    epsilon: float = 1.0
+    epsilon: float = bounded(1.0, least=-1)
 
     def __post_init__(self) -> None:
-        if not -1 <= self.epsilon < math.inf:
-            raise ValueError(f"epsilon must be finite and not below -1, found {self.epsilon}")
+        check_options(self)
 
 
 class Poly1(Classifier):

@@ -8,13 +8,13 @@ from this alone. The scores are those of a linear probe, trained beside it by cr
 detached z: what the paper does in a second stage.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
@@ -30,14 +30,11 @@ class Options:
             a linear layer), the paper's 128; `null`: no head, the embedding itself is compared.
     """
 
-    temperature: float = 0.1
-    projection_dim: int | None = 128
+    temperature: float = bounded(0.1, above=0)
+    projection_dim: int | None = bounded(128, least=1)
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be finite and above 0, found {self.temperature}")
-        if self.projection_dim is not None and self.projection_dim < 1:
-            raise ValueError(f"projection_dim must be 1 or more, found {self.projection_dim}")
+        check_options(self)
 
 
 class SupCon(Classifier):

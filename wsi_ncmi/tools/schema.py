@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wsi_ncmi import registry
+from wsi_ncmi.bounds import bounds_of
 from wsi_ncmi.config import Config
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.tools.tables import filled
@@ -20,8 +21,17 @@ REMEDY = "run `make schema` and commit what it writes"
 
 def part_schema(kind: str, name: str) -> dict[str, Any]:
     """The schema of a part's `Options`; unknown keys are refused."""
-    schema = TypeAdapter(registry.load(kind, name).Options).json_schema()
+    options = registry.load(kind, name).Options
+    schema = TypeAdapter(options).json_schema()
+    for option, bounds in bounds_of(options).items():
+        _number(schema["properties"][option]).update(bounds.schema)
     return {**schema, "additionalProperties": False}
+
+
+def _number(schema: dict[str, Any]) -> dict[str, Any]:
+    """The number's part of an option's schema: one that may be null has two."""
+    choices: list[dict[str, Any]] = schema.get("anyOf", [schema])
+    return next(one for one in choices if one["type"] != "null")
 
 
 def schemas() -> dict[str, str]:

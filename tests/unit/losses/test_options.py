@@ -11,7 +11,7 @@ from wsi_ncmi.losses import NCMI, CrossEntropy, cross_entropy, ncmi
     ("options", "text"),
     [
         ({"temperature": 0}, "temperature must be above 0, found 0"),
-        ({"temperature": float("nan")}, "temperature must be above 0, found nan"),
+        ({"temperature": float("nan")}, "temperature must be finite and be above 0, found nan"),
         ({"centroid_decay": 1.0}, r"centroid_decay must lie in \[0, 1\), found 1.0"),
         ({"centre_decay": -0.1}, r"centre_decay must lie in \[0, 1\), found -0.1"),
         ({"ratio_decay": 1.5}, r"ratio_decay must lie in \[0, 1\), found 1.5"),

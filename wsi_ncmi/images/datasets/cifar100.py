@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from wsi_ncmi.bounds import check_options
 from wsi_ncmi.images.datasets.files import cifar
 from wsi_ncmi.images.datasets.interface import ImageDataset
 
@@ -17,6 +18,9 @@ class Options:
     """
 
     labels: Literal["fine", "coarse"] = "fine"
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def build(path: Path, options: Options) -> ImageDataset:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.images.datasets.interface import DatasetError, ImageDataset, Images
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,11 @@ class Options:
         test_seed: random seed of that split.
     """
 
-    test_fraction: float | None = None
+    test_fraction: float | None = bounded(None, above=0, below=1)
     test_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.test_fraction is not None and not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction must lie between 0 and 1, found {self.test_fraction}")
+        check_options(self)
 
 
 class FilePixels:
