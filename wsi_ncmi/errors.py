@@ -16,6 +16,14 @@ class ConfigError(UserError):
         super().__init__(f"{len(self.problems)} problem(s) in the configuration:\n{lines}")
 
 
+class TableError(UserError):
+    """Everything wrong with the form of a table that the user made."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
 class SlideError(UserError):
     """One slide cannot be used; its text becomes the reason in the manifest and in the report."""
 

@@ -61,6 +61,7 @@ LIGHT = (
     "wsi_ncmi.files.atomic",
     "wsi_ncmi.files.product",
     "wsi_ncmi.files.table",
+    "wsi_ncmi.files.user_table",
     "wsi_ncmi.tiling.asked",
 )
 HEAVY = ("torch", "pandas", "numpy")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.files.table import read_text
+from wsi_ncmi.files.user_table import read_user_table
 
 BUCKET = "s3://camelyon-dataset/CAMELYON17"
 STAGES = ("negative", "itc", "micro", "macro")
@@ -37,7 +37,7 @@ def read_labels(path: Path) -> list[LabelRow]:
     """
     if not path.is_file():
         raise ConfigError([f"{path}: no such label file"])
-    table = read_text(path, ",")
+    table = read_user_table(path, ",")
     key = "slide_id" if "slide_id" in table.columns else "patient"
     if not {key, "stage"} <= set(table.columns):
         found = ", ".join(sorted(table.columns))

@@ -12,9 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.config.base import problems_of
-from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.errors import ConfigError, TableError
 from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.files.table import read_text, write_table
+from wsi_ncmi.files.table import write_table
+from wsi_ncmi.files.user_table import read_user_table
 
 REQUIRED = ("slide_id", "label", "patient_id", "centre")
 OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
@@ -73,7 +74,10 @@ def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str
     """
     if not path.is_file():
         return [], [f"{path}: no such slide sheet"]
-    table = read_text(path)
+    try:
+        table = read_user_table(path)
+    except TableError as error:
+        return [], error.problems
     required = (*REQUIRED, "path") if need_path else REQUIRED
     missing = [name for name in required if name not in table.columns]
     known = (*REQUIRED, *OPTIONAL, *OVERRIDES)

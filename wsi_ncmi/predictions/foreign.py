@@ -1,5 +1,6 @@
 """Anyone's scored samples, from a predictions file of ours or a plain table."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,21 @@ from scipy.special import log_softmax
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.information import log_probabilities
 from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.predictions.read import class_names
+
+log = logging.getLogger(__name__)
 
 IDENTITY = ("run_id", "part", "sample_id")
 PARQUET_COLUMNS = (*IDENTITY, "target", "scores")
-SUM_TOLERANCE = 1e-3  # tables have rounded digits, and a thousand classes add up theirs
-FIRST_LINE = 2  # of a table with a header
+SUM_TOLERANCE = 1e-3
+"""How far probabilities may be from a sum of 1 without a word."""
+
+ROUNDED = 0.005
+"""Half a unit of the second digit: probabilities that are rounded to two digits are off by up to
+this for each class. They are normalised, with a warning; above `LARGEST_ERROR` they are refused."""
+
+LARGEST_ERROR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,63 +81,47 @@ def _read_parquet(path: Path) -> ForeignPredictions:
         raise UserError(f"{path}: row {wrong[0]}: {found} scores for {len(classes)} classes")
     scores = np.stack(lists.to_numpy()).astype(np.float64)
     columns = [f"scores of {name}" for name in classes]
-    _refuse(path, "row", 0, columns, scores, ~np.isfinite(scores), "a finite number")
+    places = [f"row {i}" for i in range(len(scores))]
+    _refuse(path, places, columns, scores, ~np.isfinite(scores), "a finite number")
     rows = table.select([*IDENTITY, "target"]).to_pandas()
-    _refuse_targets(path, "row", 0, rows["target"], len(classes))
+    _refuse_targets(path, places, rows["target"], len(classes))
     return ForeignPredictions(rows, np.asarray(log_softmax(scores, axis=1)), classes)
 
 
 def _read_tsv(path: Path, targets: str | None) -> ForeignPredictions:
-    header = _header(path)
-    kind, columns = _score_columns(path, header)
-    classes = [name.removeprefix(f"{kind}_") for name in columns]
     table = _table(path)
+    kind, columns = _score_columns(path, list(table))
+    classes = [name.removeprefix(f"{kind}_") for name in columns]
     values = _numbers(path, table[columns])
+    places = [f"line {line}" for line in table.index]
     rows = pd.DataFrame(
         {
             "run_id": table.get("run_id", path.stem),
             "part": table.get("part", "all"),
-            "sample_id": table.get("sample_id", [f"line {FIRST_LINE + i}" for i in table.index]),
-            "target": _class_indices(path, table["target"], classes, targets),
-        }
-    )
-    if kind == "score":
+            "sample_id": table.get("sample_id", places),
+            "target": _class_indices(path, places, table["target"], classes, targets),
+        },
+        index=table.index,
+    ).reset_index(drop=True)
+    if kind == "score" and not _are_probabilities(values):
         return ForeignPredictions(rows, np.asarray(log_softmax(values, axis=1)), classes)
-    _check_probabilities(path, columns, values)
+    if kind == "score":
+        log.warning("%s: the score_ columns hold probabilities and are taken as such", path)
+    values = _normalised(path, places, columns, values)
     return ForeignPredictions(rows, log_probabilities(values), classes)
 
 
 def _table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            dtype=dict.fromkeys((*IDENTITY, "target"), str),
-            keep_default_na=False,
-            float_precision="round_trip",
-            low_memory=False,
-        )
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a table of tab-separated text: {error}") from None
-    if table.empty:
+    """The table as text; its index is the number of each row's line."""
+    table = read_user_table(path)
+    for line, record in table.rows:
+        if None in record or None in record.values():
+            found = "more" if None in record else "fewer"
+            raise UserError(f"{path}: line {line} has {found} fields than the header")
+    if not table.rows:
         raise UserError(f"{path}: a header and no samples")
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for an index
-        raise UserError(f"{path}: line {FIRST_LINE} has more fields than the header")
-    return table
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            names = file.readline().rstrip("\r\n").split("\t")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a table of tab-separated text: {error}") from None
-    if names == [""]:
-        raise UserError(f"{path}: empty, expected a header with target and score_<class> columns")
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise UserError(f"{path}: column {double[0]} stands there more than once")
-    return names
+    lines, records = zip(*table.rows, strict=True)
+    return pd.DataFrame.from_records(records, index=lines, columns=table.columns)
 
 
 def _score_columns(path: Path, header: Sequence[str]) -> tuple[str, list[str]]:
@@ -149,27 +143,42 @@ def _score_columns(path: Path, header: Sequence[str]) -> tuple[str, list[str]]:
 
 def _numbers(path: Path, table: pd.DataFrame) -> Floats:
     values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    raw = table.to_numpy()
-    _refuse(path, "line", FIRST_LINE, list(table), raw, ~np.isfinite(values), "a finite number")
+    places = [f"line {line}" for line in table.index]
+    raw, bad = table.to_numpy(), ~np.isfinite(values)
+    _refuse(path, places, list(table), raw, bad, "a finite number")
     return values
 
 
-def _check_probabilities(path: Path, columns: Sequence[str], values: Floats) -> None:
-    outside = (values < 0) | (values > 1 + SUM_TOLERANCE)
-    _refuse(path, "line", FIRST_LINE, columns, values, outside, "a probability in 0..1")
+def _are_probabilities(values: Floats) -> bool:
+    """Whether every row is a distribution: log-odds of a whole table never are by chance."""
+    inside = ((values >= 0) & (values <= 1)).all()
+    return bool(inside and (np.abs(values.sum(1) - 1) <= SUM_TOLERANCE).all())
+
+
+def _normalised(
+    path: Path, places: Sequence[str], columns: Sequence[str], values: Floats
+) -> Floats:
+    """Probabilities that sum to 1, where rounding is all that they are off by."""
+    tolerance = min(LARGEST_ERROR, ROUNDED * values.shape[1]) + SUM_TOLERANCE
+    outside = (values < 0) | (values > 1 + tolerance)
+    _refuse(path, places, columns, values, outside, "a probability in 0..1")
     sums = values.sum(1)
-    wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    error = np.abs(sums - 1)
+    wrong = np.flatnonzero(error > tolerance)
     if len(wrong):
         raise UserError(
-            f"{path}: line {FIRST_LINE + wrong[0]}: the prob_ columns sum to {sums[wrong[0]]:.6g}, "
-            "expected 1: name log-odds or logits score_<class> instead"
+            f"{path}: {places[wrong[0]]}: the probabilities sum to {sums[wrong[0]]:.6g}, expected "
+            f"1 (within {tolerance:g}): give them unrounded, or log-odds as score_<class>"
         )
+    if error.max() > SUM_TOLERANCE:
+        worst = f"{sums[error.argmax()]:.6g}"
+        log.warning("%s: probabilities sum to as much as %s and were normalised", path, worst)
+    return np.asarray(values / sums[:, None])
 
 
 def _refuse(
     path: Path,
-    unit: str,
-    first: int,
+    places: Sequence[str],
     columns: Sequence[str],
     values: np.ndarray,
     bad: np.ndarray,
@@ -179,22 +188,26 @@ def _refuse(
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise UserError(
-            f"{path}: {unit} {first + row}, column {columns[column]}: found "
+            f"{path}: {places[row]}, column {columns[column]}: found "
             f"{str(values[row, column])!r}, expected {expected} ({bad.sum()} such value(s))"
         )
 
 
-def _refuse_targets(path: Path, unit: str, first: int, target: pd.Series, classes: int) -> None:
+def _refuse_targets(path: Path, places: Sequence[str], target: pd.Series, classes: int) -> None:
     wrong = np.flatnonzero(~target.between(0, classes - 1))
     if len(wrong):
         raise UserError(
-            f"{path}: {unit} {first + wrong[0]}, column target: found {target.iloc[wrong[0]]}, "
+            f"{path}: {places[wrong[0]]}, column target: found {target.iloc[wrong[0]]}, "
             f"expected a class index in 0..{classes - 1}"
         )
 
 
 def _class_indices(
-    path: Path, target: pd.Series, classes: Sequence[str], targets: str | None
+    path: Path,
+    places: Sequence[str],
+    target: pd.Series,
+    classes: Sequence[str],
+    targets: str | None,
 ) -> Ints:
     """Class indices from a column of indices or of names."""
     text = [str(value) for value in target]
@@ -208,7 +221,7 @@ def _class_indices(
         nearest = max(readings, key=lambda m: sum(t in m for t in text))
         row = next(i for i, value in enumerate(text) if value not in nearest)
         raise UserError(
-            f"{path}: line {FIRST_LINE + row}, column target: unknown class {text[row]!r}, "
+            f"{path}: {places[row]}, column target: unknown class {text[row]!r}, "
             f"expected one of {', '.join(nearest)}"
         )
     found = [np.array([m[t] for t in text], dtype=np.int64) for m in fitting]
