@@ -8,7 +8,11 @@ from wsi_ncmi.planning.digests import Digests
 from wsi_ncmi.planning.settings import Settings
 
 try:
-    CHECKED = CheckedConfig(config, Path(workflow.source_path("../schemas/parts.schema.json")))
+    CHECKED = CheckedConfig(
+        config,
+        Path(workflow.source_path("../schemas/parts.schema.json")),
+        [Path(file) for file in workflow.configfiles],
+    )
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 

@@ -99,7 +99,8 @@ rule attention:
 rule html_report:
     input:
         evaluations=[
-            f"{ROOT}/runs/{name}/evaluation/summary.json" for name in CHECKED.task_names
+            f"{ROOT}/runs/{name}/evaluation/summary.json"
+            for name in CHECKED.task_names
         ],
         attention=[
             f"{ROOT}/runs/{name}/attention/summary.json"

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from wsi_ncmi.config.base import Model, problems_of
 from wsi_ncmi.config.cohort import Config, Slides
+from wsi_ncmi.config.duplicates import duplicate_keys
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tiling import Tiling
 from wsi_ncmi.errors import ConfigError
@@ -74,6 +75,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
+        doubled = duplicate_keys(text, where)
+        if doubled:
+            raise ConfigError(doubled)
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError([f"{where}: cannot be read as YAML: {error}"]) from error

@@ -1,13 +1,14 @@
 """The checked configuration with its slide sheet."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wsi_ncmi import config as configuration
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
+from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.planning.problems import problems_of_cohort
@@ -19,6 +20,7 @@ class CheckedConfig:
     Args:
         raw: the configuration as Snakemake read it.
         schema: the generated `parts.schema.json`.
+        files: that `raw` was read from.
 
     Attributes:
         config: the configuration's models.
@@ -28,7 +30,10 @@ class CheckedConfig:
         ConfigError: every problem of the configuration, of its parts and of its sheet, together.
     """
 
-    def __init__(self, raw: Mapping[str, Any], schema: Path) -> None:
+    def __init__(self, raw: Mapping[str, Any], schema: Path, files: Sequence[Path] = ()) -> None:
+        doubled = duplicates_in_files(files)
+        if doubled:  # what is left of the values is not what was meant
+            raise ConfigError(doubled)
         self.config = configuration.parse(raw)
         problems = configuration.part_problems(self.config, json.loads(schema.read_text()))
         self.rows, sheet_problems = self._read_rows()
