@@ -13,7 +13,7 @@ class ConfigError(UserError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(f"{len(self.problems)} problem(s) in the configuration:\n{lines}")
+        super().__init__(f"{len(self.problems)} problem(s), fix them and rerun:\n{lines}")
 
 
 class TableError(UserError):

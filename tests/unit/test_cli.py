@@ -203,7 +203,7 @@ def test_a_section_that_is_wrong(
         cli.main(whole)
     assert stopped.value.code == 1
     error = capsys.readouterr().err
-    assert f"ERROR 1 problem(s) in the configuration:\n  - {expected}" in error
+    assert f"ERROR 1 problem(s), fix them and rerun:\n  - {expected}" in error
     assert "Traceback" not in error
 
 

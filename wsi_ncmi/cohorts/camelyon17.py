@@ -41,7 +41,9 @@ def read_labels(path: Path) -> list[LabelRow]:
     key = "slide_id" if "slide_id" in table.columns else "patient"
     if not {key, "stage"} <= set(table.columns):
         found = ", ".join(sorted(table.columns))
-        raise ConfigError([f"{path}: expected columns patient or slide_id, and stage: {found}"])
+        raise ConfigError(
+            [f"{path}: expected columns patient or slide_id, and stage; found {found}"]
+        )
     problems, rows = [], []
     for line, record in table.rows:
         if record[key].endswith(".zip"):
@@ -85,6 +87,8 @@ def sheet_rows(labels: list[LabelRow], images: str) -> list[SlideRow]:
         root = images.rstrip("/")
         return [_sheet_row(row, f"{root}/images/{row.slide_id}.tif", "") for row in labels]
     folder = Path(images).resolve()
+    if not folder.is_dir():
+        raise ConfigError([f"{images}: no such folder of slides"])
     slides = folder / "images" if (folder / "images").is_dir() else folder
     missing = [row.slide_id for row in labels if not (slides / f"{row.slide_id}.tif").is_file()]
     if missing:

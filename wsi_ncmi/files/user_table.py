@@ -84,6 +84,7 @@ def _cells(path: Path, number: int, line: str, delimiter: str, problems: list[st
 def _header_problems(path: Path, header: list[str], line: str, delimiter: str) -> list[str]:
     others = {mark: words for mark, words in SEPARATORS.items() if mark != delimiter}
     found = next((words for mark, words in others.items() if mark in line), "")
+    found = found or ("spaces" if "  " in line.strip() else "")
     if len(header) == 1 and found:
         wanted = SEPARATORS[delimiter]
         return [f"{path}: the columns are separated by {found}, expected {wanted}: save it again"]

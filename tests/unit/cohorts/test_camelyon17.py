@@ -60,7 +60,9 @@ def test_every_wrong_row_is_named(tmp_path: Path) -> None:
 
 def test_another_table_is_refused(tmp_path: Path) -> None:
     path = labels(tmp_path / "other.csv", "1,2", header="a,b")
-    with pytest.raises(ConfigError, match="expected columns patient or slide_id, and stage: a, b"):
+    with pytest.raises(
+        ConfigError, match="expected columns patient or slide_id, and stage; found a, b"
+    ):
         read_labels(path)
 
 

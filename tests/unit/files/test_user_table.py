@@ -71,6 +71,7 @@ def test_rows_of_another_length_are_kept_for_their_reader(tmp_path: Path) -> Non
         ("slide_id\tlabel\tlabel\na\tx\ty\n", "column 'label' is there 2 times"),
         ("slide_id,label\na,x\n", "separated by commas, expected tabs"),
         ("slide_id;label\na;x\n", "separated by semicolons, expected tabs"),
+        ("slide_id  label\na         x\n", "separated by spaces, expected tabs"),
         ("slide_id\t\tlabel\na\tb\tx\n", "column 2 has no name"),
         ("", "the file is empty"),
         ("\n \n", "the file is empty"),

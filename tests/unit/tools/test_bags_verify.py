@@ -162,7 +162,7 @@ def test_a_table_that_is_no_manifest(folder: Path) -> None:
 
 
 def test_no_bags(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match=r"no bags \(\*\.h5\) there or below it"):
+    with pytest.raises(BagError, match=r"no bags there or below it: no \*\.h5"):
         run(tmp_path, manifests=False)
 
 

@@ -24,9 +24,10 @@ def run(path: Path) -> None:
     Raises:
         BagError: it is missing, damaged, or neither .h5 nor .pt.
     """
+    if path.is_dir():
+        raise BagError(f"{path}: is a folder: name one bag, or use `wsi-ncmi bags verify`")
     if not path.is_file():
-        hint = "; `wsi-ncmi bags verify` takes folders" if path.is_dir() else ""
-        raise BagError(f"{path}: no such file{hint}")
+        raise BagError(f"{path}: no such file")
     if path.suffix not in (".h5", ".hdf5", ".pt"):
         raise BagError(f"{path}: a bag is an .h5 or a .pt file, this is {path.suffix or 'neither'}")
     print(path)

@@ -39,7 +39,8 @@ def run(path: Path, *, manifests: bool) -> int:
     bags, unreadable, no_bags = (kinds.pop(kind, []) for kind in ("own", "unreadable", ""))
     leftovers = [] if path.is_file() else sorted(path.rglob(".*.part"))
     if not (bags or unreadable or kinds or leftovers):
-        raise BagError(f"{path}: no bags (*.h5) there or below it")
+        why = f"none of {len(no_bags)} file(s) is one" if no_bags else "no *.h5"
+        raise BagError(f"{path}: no bags there or below it: {why}")
     problems = {
         bag: found
         for bag in tqdm(bags, unit="bag", file=sys.stderr, mininterval=1)
