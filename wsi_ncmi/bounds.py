@@ -73,8 +73,7 @@ def bounded(
     below: float | None = None,
     most: float | None = None,
 ) -> Any:
-    """A field of an `Options` dataclass with a default and bounds; None stays possible if it is
-    the default."""
+    """A field of an `Options` dataclass: its default and its bounds, which None passes."""
     return field(default=default, metadata={KEY: Bounds(above, least, below, most)})
 
 
@@ -95,9 +94,8 @@ def check_options(options: Any) -> None:
     for name, bounds in bounds_of(type(options)).items():
         found = getattr(options, name)
         if found is not None and not bounds.hold(found):
-            finite = "" if math.isfinite(found) else "be finite and "
-            verb = "lie" if str(bounds).startswith("in ") else "be"
-            raise ValueError(f"{name} must {finite}{verb} {bounds}, found {found}")
+            finite = "" if math.isfinite(found) else "a finite number, "
+            raise ValueError(f"{name} must be {finite}{bounds}, found {found}")
     for item in fields(options):
         if get_origin(types[item.name]) is Literal:
             choices, found = get_args(types[item.name]), getattr(options, item.name)

@@ -15,8 +15,6 @@ from wsi_ncmi.bounds import Bounds, bounds_of
 from wsi_ncmi.config import parse, part_problems
 
 PARTS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
-UNBOUNDED = {"seed", "test_seed"}
-"""Any whole number does."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def test_every_number_has_bounds(kind: str, name: str) -> None:
         for field in dataclasses.fields(options)
         if is_number(types[field.name]) and "tuple" not in str(types[field.name])
     }
-    assert scalars - set(bounds_of(options)) <= UNBOUNDED
+    assert scalars <= set(bounds_of(options))
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
@@ -80,7 +78,7 @@ def test_planning_names_every_value_that_does_not_fit(schemas: dict[str, Any]) -
         "objectives": {
             "cross_entropy": {"options": {"label_smoothing": "much"}},
             "ncmi": {"options": {"temperature": 0, "centroids": "learned"}},
-            "supcon": {"options": {"projection_dim": 0}},
+            "supcon": {"options": {"projection_dim": 0, "temperature": math.inf}},
         },
     }
     config = parse({"cohort": "c", "slides": {"sheet": "s.tsv"}, "tasks": {"t": task}})
@@ -94,4 +92,5 @@ def test_planning_names_every_value_that_does_not_fit(schemas: dict[str, Any]) -
         "fixed, ema, epoch_mean",
         "tasks.t.objectives.ncmi.options.temperature: found 0, expected above 0",
         "tasks.t.objectives.supcon.options.projection_dim: found 0, expected 1 or more",
+        "tasks.t.objectives.supcon.options.temperature: found inf, expected a finite number",
     ]

@@ -260,18 +260,22 @@ def contrast_of(objective: Any, target: Tensor) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("cross_entropy", {"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
+        ("cross_entropy", {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
         ("logit_adjusted", {"tau": -1.0}, "tau must be 0 or more, found -1.0"),
-        ("logit_adjusted", {"tau": float("inf")}, "tau must be finite and be 0 or more, found inf"),
+        (
+            "logit_adjusted",
+            {"tau": float("inf")},
+            "tau must be a finite number, 0 or more, found inf",
+        ),
         ("focal", {"gamma": -0.1}, "gamma must be 0 or more, found -0.1"),
-        ("focal", {"gamma": float("nan")}, "gamma must be finite and be 0 or more, found nan"),
+        ("focal", {"gamma": float("nan")}, "gamma must be a finite number, 0 or more, found nan"),
         ("poly1", {"epsilon": -1.5}, "epsilon must be -1 or more, found -1.5"),
         ("supcon", {"temperature": 0.0}, "temperature must be above 0, found 0.0"),
         ("supcon", {"projection_dim": 0}, "projection_dim must be 1 or more, found 0"),
         ("opl", {"weight": -1.0}, "weight must be 0 or more, found -1.0"),
-        ("opl", {"gamma": float("inf")}, "gamma must be finite and be 0 or more, found inf"),
+        ("opl", {"gamma": float("inf")}, "gamma must be a finite number, 0 or more, found inf"),
         ("centre_loss", {"weight": -1.0}, "weight must be 0 or more, found -1.0"),
-        ("centre_loss", {"centre_rate": 1.5}, r"centre_rate must lie in \[0, 1\], found 1.5"),
+        ("centre_loss", {"centre_rate": 1.5}, r"centre_rate must be in \[0, 1\], found 1.5"),
     ],
 )
 def test_impossible_options_are_named(name: str, options: dict[str, Any], text: str) -> None:

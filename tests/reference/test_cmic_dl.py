@@ -274,10 +274,10 @@ def test_forward_alone_does_not_move_the_centroids() -> None:
     ("options", "text"),
     [
         ({"cmi_weight": -0.1}, "cmi_weight must be 0 or more, found -0.1"),
-        ({"cmi_weight": float("nan")}, "cmi_weight must be finite and be 0 or more, found nan"),
+        ({"cmi_weight": float("nan")}, "cmi_weight must be a finite number, 0 or more, found nan"),
         ({"separation_weight": -1}, "separation_weight must be 0 or more, found -1"),
-        ({"centroid_decay": 1.0}, r"centroid_decay must lie in \[0, 1\), found 1.0"),
-        ({"centroid_decay": -0.5}, r"centroid_decay must lie in \[0, 1\), found -0.5"),
+        ({"centroid_decay": 1.0}, r"centroid_decay must be in \[0, 1\), found 1.0"),
+        ({"centroid_decay": -0.5}, r"centroid_decay must be in \[0, 1\), found -0.5"),
         ({"centroid_samples": 0}, "centroid_samples must be 1 or more, found 0"),
     ],
 )

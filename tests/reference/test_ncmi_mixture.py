@@ -349,11 +349,11 @@ def test_an_absent_class_is_fine() -> None:
     [
         ({"centroids_per_class": 0}, "centroids_per_class must be 1 or more, found 0"),
         ({"softness": 0.0}, "softness must be above 0, found 0.0"),
-        ({"softness": float("nan")}, "softness must be finite and be above 0, found nan"),
+        ({"softness": float("nan")}, "softness must be a finite number, above 0, found nan"),
         ({"temperature": 0.0}, "temperature must be above 0, found 0.0"),
         ({"centroid_scale": -1.0}, "centroid_scale must be above 0, found -1.0"),
-        ({"centre_decay": 1.0}, r"centre_decay must lie in \[0, 1\), found 1.0"),
-        ({"ratio_decay": -0.1}, r"ratio_decay must lie in \[0, 1\), found -0.1"),
+        ({"centre_decay": 1.0}, r"centre_decay must be in \[0, 1\), found 1.0"),
+        ({"ratio_decay": -0.1}, r"ratio_decay must be in \[0, 1\), found -0.1"),
     ],
 )
 def test_options(options: dict[str, Any], text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
-from wsi_ncmi.config.base import ArmName, Fraction, Model, Values, problems_of
+from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
 
 # For `exclude`: a task without what a search tries, which decides no training.
 SEARCHES: dict[str, Any] = {"objectives": {"__all__": {"search"}}}
@@ -191,7 +191,7 @@ class TaskBase(Model):
         "cross_entropy", description="Label of the objective that the others are compared with."
     )
     training: Training = Field(Training(), description="Settings of a training run, for all arms.")
-    seeds: list[int] = Field(
+    seeds: list[Seed] = Field(
         [0, 1, 2],
         min_length=1,
         description=(

@@ -17,13 +17,17 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+# What numpy and torch take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 Values = Annotated[list[Any], Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Frozen, and no key that is not known."""
+    """Frozen; no key that is not known, and no number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def problems_of(error: ValidationError) -> list[str]:

@@ -1,5 +1,6 @@
 """The configuration, checked: every problem in one go."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,11 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
             known = ", ".join(sorted(schemas[kind]))
             problems.append(f"{key}: unknown {kind} {name!r}, expected one of {known}")
             continue
+        problems += [
+            f"{key}.options.{option}: found {value}, expected a finite number"
+            for option, value in options.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        ]
         for error in Draft202012Validator(schemas[kind][name]).iter_errors(options):
             where = ".".join([key, "options", *map(str, error.path)])
             problems += [f"{where}: {text}" for text in _said(error)]

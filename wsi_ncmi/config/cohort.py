@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import Model, Name
+from wsi_ncmi.config.base import Model, Name, Seed
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
@@ -22,7 +22,7 @@ class Demo(Model):
             "file are added."
         ),
     )
-    seed: int = Field(17, description="Random seed of the whole cohort.")
+    seed: Seed = Field(17, description="Random seed of the whole cohort.")
     centres: int = Field(
         5, ge=2, description="Number of centres, 2 or more; they differ in stain and in µm/px."
     )
@@ -79,7 +79,7 @@ class Evaluation(Model):
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of all intervals, above 0.5 and below 1."
     )
-    seed: int = Field(0, description="Random seed of the resamples.")
+    seed: Seed = Field(0, description="Random seed of the resamples.")
 
 
 class Config(Model):

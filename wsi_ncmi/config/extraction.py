@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wsi_ncmi.config.base import Fraction, Model, Name
+from wsi_ncmi.config.base import Fraction, Model, Name, Seed
 
 
 class Transform(Model):
@@ -32,7 +32,7 @@ class Augmentation(Model):
             "the original."
         ),
     )
-    seed: int = Field(0, description="Random seed of the augmentation.")
+    seed: Seed = Field(0, description="Random seed of the augmentation.")
 
 
 class Extraction(Model):
@@ -98,6 +98,7 @@ class Extraction(Model):
     )
     min_focus: float | None = Field(
         None,
+        ge=0,
         description=(
             "Leave out tiles with less focus (variance of the Laplacian). `null`: keep all."
         ),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase
-from wsi_ncmi.config.base import ArmName, Model
+from wsi_ncmi.config.base import ArmName, Model, Seed
 from wsi_ncmi.config.extraction import Transform
 
 
@@ -40,7 +40,7 @@ class Protocol(Model):
             "`file` ignores it."
         ),
     )
-    seed: int = Field(
+    seed: Seed = Field(
         0, description="Random seed of the partition. All training seeds share one partition."
     )
 
@@ -125,7 +125,7 @@ class ImageTask(TaskBase):
             "below 0.5."
         ),
     )
-    subset_seed: int = Field(
+    subset_seed: Seed = Field(
         0,
         description="Random seed of the subsets and of validation. All training seeds share them.",
     )

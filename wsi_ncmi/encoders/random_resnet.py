@@ -33,7 +33,7 @@ class Options:
 
     architecture: str = "resnet18"
     stages: tuple[int, ...] = (1, 2)
-    seed: int = 0
+    seed: int = bounded(0, least=0, below=2**32)
     input_px: int = bounded(128, least=8)
     mpp: float = bounded(2.0, above=0)
 

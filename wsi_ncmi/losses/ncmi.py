@@ -87,7 +87,7 @@ class Options:
     separation_weights: Literal["uniform", "empirical"] = "uniform"
     separation_direction: Direction = "kl_q_p"
     space: Literal["features", "logits"] = "features"
-    seed: int = 0
+    seed: int = bounded(0, least=0, below=2**32)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -61,7 +61,7 @@ class Options:
     centre: CentreKind = "frozen"
     centre_decay: float = bounded(0.999999, least=0, below=1)
     ratio_decay: float = bounded(0.99, least=0, below=1)
-    seed: int = 0
+    seed: int = bounded(0, least=0, below=2**32)
 
     def __post_init__(self) -> None:
         check_options(self)

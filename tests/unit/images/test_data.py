@@ -118,5 +118,5 @@ def test_unknown_data_sets_and_options_are_refused(idx_folder):
         load_dataset(task().model_copy(update={"dataset": "svhn"}))
     with pytest.raises(PartError, match="mnist: unknown option 'size'"):
         load_dataset(task(options={"size": 3}))
-    with pytest.raises(PartError, match="test_fraction must lie in \\(0, 1\\)"):
+    with pytest.raises(PartError, match="test_fraction must be in \\(0, 1\\)"):
         load_dataset(ImageTask(dataset="image_folder", path="x", options={"test_fraction": 1.5}))

@@ -141,7 +141,7 @@ def test_compiles_as_one_graph() -> None:
     ("options", "text"),
     [
         ({"alpha": 1.0}, "alpha must be above 1, found 1.0"),
-        ({"alpha": float("nan")}, "alpha must be finite and be above 1, found nan"),
+        ({"alpha": float("nan")}, "alpha must be a finite number, above 1, found nan"),
         ({"width": 0.0}, "width must be above 0, found 0.0"),
         ({"candidates": 0}, "candidates must be 1 or more, found 0"),
         ({"decay": -0.5}, "decay must be 0 or more, found -0.5"),

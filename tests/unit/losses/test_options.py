@@ -11,10 +11,10 @@ from wsi_ncmi.losses import NCMI, CrossEntropy, cross_entropy, ncmi
     ("options", "text"),
     [
         ({"temperature": 0}, "temperature must be above 0, found 0"),
-        ({"temperature": float("nan")}, "temperature must be finite and be above 0, found nan"),
-        ({"centroid_decay": 1.0}, r"centroid_decay must lie in \[0, 1\), found 1.0"),
-        ({"centre_decay": -0.1}, r"centre_decay must lie in \[0, 1\), found -0.1"),
-        ({"ratio_decay": 1.5}, r"ratio_decay must lie in \[0, 1\), found 1.5"),
+        ({"temperature": float("nan")}, "temperature must be a finite number, above 0, found nan"),
+        ({"centroid_decay": 1.0}, r"centroid_decay must be in \[0, 1\), found 1.0"),
+        ({"centre_decay": -0.1}, r"centre_decay must be in \[0, 1\), found -0.1"),
+        ({"ratio_decay": 1.5}, r"ratio_decay must be in \[0, 1\), found 1.5"),
     ],
 )
 def test_ncmi_options(options: dict[str, Any], text: str) -> None:
@@ -29,7 +29,7 @@ def test_ncmi_needs_two_dimensions() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_label_smoothing(value: float) -> None:
-    with pytest.raises(ValueError, match=rf"must lie in \[0, 1\), found {value}"):
+    with pytest.raises(ValueError, match=rf"must be in \[0, 1\), found {value}"):
         CrossEntropy(4, [3, 3], cross_entropy.Options(label_smoothing=value))
 
 

@@ -39,7 +39,7 @@ class Options:
     """
 
     test_fraction: float | None = bounded(None, above=0, below=1)
-    test_seed: int = 0
+    test_seed: int = bounded(0, least=0, below=2**32)
 
     def __post_init__(self) -> None:
         check_options(self)
