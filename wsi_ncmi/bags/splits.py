@@ -141,7 +141,11 @@ def _stratified(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]
         try:
             parts = list(splitter.split(frame, frame.label, frame.patient_id))
         except ValueError as error:
-            raise SplitError(f"{folds} stratified folds cannot be made: {error}") from error
+            most = frame.label.value_counts().max()
+            raise SplitError(
+                f"{folds} parts stratified by label cannot be made: no class has more than {most} "
+                "sample(s) here: lower protocol.folds, or raise protocol.validation_fraction"
+            ) from error
     for fold, (_, test) in enumerate(parts):
         assignment[test] = fold
     return assignment

@@ -306,3 +306,10 @@ def test_a_patient_whose_slides_disagree(second: SlideRow, text: str) -> None:
         samples([SlideRow("s1", "a", "p1", "c1"), second], task("patient", ["a", "b"]))
     assert text in str(error.value)
     assert "use sample: slide" in str(error.value)
+
+
+def test_too_many_parts_for_a_class_say_what_to_change() -> None:
+    rows = [SlideRow(f"s{i}", "ab"[i % 2], f"p{i}", "c") for i in range(10)]
+    task = Task(classes=["a", "b"], protocol={"folds": 5, "validation_fraction": 0.2})
+    with pytest.raises(SplitError, match=r"no class has more than 4 sample\(s\) here: lower"):
+        make_splits(rows, task, None)
