@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,22 @@ def discard(path: Path) -> None:
     """Remove a file, and what a killed run left of it."""
     for name in (path, _temporary(path)):
         name.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers left below a folder.
+
+    A file that another process is writing is locked, and stays.
+    """
+    for temporary in folder.rglob(".*.part"):
+        with suppress(OSError):  # another process renames or removes it, or there are no locks
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_same(descriptor, temporary):
+                    temporary.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

@@ -21,7 +21,7 @@ from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.share import FeatureRow, Share, tiles_of
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
-from wsi_ncmi.files.atomic import write_json
+from wsi_ncmi.files.atomic import sweep, write_json
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.machine import cpu_budget
@@ -63,6 +63,7 @@ def run(
         found = own.encode(extractor)
         for share, future in zip(others, futures, strict=True):
             found += _rows_of(future) or share.encode(extractor)
+    sweep(out_dir)
     write_json(
         manifest.with_suffix(".json"),
         {**extractor.encode.encoder.facts(), "autocast": extractor.autocast},

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling, Tissue
+from wsi_ncmi.files.atomic import sweep
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool
@@ -71,6 +72,7 @@ def run(
     outcomes = {name: TileOutcome.of(found) for name, found in known.items() if found is not None}
     todo = [one for one in wanted if one.row.slide_id not in outcomes]
     outcomes |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))))
+    sweep(out_dir)
     write_records(manifest, TileOutcome, [outcomes[one.row.slide_id] for one in wanted])
 
 

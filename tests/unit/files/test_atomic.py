@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.files.atomic import atomic_path, write_json, write_text
+from wsi_ncmi.files.atomic import atomic_path, sweep, write_json, write_text
 
 
 def test_atomic_path_makes_folders_and_renames(tmp_path: Path) -> None:
@@ -134,3 +134,18 @@ with atomic_path(Path({str(path)!r})) as temporary:
         assert temporary.read_text() == ""
         temporary.write_text("whole")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.txt", "whole")]
+
+
+def test_what_killed_writers_left_is_swept_and_what_is_written_stays(tmp_path: Path) -> None:
+    left = tmp_path / "overlays" / ".a.jpg.part"
+    left.parent.mkdir()
+    left.write_text("half")
+    other = tmp_path / ".hidden"
+    other.touch()
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("whole")
+        sweep(tmp_path)
+        assert temporary.exists()
+    assert not left.exists()
+    assert other.exists()
+    assert (tmp_path / "b.txt").read_text() == "whole"
