@@ -12,6 +12,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 KEY = "bounds"
+KEYWORDS = {
+    "above": "exclusiveMinimum",
+    "least": "minimum",
+    "below": "exclusiveMaximum",
+    "most": "maximum",
+}
+"""Bound -> its keyword in a JSON schema."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,8 @@ class Bounds:
     @property
     def schema(self) -> dict[str, float]:
         """Keywords of JSON schema."""
-        keywords = {
-            "exclusiveMinimum": self.above,
-            "minimum": self.least,
-            "exclusiveMaximum": self.below,
-            "maximum": self.most,
-        }
-        return {name: value for name, value in keywords.items() if value is not None}
+        found = {keyword: getattr(self, bound) for bound, keyword in KEYWORDS.items()}
+        return {keyword: value for keyword, value in found.items() if value is not None}
 
 
 def _first(*values: float | None) -> float | None:

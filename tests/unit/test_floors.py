@@ -52,6 +52,7 @@ PLANNING = (
 )
 LIGHT = (
     "wsi_ncmi.errors",
+    "wsi_ncmi.bounds",
     "wsi_ncmi.registry",
     "wsi_ncmi.provenance",
     "wsi_ncmi.machine",

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pydantic
+from pydantic import ValidationError
 
+from wsi_ncmi.bounds import KEYWORDS, Bounds
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.config.cohort import Config
 from wsi_ncmi.errors import ConfigError
@@ -19,7 +20,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     """
     try:
         return Config.model_validate(dict(raw))
-    except pydantic.ValidationError as error:
+    except ValidationError as error:
         raise ConfigError(problems_of(error)) from None
 
 
@@ -51,12 +52,7 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
     return list(dict.fromkeys(problems))  # candidates of a search share their values
 
 
-BOUNDS = {
-    "exclusiveMinimum": "above {}",
-    "minimum": "{} or more",
-    "exclusiveMaximum": "below {}",
-    "maximum": "{} or less",
-}
+BOUNDS = {keyword: bound for bound, keyword in KEYWORDS.items()}
 
 
 def _said(error: Any) -> list[str]:
@@ -67,7 +63,7 @@ def _said(error: Any) -> list[str]:
         unknown = [name for name in found if name not in error.schema.get("properties", {})]
         return [f"unknown option {name!r}, expected one of {known}" for name in unknown]
     if error.validator in BOUNDS:
-        return [f"found {found!r}, expected {BOUNDS[error.validator].format(f'{asked:g}')}"]
+        return [f"found {found!r}, expected {Bounds(**{BOUNDS[error.validator]: asked})}"]
     if error.validator == "enum":
         return [f"found {found!r}, expected one of {', '.join(map(str, asked))}"]
     if error.validator == "type":

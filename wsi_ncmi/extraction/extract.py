@@ -121,9 +121,7 @@ class Extractor:
         pending = [self.encode(parts)]
         augmentation = self.options.augmentation
         for copy in range(augmentation.copies if self.augment and augmentation else 0):
-            parts = [
-                TilePixels(self._augmented(s, copy), s.job.stain) for s in batch if len(s.indices)
-            ]
+            parts = [TilePixels(self._augmented(s, copy), s.job.stain) for s in filled]
             pending.append(self.encode(parts))
         return pending
 

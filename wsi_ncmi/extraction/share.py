@@ -17,7 +17,8 @@ from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.files.atomic import discard
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.slides.reader import slide_fingerprint
-from wsi_ncmi.tiling.tilefile import TiledSlide, read_tiled
+from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,11 @@ def tiles_of(tiles_dir: Path, row: SlideRow) -> TiledSlide:
     Raises:
         SlideError: there are none to encode: its tile file is missing, or says why.
     """
-    path = tiles_dir / f"{row.slide_id}.h5"
     try:
-        tiles = read_tiled(path)
+        tiles = tilefile.read(tiles_dir / f"{row.slide_id}.h5")
     except SlideError as error:
-        said = str(error).startswith("unreadable: ")
-        raise SlideError(str(error) if said else f"no tiles: {error}") from error
-    if tiles.status != "ok":
+        raise SlideError(f"no tiles: {error}") from error
+    if isinstance(tiles, UnreadableSlide) or tiles.status != "ok":
         raise SlideError(f"{tiles.status}: {tiles.reason}")
     return tiles
 

@@ -1,1 +1,1 @@
-"""Files that are whole or not there: atomic writers, tables, HDF5, checksums."""
+"""Files that are whole or not there: atomic writers, tables, HDF5, and what is current."""

@@ -66,12 +66,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
             _flush(temporary)
             temporary.replace(path)
-            _flush(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(turn)
+        _flush(path.parent)
 
 
 def _temporary(path: Path) -> Path:
@@ -83,17 +83,24 @@ def _turn(temporary: Path) -> int:
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             if _is_same(descriptor, temporary):
                 os.ftruncate(descriptor, 0)
                 os.utime(descriptor, ns=(UNTOUCHED, UNTOUCHED))
                 return descriptor
-        except OSError as error:
-            if error.errno in NO_LOCKS:  # then one process at a time must write there
-                return descriptor
+        except OSError:
             os.close(descriptor)
             raise
         os.close(descriptor)  # whoever had the lock has renamed it
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for the lock. Where there are no locks, one process at a time must write."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

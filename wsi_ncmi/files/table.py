@@ -32,10 +32,10 @@ class TextTable:
     rows: list[tuple[int, dict[str, str]]]
 
 
-def read_text(path: Path, delimiter: str = "\t") -> TextTable:
+def read_text(path: Path) -> TextTable:
     """A table with a header, every cell as text; a byte order mark is skipped."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
+        reader = csv.DictReader(file, delimiter="\t")
         rows = [(reader.line_num, record) for record in reader]
         return TextTable(list(reader.fieldnames or []), rows)
 

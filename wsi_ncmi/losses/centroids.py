@@ -32,7 +32,8 @@ class Holder(Protocol):
 
 @dataclass(frozen=True)
 class Centroids:
-    """A kind of class distributions.
+    """A kind of class distributions: it overrides `register`, `form`, `activations` and `log_q`,
+    and of the hooks, which do nothing here, those that it needs.
 
     Its state is the holder's: so checkpoints name it `xi` or `log_q` whatever the code's structure
     is, and what swaps a module's tensors (torch.func) finds them.

@@ -92,8 +92,8 @@ def _read_tsv(path: Path, targets: str | None) -> ForeignPredictions:
     table = _table(path)
     kind, columns = _score_columns(path, list(table))
     classes = [name.removeprefix(f"{kind}_") for name in columns]
-    values = _numbers(path, table[columns])
     places = [f"line {line}" for line in table.index]
+    values = _numbers(path, places, table[columns])
     rows = pd.DataFrame(
         {
             "run_id": table.get("run_id", path.stem),
@@ -141,9 +141,8 @@ def _score_columns(path: Path, header: Sequence[str]) -> tuple[str, list[str]]:
     return kind, found[kind]
 
 
-def _numbers(path: Path, table: pd.DataFrame) -> Floats:
+def _numbers(path: Path, places: Sequence[str], table: pd.DataFrame) -> Floats:
     values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    places = [f"line {line}" for line in table.index]
     raw, bad = table.to_numpy(), ~np.isfinite(values)
     _refuse(path, places, list(table), raw, bad, "a finite number")
     return values

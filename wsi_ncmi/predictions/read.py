@@ -91,9 +91,8 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
     test = predictions.filter(pc.equal(predictions["part"], "test")).to_pandas()
     test = test.merge(arms, on="run_id", how="left", validate="many_to_one")
     completeness.check_test_samples(test, task)
-    splits = task_splits(task_dir)
+    splits = task_splits(task_dir, index)
     if splits is not None:
-        splits = splits if index is None else with_bags(splits, index)
         completeness.check_against_splits(test, splits, task)
     curves = pd.concat([_read_curves(task_dir, run_id) for run_id in runs["run_id"]])
     return TaskRuns(task, runs, predictions, arms.merge(curves, on="run_id"), classes, test)
@@ -108,10 +107,16 @@ def read_manifests(manifests: Sequence[Path]) -> pd.DataFrame:
     )
 
 
-def task_splits(task_dir: Path) -> pd.DataFrame | None:
-    """A task's splits, or None for a task that has none."""
+def task_splits(task_dir: Path, index: Path | None = None) -> pd.DataFrame | None:
+    """A task's splits, or None for a task that has none.
+
+    With the index of a packed cache, only slides that have a bag.
+    """
     path = task_dir / "splits.tsv"
-    return read_splits(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    splits = read_splits(path)
+    return splits if index is None else with_bags(splits, index)
 
 
 def _read_predictions(task_dir: Path, run_id: str) -> pa.Table:

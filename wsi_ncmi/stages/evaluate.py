@@ -17,7 +17,6 @@ from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
-from wsi_ncmi.predictions.splits import with_bags
 from wsi_ncmi.report import figures
 
 
@@ -146,9 +145,8 @@ def _samples_by_part(
 
     From splits.tsv, and for a task without one from the predictions, which hold no training part.
     """
-    splits = task_splits(task_dir)
+    splits = task_splits(task_dir, index)
     if splits is not None:
-        splits = splits if index is None else with_bags(splits, index)
         rows = splits[["fold", "part", "sample_id", "label"]].drop_duplicates()
     else:
         columns = ["part", "sample_id", "target"]

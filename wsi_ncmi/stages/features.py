@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -99,6 +100,8 @@ class Bucket:
 
     def shares(self, count: int) -> list["Bucket"]:
         """The slides in `count` parts of about as many tiles, in their order; none is empty."""
+        if count == 1:
+            return [self]
         sizes = [1 + self._size(row) for row in self.rows]
         loads = [0] * max(1, min(count, len(self.rows)))
         parts: list[list[int]] = [[] for _ in loads]
@@ -108,22 +111,25 @@ class Bucket:
             loads[lightest] += sizes[place]
         return [replace(self, rows=[self.rows[i] for i in sorted(part)]) for part in parts]
 
+    @cached_property
+    def _grids(self) -> dict[str, tuple[int, float, int]]:
+        """Slide -> its number of tiles, their µm/px and side in pixels; read once."""
+        found = {}
+        for row in self.rows:
+            with suppress(SlideError):  # a row with its reason, when its turn comes
+                tiles = tiles_of(self.tiles_dir, row)
+                found[row.slide_id] = (len(tiles), tiles.wanted_mpp, tiles.tile_px)
+        return found
+
     def _size(self, row: SlideRow) -> int:
-        try:
-            return len(tiles_of(self.tiles_dir, row))
-        except SlideError:
-            return 0
+        return self._grids.get(row.slide_id, (0,))[0]
 
     def check_scales(self, encoder: Scaled | None) -> None:
         """Raise PartError where tiles were cut at a scale that the encoder is not meant for."""
         if encoder is None or self.extraction.any_scale:
             return
-        for row in self.rows:
-            try:
-                tiles = tiles_of(self.tiles_dir, row)
-            except SlideError:
-                continue
-            check_scale(encoder, tiles.wanted_mpp, tiles.tile_px)
+        for mpp, px in {(mpp, px) for _, mpp, px in self._grids.values()}:
+            check_scale(encoder, mpp, px)
 
     def extractor(self, number: int) -> Extractor:
         """The encoder on the device of this number, with everything that slides share."""

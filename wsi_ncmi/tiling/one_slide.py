@@ -85,8 +85,8 @@ class SlideTiles:
         return digest({"stage": stage, "format": form, **slide, **decided})
 
     def known(self) -> TileFile | None:
-        """What an earlier run found, if that is current."""
-        return tilefile.read(self.paths.tiles) if self.product.is_current else None
+        """What an earlier run found, if that is current and whole."""
+        return _recorded(self.paths.tiles) if self.product.is_current else None
 
     def store(self, found: Survey) -> TileFile:
         """Write what was found; the tile file, which says that all is done, comes last."""
@@ -118,9 +118,12 @@ class SlideTiles:
 
 
 def _recorded(path: Path) -> TileFile | None:
+    if not path.is_file():
+        return None
     try:
         return tilefile.read(path)
-    except SlideError:
+    except SlideError as error:
+        log.warning("%s: tiled again", error)
         return None
 
 

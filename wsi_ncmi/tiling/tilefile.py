@@ -171,8 +171,7 @@ def read(path: Path) -> TileFile:
     """
     try:
         with open_hdf5(path) as file:
-            complete = bool(file.attrs.get("complete", False))
-            if not complete or file.attrs.get("format") != FORMAT:
+            if not _is_whole(file):
                 raise SlideError(f"{path}: not a finished tile file of format {FORMAT}{REMEDY}")
             arrays = {name: file[name][()] for name in DTYPES}
             names = [item.name for item in ATTRIBUTES if item.name in file.attrs]
@@ -193,6 +192,10 @@ def read(path: Path) -> TileFile:
         raise SlideError(f"{path}: the tile file lacks attributes ({error}){REMEDY}") from error
 
 
+def _is_whole(file: h5py.File) -> bool:
+    return bool(file.attrs.get("complete", False)) and file.attrs.get("format") == FORMAT
+
+
 def read_tiled(path: Path) -> TiledSlide:
     """Read the tile file of a slide that could be read.
 
@@ -206,13 +209,17 @@ def read_tiled(path: Path) -> TiledSlide:
 
 
 def stated_digest(path: Path) -> str:
-    """The digest in a tile file; "" for a damaged one and for an unreadable slide's."""
+    """The digest in a tile file; "" for an unfinished or damaged one and for an unreadable slide's.
+
+    The tiles are not read.
+    """
     try:
-        tiles = read(path)
-    except SlideError as error:
-        log.warning("%s: tiled again", error)
+        with open_hdf5(path) as file:
+            whole = _is_whole(file) and file.attrs["status"] != UNREADABLE
+            return str(file.attrs["digest"]) if whole else ""
+    except (OSError, KeyError, RuntimeError) as error:
+        log.warning("%s: tiled again, its file is damaged: %s", path, error)
         return ""
-    return tiles.digest if isinstance(tiles, TiledSlide) else ""
 
 
 REMEDY = "; delete it and tile the slide again"
