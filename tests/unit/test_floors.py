@@ -63,6 +63,8 @@ LIGHT = (
     "wsi_ncmi.files.product",
     "wsi_ncmi.files.table",
     "wsi_ncmi.files.user_table",
+    "wsi_ncmi.slides.dicom_header",
+    "wsi_ncmi.slides.parts",
     "wsi_ncmi.tiling.asked",
 )
 HEAVY = ("torch", "pandas", "numpy")

@@ -15,9 +15,11 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.encode import Prepare
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import Allocate, read_tiles
+from wsi_ncmi.tiling.geometry import check_geometry
 from wsi_ncmi.tiling.tilefile import TiledSlide
 
 T = TypeVar("T")
+REPLACED = "replaced since it was tiled, or one of its files was: run the tiling again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,17 @@ class Job:
         """The slide, if it is the one that was tiled.
 
         Raises:
-            SlideError: it cannot be opened, or was replaced.
+            SlideError: it cannot be opened, was replaced, or has other levels.
         """
         slide = open_slide(self.row.path, reader=self.tiles.reader, mpp=self.row.mpp)  # type: ignore[arg-type]
-        if slide.fingerprint == self.tiles.fingerprint:
-            return slide
-        slide.close()
-        raise SlideError(f"{self.row.path}: replaced since it was tiled: run the tiling again")
+        try:
+            check_geometry(slide, self.tiles)
+            if slide.fingerprint != self.tiles.fingerprint:
+                raise SlideError(f"{self.row.path}: {REPLACED}")
+        except SlideError:
+            slide.close()
+            raise
+        return slide
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from wsi_ncmi.files.product import Product
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.settings import Settings
 from wsi_ncmi.provenance import digest
+from wsi_ncmi.slides.parts import slide_files
 from wsi_ncmi.tiling.asked import deciding
 
 
@@ -24,6 +25,7 @@ class Digests:
         self._checked, self._config = checked, checked.config
         self._settings = Settings(checked)
         self._file_states: dict[str, list[int] | None] = {}
+        self._slide_files: dict[str, list[Path]] = {}
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
         """Whether a job's stamp, written when it last succeeded, says what it would say now."""
@@ -94,7 +96,18 @@ class Digests:
         demo = self._config.demo
         if demo:
             return [demo.seed, demo.centres, self._settings.versions("demo")]
-        return self._state(row.path)
+        return self._files_state(row.path)
+
+    def _files_state(self, path: str) -> Any:
+        """Of all files of a slide, with their names where it has several."""
+        if is_remote(path):
+            return None
+        if path not in self._slide_files:
+            self._slide_files[path] = slide_files(Path(path))
+        files = self._slide_files[path]
+        if len(files) == 1:
+            return self._state(path)
+        return [[file.name, self._state(str(file))] for file in files]
 
     def _state(self, path: str) -> list[int] | None:
         """Size and time of a local file; None where there is none.

@@ -15,11 +15,12 @@ from tifffile import TiffPage
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
-from wsi_ncmi.provenance import digest, fingerprint, sha256_stream
+from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
 from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.native_tiff import NativeBackend
+from wsi_ncmi.slides.parts import missing_files, named_by_content, slide_files
 from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.resample import resize_in_bands
 from wsi_ncmi.slides.spacing import choose_spacing
@@ -256,6 +257,8 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
     name = str(path)
     if not is_remote(name) and not Path(name).is_file():
         raise SlideError(f"{name}: no such file")
+    if not is_remote(name):
+        check_complete(Path(name))
     backend, reason = _open_backend(name, reader)
     try:
         return Slide(name, backend, mpp, reason)
@@ -321,17 +324,17 @@ def _native(
 
 
 def slide_fingerprint(path: str) -> str:
-    """A slide's identity by content: `provenance.fingerprint`, or of a remote slide its size,
-    its first and its last 64 KiB.
+    """A slide's identity by content: `provenance.fingerprint` of all its files, or of a remote
+    slide its size, its first and its last 64 KiB.
 
     Raises:
-        SlideError: it is not there, or cannot be reached.
+        SlideError: it or one of its files is not there, or cannot be reached.
     """
     try:
         if not is_remote(path):
             if not Path(path).is_file():  # a pipe would be waited for
                 raise FileNotFoundError
-            return fingerprint(Path(path))
+            return _local_fingerprint(Path(path))
         with _open_remote(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - REMOTE_EDGE))
@@ -339,14 +342,44 @@ def slide_fingerprint(path: str) -> str:
             file.seek(0)
             head = file.read(REMOTE_EDGE)
         return digest([size, *(hashlib.sha256(edge).hexdigest() for edge in (head, tail))])
+    except SlideError:
+        raise
     except FileNotFoundError as error:
         raise SlideError(f"{path}: no such file") from error
     except Exception as error:
         raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
 
 
+LEAST_BLOCKS = 4
+"""Of each file, where a slide has many."""
+
+
+def _local_fingerprint(path: Path) -> str:
+    check_complete(path)
+    files = slide_files(path)
+    if len(files) == 1:
+        return fingerprint(path)
+    blocks = max(LEAST_BLOCKS, FINGERPRINT_BLOCKS // len(files))
+    if named_by_content(path):  # whichever of them the sheet names
+        return digest(sorted(fingerprint(file, blocks) for file in files))
+    names = ["", *(str(file.relative_to(path.parent)) for file in files[1:])]
+    return digest([[name, fingerprint(f, blocks)] for name, f in zip(names, files, strict=True)])
+
+
+def check_complete(path: Path) -> None:
+    """Raise SlideError where files are not there that a slide lists beside the named one."""
+    missing = missing_files(path)
+    if missing:
+        names = ", ".join(str(file.relative_to(path.parent)) for file in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise SlideError(
+            f"{path}: it is a slide of several files, and {names}{more} beside it cannot be found: "
+            "copy all of its files, with their folder"
+        )
+
+
 def slide_sha256(path: str) -> str:
-    """SHA-256 of a whole slide, local or remote, in hex."""
+    """SHA-256 of the file that names a slide, local or remote, in hex."""
     with _open_remote(path) if is_remote(path) else Path(path).open("rb") as file:
         return sha256_stream(file)
 

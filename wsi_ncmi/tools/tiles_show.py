@@ -18,6 +18,7 @@ from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.stages.tiles import learned_mask
 from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.geometry import check_geometry
 from wsi_ncmi.tiling.one_slide import tile_paths, tile_slide
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of, write_png
 from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
@@ -97,6 +98,7 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
     pictures = Pictures(out / f"{tiles.slide_id}.overlay.png", out / f"{tiles.slide_id}.tiles.png")
     given = tiles.mpp if tiles.mpp_source.startswith("sheet") else None
     with open_slide(_path_of(tiles, slide), mpp=given) as opened:
+        check_geometry(opened, tiles)
         write_png(pictures.overlay, _plain_overlay(opened, tiles) if overlay is None else overlay)
         print(
             f"{pictures.overlay}: {len(tiles)} tiles of {tiles.tile_um:g} µm {tiles.note}".strip()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SIDE as PAINTED
 from conftest import paint
 from made_tiled import tiled_slide
 
@@ -28,6 +29,7 @@ def job(folder: Path, name: str, tiles: int, fingerprint: str = "") -> Job:
     paint(path, int(name[-1]), coarse=False)
     grid = [[x, y] for y in range(128, 512, SIDE) for x in range(128, 512, SIDE)]
     facts: dict[str, Any] = {"reader": "native", "level": 0, "read_px": SIDE}
+    facts |= {"width": PAINTED, "height": PAINTED}
     facts["fingerprint"] = fingerprint or slide_fingerprint(str(path))
     row = SlideRow(name, "label", "patient", "centre", str(path), mpp=2.0)
     coords = np.array(grid, np.int32)

@@ -86,6 +86,20 @@ def test_weights_decide_the_tiles(root: Path, folder: Path) -> None:
     assert changed(first, state(root, method="model", weights="w.pt")) == 2
 
 
+def test_every_file_of_a_slide_decides_its_tiles(root: Path, folder: Path) -> None:
+    (folder / "a").mkdir()
+    (folder / "a" / "Slidedat.ini").write_text("[DATAFILE]\nFILE_0 = Data.dat\n")
+    (folder / "a.mrxs").write_text("a")
+    sheet = folder / "slides.tsv"
+    sheet.write_text(sheet.read_text().replace("a.tif", "a.mrxs"))
+    first = state(root)  # a file that is not there is a state, too
+    (folder / "a" / "Data.dat").write_text("pixels")
+    second = state(root)
+    assert changed(first, second) == 1
+    (folder / "a" / "Data.dat").write_text("other pixels")
+    assert changed(second, state(root)) == 1
+
+
 def test_problems_come_together(root: Path, folder: Path) -> None:
     write(folder, method="model")
     with pytest.raises(ConfigError) as caught:

@@ -1,0 +1,29 @@
+"""Whether a slide still has the levels that its tiles were laid on."""
+
+from wsi_ncmi.errors import SlideError
+from wsi_ncmi.slides.reader import Slide
+from wsi_ncmi.tiling.tilefile import TiledSlide
+
+TOLERANCE = 1e-4
+"""Of a downsample; a level that is not the same one differs by far more."""
+
+
+def check_geometry(slide: Slide, tiles: TiledSlide) -> None:
+    """Compare an open slide with its tile file: tiles of another level would have another scale.
+
+    Raises:
+        SlideError: level 0 has another size, or the level that is read another downsample.
+    """
+    recorded = f"level {tiles.level} at downsample {tiles.level_downsample:.5g}"
+    recorded += f" of {tiles.width} x {tiles.height} px"
+    has_level = tiles.level < slide.level_count
+    found = slide.level_downsamples[tiles.level] if has_level else float("nan")
+    same_size = slide.dimensions == (tiles.width, tiles.height)
+    if same_size and abs(found / tiles.level_downsample - 1) <= TOLERANCE:
+        return
+    levels = ", ".join(f"{downsample:.5g}" for downsample in slide.level_downsamples)
+    width, height = slide.dimensions
+    raise SlideError(
+        f"{slide.path}: tiled on {recorded}, found {width} x {height} px with levels at "
+        f"downsamples {levels}: restore the slide's files, or run the tiling again"
+    )
