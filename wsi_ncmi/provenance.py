@@ -13,11 +13,11 @@ STAGE_VERSIONS = {
     "features": 2,
     "pack": 1,
     "splits": 1,
-    "train": 2,
-    "evaluate": 2,
+    "train": 3,
+    "evaluate": 3,
     "attention": 1,
     "report": 2,
-    "images": 2,
+    "images": 3,
 }
 
 FINGERPRINT_BLOCK = 4096

@@ -40,6 +40,11 @@ class Samples:
     n_classes: int
 
     @property
+    def labels(self) -> Ints:
+        """The classes of macro-F1, in every arm, seed and resample."""
+        return metrics.labels_of(self.target)
+
+    @property
     def n_patients(self) -> int:
         return int(self.patient.max()) + 1
 
@@ -135,7 +140,8 @@ def _one_seed(
     samples: Samples, predicted: Ints, probabilities: Floats, weights: Floats
 ) -> dict[str, Floats]:
     confusion = resampling.confusions(samples.target, predicted, weights, samples.n_classes)
-    values = {name: metric(confusion) for name, metric in resampling.OF_CONFUSION.items()}
+    values = {metrics.MACRO_F1: resampling.macro_f1(confusion, samples.labels)}
+    values |= {name: metric(confusion) for name, metric in resampling.OF_CONFUSION.items()}
     values[metrics.AUROC] = resampling.auroc(samples.target, probabilities, weights)
     for name, metric in resampling.PER_CLASS.items():
         of_classes = metric(confusion)
@@ -147,7 +153,7 @@ def _per_seed(samples: Samples, arm: Arm) -> dict[str, Floats]:
     """Metric -> values `[S]`."""
     rows = []
     for predicted, probabilities in zip(arm.predicted, arm.probabilities, strict=True):
-        row = metrics.evaluate(samples.target, predicted, probabilities)
+        row = metrics.evaluate(samples.target, predicted, probabilities, samples.labels)
         of_classes = metrics.per_class(samples.target, predicted, samples.n_classes)
         for name, values in of_classes.items():
             row |= {class_key(name, c): float(value) for c, value in enumerate(values)}

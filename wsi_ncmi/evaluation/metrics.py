@@ -2,8 +2,10 @@
 
 Conventions, where a class is missing (`comparison` follows the same ones on every resample):
 
-* macro-F1 is the mean of F1 over the classes that occur in the target or among the predictions; a
-  class that is in neither says nothing and does not count (scikit-learn's default).
+* macro-F1 is the mean of F1 over one set of classes, that of the whole part that is judged: its
+  targets decide it, never predictions or a resample, so that no arm is divided by another number
+  of classes. F1 of a class in neither target nor prediction is 0 (scikit-learn's `f1_score` with
+  these `labels` and `zero_division=0`).
 * balanced accuracy is the mean recall of the classes that occur in the target.
 * AUROC is one class against the rest, averaged over the classes for which it exists: those that
   some sample has and some sample has not. NaN if there is none.
@@ -45,17 +47,31 @@ def softmax(scores: NDArray[np.floating]) -> Floats:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def evaluate(target: Ints, predicted: Ints, probabilities: Floats) -> dict[str, float]:
+def labels_of(target: Ints) -> Ints:
+    """The classes over which macro-F1 of a part averages: those that occur in it, `[L]`."""
+    return np.unique(target)
+
+
+def macro_f1(target: Ints, predicted: Ints, labels: Ints | None = None) -> float:
+    """Mean F1 over `labels`; None: those of the target."""
+    labels = labels_of(target) if labels is None else labels
+    return float(f1_score(target, predicted, labels=labels, average="macro", zero_division=0))
+
+
+def evaluate(
+    target: Ints, predicted: Ints, probabilities: Floats, labels: Ints | None = None
+) -> dict[str, float]:
     """Every metric of METRICS.
 
     Args:
         target: class indices `[N]`.
         predicted: class indices `[N]`.
         probabilities: `[N, C]`; any scores that rank alike give the same AUROC.
+        labels: classes of macro-F1 `[L]`; None: those of the target.
     """
     classes = range(probabilities.shape[1])
     return {
-        MACRO_F1: float(f1_score(target, predicted, average="macro", zero_division=0)),
+        MACRO_F1: macro_f1(target, predicted, labels),
         ACCURACY: float(accuracy_score(target, predicted)),
         BALANCED_ACCURACY: float(
             recall_score(target, predicted, labels=np.unique(target), average="macro")

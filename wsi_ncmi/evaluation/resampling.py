@@ -50,8 +50,9 @@ def recall_per_class(confusion: Floats) -> Floats:
     return _ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2))
 
 
-def macro_f1(confusion: Floats) -> Floats:
-    return nanmean(f1_per_class(confusion))
+def macro_f1(confusion: Floats, labels: Ints) -> Floats:
+    """Mean F1 `[R]` over the classes `labels` `[L]`; 0 for one in neither target nor prediction."""
+    return np.asarray(np.nan_to_num(f1_per_class(confusion)[:, labels]).mean(axis=-1))
 
 
 def balanced_accuracy(confusion: Floats) -> Floats:
@@ -72,8 +73,7 @@ def quadratic_kappa(confusion: Floats) -> Floats:
     return 1 - _ratio(observed, expected)
 
 
-OF_CONFUSION: dict[str, Callable[[Floats], Floats]] = {
-    metrics.MACRO_F1: macro_f1,
+OF_CONFUSION: dict[str, Callable[[Floats], Floats]] = {  # beside macro-F1
     metrics.ACCURACY: accuracy,
     metrics.BALANCED_ACCURACY: balanced_accuracy,
     metrics.QUADRATIC_KAPPA: quadratic_kappa,

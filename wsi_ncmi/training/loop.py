@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation.metrics import macro_f1
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.optimisers import Optimisers
 
@@ -203,13 +203,15 @@ def score(network: Network, objective: Objective, data: Data, part: str) -> tupl
 
 
 def validate(network: Network, objective: Objective, data: Data) -> Validation:
-    """Macro-F1 over the classes and the log-likelihood at the best temperature, on validation."""
+    """Macro-F1 over validation's classes, and its log-likelihood at the fitted temperature.
+
+    The classes are those of its targets: whatever an epoch predicts, it is divided by their number.
+    """
     embeddings, targets = embed(network, data, "val")
     trial = copy.deepcopy(objective).eval()
     trial.fit_temperature(embeddings, targets)
     with torch.inference_mode():
         scores = trial.scores(embeddings)
         loss = F.cross_entropy(scores.float(), targets).item()
-    predicted = scores.argmax(1)
-    macro_f1 = f1_score(targets.cpu(), predicted.cpu(), average="macro", zero_division=0)
-    return Validation(float(macro_f1), loss)
+    found = macro_f1(targets.cpu().numpy(), scores.argmax(1).cpu().numpy())
+    return Validation(found, loss)

@@ -49,7 +49,7 @@ def test_resamples_equal_a_plain_loop_over_drawn_patients(samples):
     for name in metrics.METRICS:
         expected = np.mean(
             [
-                metrics.evaluate(samples.target[rows], p[rows], q[rows])[name]
+                metrics.evaluate(samples.target[rows], p[rows], q[rows], samples.labels)[name]
                 for p, q in zip(arm.predicted, arm.probabilities, strict=True)
             ]
         )
@@ -77,6 +77,20 @@ def test_an_arm_against_itself_shows_no_difference(samples):
     found = bootstrap(samples, {"a": arm, "b": arm}, 200, seed=0)
     zero = paired_difference(found["b"][metrics.MACRO_F1], found["a"][metrics.MACRO_F1], 0.95)
     assert (zero.difference, zero.low, zero.high, zero.p_value, zero.detectable) == (0, 0, 0, 1, 0)
+
+
+def test_an_arm_that_is_never_worse_never_loses_a_resample():
+    """A class of one sample: the reference predicts it elsewhere, where it was not drawn too."""
+    target = np.array([0] * 20 + [1] * 20 + [2])
+    right, wrong = target.copy(), target.copy()
+    wrong[[3, 25]] = 2
+    arms = {k: Arm(p[None], np.eye(3)[p][None]) for k, p in (("better", right), ("worse", wrong))}
+    found = bootstrap(Samples(target, np.arange(41), 3), arms, 500, seed=0)
+    macro_f1 = {k: found[k][metrics.MACRO_F1].resamples for k in arms}
+    assert (macro_f1["better"] >= macro_f1["worse"]).all()
+    # Where the rare class was not drawn, both are divided by three.
+    assert macro_f1["better"].min() == pytest.approx(2 / 3)
+    assert macro_f1["better"].max() == 1
 
 
 def test_a_clear_difference_is_shown_and_its_sign_is_arm_minus_reference(samples):

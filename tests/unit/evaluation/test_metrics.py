@@ -16,8 +16,11 @@ def test_softmax_of_large_log_odds_is_exact():
     np.testing.assert_allclose(found, [[0.25, 0.75]], rtol=1e-9)
 
 
-def test_macro_f1_leaves_out_the_class_that_nobody_has_or_predicts():
+def test_macro_f1_counts_the_classes_of_the_target_whatever_is_predicted():
     found = metrics.evaluate(TARGET, PREDICTED, one_hot(PREDICTED))
+    tempted = metrics.macro_f1(TARGET, np.array([0, 0, 2, 1, 0, 0]))
+    assert tempted == pytest.approx((2 * 2 / 7 + 2 / 3 + 0) / 3)  # not over four
+    assert metrics.macro_f1(TARGET, PREDICTED, np.arange(4)) == pytest.approx((4 / 7 + 0.5) / 4)
     # F1: class 0 = 4/7, class 1 = 2/4, class 3 = 0; class 2 does not count.
     assert found[metrics.MACRO_F1] == pytest.approx((4 / 7 + 0.5 + 0) / 3)
     assert found["accuracy (= micro-F1)"] == pytest.approx(3 / 6)

@@ -33,7 +33,6 @@ def expanded(values, weights, column):
 @pytest.mark.parametrize(
     ("name", "reference"),
     [
-        (metrics.MACRO_F1, lambda t, p: f1_score(t, p, average="macro")),
         (metrics.ACCURACY, accuracy_score),
         (metrics.BALANCED_ACCURACY, balanced_accuracy_score),
         (
@@ -51,6 +50,27 @@ def test_confusion_metrics_equal_sklearn_on_expanded_samples(data, name, referen
     found = resampling.OF_CONFUSION[name](resampling.confusions(target, predicted, weights, C))
     expected = [
         reference(expanded(target, weights, r), expanded(predicted, weights, r)) for r in range(R)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 1, 3], [2]])
+def test_macro_f1_over_given_labels_equals_sklearn_on_expanded_samples(data, labels):
+    target, predicted, _, weights = data
+    # One resample in which class 1 was not drawn at all, one in which class 2 is in neither.
+    weights[target == 1, 0] = 0
+    weights[(target == 2) | (predicted == 2), 1] = 0
+    confusion = resampling.confusions(target, predicted, weights, C)
+    found = resampling.macro_f1(confusion, np.array(labels))
+    expected = [
+        f1_score(
+            expanded(target, weights, r),
+            expanded(predicted, weights, r),
+            labels=labels,
+            average="macro",
+            zero_division=0,
+        )
+        for r in range(R)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -107,7 +127,8 @@ def test_degenerate_resample_gives_nan_kappa_and_full_accuracy():
     confusion[0, 1, 1] = 5
     assert np.isnan(resampling.quadratic_kappa(confusion)[0])
     assert resampling.accuracy(confusion)[0] == 1
-    assert resampling.macro_f1(confusion)[0] == 1
+    assert resampling.macro_f1(confusion, np.array([1]))[0] == 1
+    assert resampling.macro_f1(confusion, np.arange(3))[0] == pytest.approx(1 / 3)
 
 
 def test_weights_draw_every_patient_once_on_average_and_ignore_the_block():

@@ -97,6 +97,28 @@ def test_what_inference_needs_is_fitted_in_eval_mode() -> None:
     torch.testing.assert_close(objective.log_scale, twin.log_scale)
 
 
+class Decided(CrossEntropy):
+    """Predicts what its embedding says."""
+
+    def raw_scores(self, embedding: Tensor) -> Tensor:
+        return embedding[:, : self.classes]
+
+
+def test_validation_counts_its_own_classes_whatever_is_predicted() -> None:
+    target, predicted = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 2, 1, 1, 2])
+
+    class Six(ToyData):
+        def evaluation(self, part: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+            yield (torch.eye(3, 4)[predicted],), target
+
+    network = Toy()
+    with torch.no_grad():
+        network.layer.weight.copy_(torch.eye(6, 4))
+        network.layer.bias.zero_()
+    found = loop.validate(network, Decided(6, [3, 3, 3]), Six())
+    assert found.macro_f1 == pytest.approx(0.8)  # of two classes, not of three
+
+
 def test_embedding_is_in_eval_mode_and_in_order() -> None:
     network, _ = parts(dropout=0.5)
     data = ToyData()
