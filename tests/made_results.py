@@ -186,8 +186,11 @@ def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 
             | {"protocol": "kfold", "fold": fold, "seed": seed, "aggregator": a, "objective": o}
             | {
                 "selection": "last",
+                "status": "ok",
                 "epochs": 20,
                 "best_epoch": 20,
+                "failed_epoch": "",
+                "reason": "",
                 "seconds": 3.2,
                 "digest": "d" * 32,
             }
@@ -200,6 +203,23 @@ def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 
             write_run(task_dir, run, test, classes, rng)
         write_tsv(task_dir / f"seed-{seed}.tsv", runs)
     return task_dir
+
+
+REASON = "the loss is not finite in epoch 3 ({'loss': nan}): lower training.learning_rate"
+
+
+def diverge(cohort: Path, *run_ids: str) -> None:
+    """Let models of the task `stage` have failed: a row, curves, and no predictions."""
+    task_dir = cohort / "runs/stage"
+    for manifest in task_dir.glob("seed-*.tsv"):
+        frame = pd.read_csv(manifest, sep="\t", dtype=str, keep_default_na=False)
+        own = frame["run_id"].isin(run_ids)
+        failed = {"status": "failed", "epochs": "3", "best_epoch": "", "failed_epoch": "3"}
+        frame.loc[own, [*failed, "reason"]] = [*failed.values(), REASON]
+        frame.to_csv(manifest, sep="\t", index=False)
+    for run_id in run_ids:
+        (task_dir / run_id / "predictions.parquet").unlink()
+        (task_dir / run_id / "run.json").write_text(json.dumps({"settings": {"classes": CLASSES}}))
 
 
 def fake_slide(rng, height=280, width=240):

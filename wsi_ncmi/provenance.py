@@ -16,7 +16,7 @@ STAGE_VERSIONS = {
     "train": 3,
     "evaluate": 3,
     "attention": 1,
-    "report": 2,
+    "report": 3,
     "images": 3,
 }
 

@@ -6,9 +6,12 @@ paired by sample and seed. The value of an arm is pooled over folds within a see
 over seeds; intervals are percentiles. They say how far the result hangs on *which patients* were
 tested; how far it hangs on the seed is the s.d. over seeds that stands beside them. Centres are
 taken as given: with five of them, a bootstrap over centres would say nothing reliable.
+
+A model that failed scores nothing. A difference is then over the folds and seeds in which both arms
+have a model, and so is conditional on that: a `Pairing` counts what is missing.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeVar
@@ -23,6 +26,9 @@ POWER = 0.8
 BLOCK_ELEMENTS = 4_000_000  # samples x resamples held at once: 32 MB per array
 Key = TypeVar("Key", bound=Hashable)
 ArmKey = tuple[str, str]  # aggregator, objective
+Rows = slice | Ints
+Cells = Mapping[tuple[int, int], bool]
+"""(fold, seed) -> whether the arm's model was trained; False: it failed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +61,29 @@ class Arm:
 
     Attributes:
         predicted: class indices `[S, N]`, a row per seed.
-        probabilities: `[S, N, C]`.
+        probabilities: `[S, N, C]`; NaN for samples whose model failed.
     """
 
     predicted: Ints
     probabilities: Floats
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Which samples a trained model has scored in each seed `[S, N]`."""
+        return ~np.isnan(self.probabilities[..., 0])
+
+    def where(self, scored: NDArray[np.bool_]) -> "Arm":
+        """Without the other samples, `[S, N]`: as if their models had failed."""
+        return Arm(self.predicted, np.where(scored[..., None], self.probabilities, np.nan))
+
+    def of_seeds(self) -> Iterator[tuple[Rows, Ints, Floats]]:
+        """Of every seed with a trained model: its samples n, predictions `[n]` and `[n, C]`."""
+        for own, predicted, probabilities in zip(
+            self.scored, self.predicted, self.probabilities, strict=True
+        ):
+            if own.any():
+                rows: Rows = slice(None) if own.all() else np.flatnonzero(own)
+                yield rows, predicted[rows], probabilities[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +131,13 @@ class Difference:
 def bootstrap(
     samples: Samples, arms: Mapping[Key, Arm], resamples: int, seed: int
 ) -> dict[Key, dict[str, Estimate]]:
-    """Estimates of every metric of every arm.
+    """Estimates of every metric of every arm, over the samples that its trained models scored.
 
-    Per-class metrics stand under `"f1 <class index>"` and `"recall <class index>"`.
+    Every arm has a trained model. Per-class metrics stand under `"f1 <class index>"` and
+    `"recall <class index>"`.
     """
+    if not arms:
+        return {}
     drawn: dict[Key, dict[str, Floats]] = {key: {} for key in arms}
     block = max(1, BLOCK_ELEMENTS // max(len(samples.target), samples.n_classes**2))
     for part, weights in resampling.patient_weights(samples.n_patients, resamples, seed, block):
@@ -130,19 +157,20 @@ def bootstrap(
 def _resampled(samples: Samples, arm: Arm, weights: Floats) -> dict[str, Floats]:
     """Metric -> values `[R]`, averaged over seeds; weights `[N, R]`."""
     seeds = [
-        _one_seed(samples, predicted, probabilities, weights)
-        for predicted, probabilities in zip(arm.predicted, arm.probabilities, strict=True)
+        _one_seed(samples, rows, predicted, probabilities, weights[rows])
+        for rows, predicted, probabilities in arm.of_seeds()
     ]
     return {name: np.mean([seed[name] for seed in seeds], axis=0) for name in seeds[0]}
 
 
 def _one_seed(
-    samples: Samples, predicted: Ints, probabilities: Floats, weights: Floats
+    samples: Samples, rows: Rows, predicted: Ints, probabilities: Floats, weights: Floats
 ) -> dict[str, Floats]:
-    confusion = resampling.confusions(samples.target, predicted, weights, samples.n_classes)
+    target = samples.target[rows]
+    confusion = resampling.confusions(target, predicted, weights, samples.n_classes)
     values = {metrics.MACRO_F1: resampling.macro_f1(confusion, samples.labels)}
     values |= {name: metric(confusion) for name, metric in resampling.OF_CONFUSION.items()}
-    values[metrics.AUROC] = resampling.auroc(samples.target, probabilities, weights)
+    values[metrics.AUROC] = resampling.auroc(target, probabilities, weights)
     for name, metric in resampling.PER_CLASS.items():
         of_classes = metric(confusion)
         values |= {class_key(name, c): of_classes[:, c] for c in range(samples.n_classes)}
@@ -150,20 +178,86 @@ def _one_seed(
 
 
 def _per_seed(samples: Samples, arm: Arm) -> dict[str, Floats]:
-    """Metric -> values `[S]`."""
-    rows = []
-    for predicted, probabilities in zip(arm.predicted, arm.probabilities, strict=True):
-        row = metrics.evaluate(samples.target, predicted, probabilities, samples.labels)
-        of_classes = metrics.per_class(samples.target, predicted, samples.n_classes)
+    """Metric -> values, one for each seed with a trained model."""
+    found = []
+    for rows, predicted, probabilities in arm.of_seeds():
+        target = samples.target[rows]
+        row = metrics.evaluate(target, predicted, probabilities, samples.labels)
+        of_classes = metrics.per_class(target, predicted, samples.n_classes)
         for name, values in of_classes.items():
             row |= {class_key(name, c): float(value) for c, value in enumerate(values)}
-        rows.append(row)
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        found.append(row)
+    return {name: np.array([row[name] for row in found]) for name in found[0]}
 
 
 def class_key(metric: str, class_index: int) -> str:
     """Under which name `bootstrap` gives a per-class metric."""
     return f"{metric} {class_index}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """An arm beside its reference under the same aggregator.
+
+    Attributes:
+        arm, reference: their estimates over the folds and seeds in which both have a model; empty
+            where there are none.
+        runs: how many folds and seeds these are.
+        failed, reference_failed: models of each that failed.
+    """
+
+    arm: Mapping[str, Estimate]
+    reference: Mapping[str, Estimate]
+    runs: int
+    failed: int
+    reference_failed: int
+
+
+def compare(
+    samples: Samples,
+    arms: Mapping[ArmKey, Arm],
+    cells: Mapping[ArmKey, Cells],
+    reference: str,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[ArmKey, dict[str, Estimate]], dict[ArmKey, Pairing]]:
+    """Estimates of every arm with a model, and every arm beside its reference; see `bootstrap`.
+
+    Args:
+        arms: those with a model that was trained.
+        cells: of every arm, those without a model as well.
+        reference: the objective that the others are compared with.
+    """
+    keys = {key: (key[0], reference) for key in cells}
+    pairs = {k: other for k, other in keys.items() if k != other and other in cells}
+    shared: dict[tuple[ArmKey, ArmKey], Arm] = {}
+    for key, other in pairs.items():
+        if key in arms and other in arms:
+            both = arms[key].scored & arms[other].scored
+            shared |= {(key, other): arms[key].where(both), (other, key): arms[other].where(both)}
+    partial = {k: a for k, a in shared.items() if a.scored.any() and _lacks(a, arms[k[0]])}
+    found = bootstrap(samples, {**arms, **partial}, resamples, seed)
+
+    def side(own: ArmKey, other: ArmKey) -> Mapping[str, Estimate]:
+        pair = own, other
+        if pair not in shared or not shared[pair].scored.any():
+            return {}
+        return found[pair] if pair in partial else found[own]
+
+    pairings = {
+        key: Pairing(
+            side(key, other),
+            side(other, key),
+            sum(cells[key][cell] and cells[other].get(cell, False) for cell in cells[key]),
+            *(len(cells[k]) - sum(cells[k].values()) for k in (key, other)),
+        )
+        for key, other in pairs.items()
+    }
+    return {key: found[key] for key in arms}, pairings
+
+
+def _lacks(arm: Arm, whole: Arm) -> bool:
+    return bool((arm.scored != whole.scored).any())
 
 
 def paired_difference(arm: Estimate, reference: Estimate, confidence: float) -> Difference:

@@ -1,7 +1,7 @@
 """What `comparison` found, as tables: one row per arm and metric, in the arms' order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import astuple, fields
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,10 @@ from wsi_ncmi.evaluation.calibration import Reliability
 from wsi_ncmi.evaluation.comparison import (
     Arm,
     ArmKey,
+    Cells,
+    Difference,
     Estimate,
+    Pairing,
     Samples,
     class_key,
     paired_difference,
@@ -23,92 +26,113 @@ from wsi_ncmi.evaluation.metrics import Ints
 Estimates = Mapping[ArmKey, Mapping[str, Estimate]]
 
 
+DIFFERENCES = tuple(item.name for item in fields(Difference))
+BOUNDS = ("value", "low", "high", "seed_sd")
+
+
 def _bounds(estimate: Estimate, confidence: float) -> dict[str, float]:
     low, high = estimate.interval(confidence)
     return {"value": estimate.value, "low": low, "high": high, "seed_sd": estimate.seed_sd}
 
 
-def metric_table(estimates: Estimates, confidence: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"aggregator": a, "objective": o, "metric": m, **_bounds(found[m], confidence)}
-        for (a, o), found in estimates.items()
-        for m in metrics.METRICS
-    )
+def metric_table(
+    estimates: Estimates, cells: Mapping[ArmKey, Cells], confidence: float
+) -> pd.DataFrame:
+    """Every metric of every arm; blank for an arm all of whose models failed."""
+    rows = []
+    for (a, o), of_arm in cells.items():
+        count = {"runs": len(of_arm), "failed": len(of_arm) - sum(of_arm.values())}
+        for m in metrics.METRICS:
+            found = estimates.get((a, o))
+            bounds = _bounds(found[m], confidence) if found else dict.fromkeys(BOUNDS, np.nan)
+            rows.append({"aggregator": a, "objective": o, "metric": m, **bounds, **count})
+    return pd.DataFrame(rows)
 
 
-def seed_table(estimates: Estimates, seeds: Sequence[int]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"aggregator": a, "objective": o, "seed": seed, "metric": m, "value": value}
+def seed_table(estimates: Estimates, seeds: Mapping[ArmKey, Sequence[int]]) -> pd.DataFrame:
+    """Every metric of every seed.
+
+    Args:
+        seeds: of every arm, those with a trained model.
+    """
+    rows = [
+        [a, o, seed, m, value]
         for (a, o), found in estimates.items()
         for m in metrics.METRICS
-        for seed, value in zip(seeds, found[m].seeds, strict=True)
-    )
+        for seed, value in zip(seeds[a, o], found[m].seeds, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["aggregator", "objective", "seed", "metric", "value"])
 
 
 def class_table(
     estimates: Estimates, classes: Sequence[str], samples: Samples, confidence: float
 ) -> pd.DataFrame:
     support = np.bincount(samples.target, minlength=len(classes))
-    return pd.DataFrame(
-        {
-            "aggregator": a,
-            "objective": o,
-            "class": name,
-            "samples": support[c],
-            "metric": m,
-            **_bounds(found[class_key(m, c)], confidence),
-        }
+    rows = [
+        [a, o, name, support[c], m, *_bounds(found[class_key(m, c)], confidence).values()]
         for (a, o), found in estimates.items()
         for c, name in enumerate(classes)
         for m in metrics.CLASS_METRICS
-    )
+    ]
+    names = ["aggregator", "objective", "class", "samples", "metric", *BOUNDS]
+    return pd.DataFrame(rows, columns=names)
 
 
-def difference_table(estimates: Estimates, reference: str, confidence: float) -> pd.DataFrame:
-    columns = ["aggregator", "objective", "reference", "metric"]
-    columns += ["difference", "low", "high", "p_value", "detectable"]
+def difference_table(
+    pairings: Mapping[ArmKey, Pairing], reference: str, confidence: float
+) -> pd.DataFrame:
+    """Differences from the reference, with what is missing; blank where nothing can be compared.
+
+    Columns `runs`: folds and seeds with a model of both; `failed`, `reference_failed`: models.
+    """
+    columns = ["aggregator", "objective", "reference", "metric", *DIFFERENCES]
+    columns += ["runs", "failed", "reference_failed"]
     rows = []
-    for (aggregator, objective), found in estimates.items():
-        if objective == reference or (aggregator, reference) not in estimates:
-            continue
+    for (aggregator, objective), pair in pairings.items():
+        count = pair.runs, pair.failed, pair.reference_failed
         for metric in metrics.METRICS:
-            other = estimates[aggregator, reference][metric]
-            difference = paired_difference(found[metric], other, confidence)
-            rows.append([aggregator, objective, reference, metric, *asdict(difference).values()])
+            values = (np.nan,) * len(DIFFERENCES)
+            if pair.arm:
+                found = paired_difference(pair.arm[metric], pair.reference[metric], confidence)
+                values = astuple(found)
+            rows.append([aggregator, objective, reference, metric, *values, *count])
     return pd.DataFrame(rows, columns=columns)
 
 
 def centre_table(rows: pd.DataFrame, samples: Samples, arms: Mapping[ArmKey, Arm]) -> pd.DataFrame:
     """Macro-F1 and accuracy in each centre's samples, averaged over seeds, no intervals."""
+    shown = (metrics.MACRO_F1, metrics.ACCURACY)
     found = []
     for centre in sorted(rows["centre"].unique()):
         own = (rows["centre"] == centre).to_numpy()
-        for (aggregator, objective), arm in arms.items():
-            seeds = [
-                metrics.evaluate(samples.target[own], predicted[own], probabilities[own])
-                for predicted, probabilities in zip(arm.predicted, arm.probabilities, strict=True)
-            ]
-            key = {"centre": centre, "samples": own.sum(), "aggregator": aggregator}
-            values = {
-                m: np.mean([s[m] for s in seeds]) for m in (metrics.MACRO_F1, metrics.ACCURACY)
-            }
-            found.append({**key, "objective": objective, **values})
-    return pd.DataFrame(found)
+        for key, arm in arms.items():
+            seeds = _within(samples, arm, own)
+            values = [np.mean([s[m] for s in seeds]) if seeds else np.nan for m in shown]
+            found.append([centre, own.sum(), *key, *values])
+    names = ["centre", "samples", "aggregator", "objective", *shown]
+    return pd.DataFrame(found, columns=names)
+
+
+def _within(samples: Samples, arm: Arm, own: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """The metrics of each seed over the samples that `own` [N] says."""
+    only = arm.where(arm.scored & own)
+    return [
+        metrics.evaluate(samples.target[rows], predicted, probabilities)
+        for rows, predicted, probabilities in only.of_seeds()
+    ]
 
 
 def calibration_table(found: Mapping[ArmKey, Reliability], test: pd.DataFrame) -> pd.DataFrame:
     applied = test.groupby(["aggregator", "objective"])["calibrated"].all()
-    return pd.DataFrame(
-        {"aggregator": a, "objective": o, "ece": r.error, "temperature_applied": applied[a, o]}
-        for (a, o), r in found.items()
-    )
+    rows = [[*key, of_arm.error, applied[key]] for key, of_arm in found.items()]
+    return pd.DataFrame(rows, columns=["aggregator", "objective", "ece", "temperature_applied"])
 
 
 def information_table(scores: Mapping[ArmKey, NDArray[np.floating]], target: Ints) -> pd.DataFrame:
     """CMI, Γ and NCMI of each arm: mean over seeds, and NCMI's s.d. over them.
 
     Args:
-        scores: log-odds `[S, N, C]` of each arm.
+        scores: log-odds `[S, N, C]` of each arm; NaN for samples whose model failed.
         target: class indices `[N]`; of a single class there is no Γ, and no value.
     """
     rows: list[dict[str, object]] = []
@@ -116,11 +140,15 @@ def information_table(scores: Mapping[ArmKey, NDArray[np.floating]], target: Int
         values = pd.DataFrame(_measures_of_seeds(of_arm, target), columns=information.MEASURES)
         rows.append({"aggregator": aggregator, "objective": objective, **values.mean()})
         rows[-1]["ncmi_seed_sd"] = values["ncmi"].std()
-    return pd.DataFrame(rows)
+    names = ["aggregator", "objective", *information.MEASURES, "ncmi_seed_sd"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _measures_of_seeds(scores: NDArray[np.floating], target: Ints) -> list[dict[str, float]]:
-    if len(np.unique(target)) < 2:
-        return []
-    log_p = log_softmax(scores.astype(np.float64), axis=-1)
-    return [information.information(of_seed, target).measures for of_seed in log_p]
+    found = []
+    for of_seed in scores:
+        own = ~np.isnan(of_seed[:, 0])
+        if len(np.unique(target[own])) > 1:
+            log_p = log_softmax(of_seed[own].astype(np.float64), axis=-1)
+            found.append(information.information(log_p, target[own]).measures)
+    return found

@@ -6,6 +6,7 @@ from itertools import product
 import pandas as pd
 
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.predictions.records import OK
 
 ARM = ["aggregator", "objective"]
 SHOWN = 5
@@ -43,12 +44,15 @@ def check_runs(runs: pd.DataFrame, task: str) -> None:
         )
 
 
-def check_test_samples(test: pd.DataFrame, task: str) -> None:
+def check_test_samples(test: pd.DataFrame, runs: pd.DataFrame, task: str) -> None:
     """Every arm and seed scored the same test samples, each once, under the same target.
 
+    Save for the folds in which its model failed.
+
     Args:
-        test: one row per run and test sample: aggregator, objective, seed, sample_id, patient_id,
-            target.
+        test: one row per run and test sample: aggregator, objective, fold, seed, sample_id,
+            patient_id, target.
+        runs: a row per model: aggregator, objective, fold, seed, status.
         task: named in the error.
 
     Raises:
@@ -67,10 +71,13 @@ def check_test_samples(test: pd.DataFrame, task: str) -> None:
         f"task {task}: samples with a different patient or target in different runs",
         "the runs come from different splits: rerun the task's training",
     )
-    everything = set(test["sample_id"])
-    for key, part in test.groupby([*ARM, "seed"], sort=False):
+    of_fold = {fold: set(part["sample_id"]) for fold, part in test.groupby("fold")}
+    found = {key: set(part["sample_id"]) for key, part in test.groupby([*ARM, "seed"])}
+    trained = runs[runs["status"] == OK]
+    for key, part in trained.groupby([*ARM, "seed"], sort=False):
+        wanted = set().union(*(of_fold.get(fold, set()) for fold in part["fold"]))
         _refuse(
-            sorted(everything - set(part["sample_id"])),
+            sorted(wanted - found.get(key, set())),
             f"task {task}: {' + '.join(map(str, key[:2]))}, seed {key[2]}: samples without a "
             "prediction",
             "every arm and seed must score the same test samples: rerun the task's training",
@@ -78,7 +85,7 @@ def check_test_samples(test: pd.DataFrame, task: str) -> None:
 
 
 def check_against_splits(test: pd.DataFrame, splits: pd.DataFrame, task: str) -> None:
-    """The test samples of each fold are exactly those of the split.
+    """The test samples of each fold with a trained model are exactly those of the split.
 
     Args:
         test: one row per run and test sample: fold, sample_id.
@@ -88,7 +95,8 @@ def check_against_splits(test: pd.DataFrame, splits: pd.DataFrame, task: str) ->
     Raises:
         UserError: names samples in one and not in the other.
     """
-    wanted = _fold_samples(splits[splits["part"] == "test"])
+    of_test = (splits["part"] == "test") & splits["fold"].isin(test["fold"].unique())
+    wanted = _fold_samples(splits[of_test])
     found = _fold_samples(test)
     lines = [f"{sample} (fold {fold})" for fold, sample in sorted(wanted ^ found)]
     _refuse(

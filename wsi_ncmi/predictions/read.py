@@ -13,21 +13,29 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples
+from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Cells, Samples
 from wsi_ncmi.evaluation.metrics import softmax
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.predictions import completeness
-from wsi_ncmi.predictions.records import read_curves, read_manifest
+from wsi_ncmi.predictions.records import (
+    OK,
+    no_predictions,
+    read_curves,
+    read_manifest,
+    stated_classes,
+)
 from wsi_ncmi.predictions.splits import read_splits, with_bags
+
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class TaskRuns:
-    """All trained models of a task, checked to be complete.
+    """All models of a task, checked to be complete.
 
     Attributes:
-        runs: a row per model, as in the run manifests.
-        predictions: every row of every model, validation as well.
+        runs: a row per model, as in the run manifests; models that failed as well.
+        predictions: every row of every trained model, validation as well.
         curves: a row per model, epoch and part, with the run's arm, fold and seed.
         classes: class names in their (ordinal) order.
         test: the test rows with the run's arm, fold and seed.
@@ -41,9 +49,27 @@ class TaskRuns:
     test: pd.DataFrame
 
     @property
+    def cells(self) -> dict[ArmKey, Cells]:
+        """Every arm in the manifests' order, with which of its models were trained."""
+        found: dict[ArmKey, dict[tuple[int, int], bool]] = {}
+        for row in self.runs.itertuples():
+            of_arm = found.setdefault((row.aggregator, row.objective), {})
+            of_arm[int(row.fold), int(row.seed)] = row.status == OK
+        return dict(found)
+
+    @property
     def arms(self) -> list[ArmKey]:
-        """(aggregator, objective) in the manifests' order."""
-        return list(self.runs[completeness.ARM].drop_duplicates().itertuples(index=False))
+        """The arms with a model that was trained."""
+        return [key for key, of_arm in self.cells.items() if any(of_arm.values())]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of `runs` whose model diverged."""
+        return self.runs[self.runs["status"] != OK]
+
+    def seeds_of(self, key: ArmKey) -> list[int]:
+        """The seeds in which an arm has a model that was trained."""
+        return sorted({seed for (_, seed), trained in self.cells[key].items() if trained})
 
     @property
     def seeds(self) -> list[int]:
@@ -59,17 +85,31 @@ class TaskRuns:
 
     def arm(self, key: ArmKey) -> Arm:
         """An arm's test predictions, a row per seed, samples sorted by identifier."""
-        predicted = self._test_rows(key)["predicted"].to_numpy(np.int64)
-        return Arm(predicted.reshape(len(self.seeds), -1), softmax(self.scores(key)))
+        rows, places = self._test_rows(key)
+        predicted = np.full(self._shape, -1, np.int64)
+        predicted[places] = rows["predicted"]
+        return Arm(predicted, softmax(self.scores(key)))
 
     def scores(self, key: ArmKey) -> NDArray[np.float32]:
-        """An arm's log-odds on the test part `[S, N, C]`, in the order of `arm`."""
-        scores = np.stack(self._test_rows(key)["scores"].to_numpy())
-        return scores.reshape(len(self.seeds), -1, len(self.classes))
+        """An arm's log-odds on the test part `[S, N, C]`, in the order of `arm`.
 
-    def _test_rows(self, key: ArmKey) -> pd.DataFrame:
-        chosen = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
-        return self.test[chosen].sort_values(["seed", "sample_id"])
+        NaN for samples whose model failed.
+        """
+        rows, places = self._test_rows(key)
+        scores = np.full((*self._shape, len(self.classes)), np.nan, np.float32)
+        scores[places] = np.stack(rows["scores"].to_numpy())
+        return scores
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.seeds), self.test["sample_id"].nunique()
+
+    def _test_rows(self, key: ArmKey) -> tuple[pd.DataFrame, tuple[Places, Places]]:
+        """An arm's rows and where each of them stands in `[S, N]`."""
+        own = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
+        samples, rows = np.unique(self.test["sample_id"]), self.test[own]
+        seed = np.searchsorted(self.seeds, rows["seed"])
+        return rows, (seed, np.searchsorted(samples, rows["sample_id"].astype(samples.dtype)))
 
 
 def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = None) -> TaskRuns:
@@ -84,18 +124,30 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
     task = task_dir.name
     runs = read_manifests(manifests)
     completeness.check_runs(runs, task)
-    tables = [_read_predictions(task_dir, run_id) for run_id in runs["run_id"]]
-    classes = _common_classes(tables, runs["run_id"], task)
-    predictions = pa.concat_tables(tables, promote_options="permissive")
+    trained = runs.loc[runs["status"] == OK, "run_id"]
+    predictions, classes = _predictions(task_dir, runs, trained)
     arms = runs[["run_id", *completeness.ARM, "fold", "seed"]]
     test = predictions.filter(pc.equal(predictions["part"], "test")).to_pandas()
     test = test.merge(arms, on="run_id", how="left", validate="many_to_one")
-    completeness.check_test_samples(test, task)
+    if len(trained):
+        completeness.check_test_samples(test, runs, task)
     splits = task_splits(task_dir, index)
     if splits is not None:
         completeness.check_against_splits(test, splits, task)
     curves = pd.concat([_read_curves(task_dir, run_id) for run_id in runs["run_id"]])
     return TaskRuns(task, runs, predictions, arms.merge(curves, on="run_id"), classes, test)
+
+
+def _predictions(
+    task_dir: Path, runs: pd.DataFrame, trained: pd.Series
+) -> tuple[pa.Table, list[str]]:
+    """What the trained models predicted, without a row if all failed; and the classes."""
+    if trained.empty:
+        classes = stated_classes(task_dir / runs["run_id"].iloc[0] / "run.json")
+        return no_predictions(classes), classes
+    tables = [_read_predictions(task_dir, run_id) for run_id in trained]
+    classes = _common_classes(tables, list(trained), task_dir.name)
+    return pa.concat_tables(tables, promote_options="permissive"), classes
 
 
 def read_manifests(manifests: Sequence[Path]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import read_frame, write_frame
 from wsi_ncmi.files.product import Product
@@ -20,6 +21,10 @@ from wsi_ncmi.files.table import DIGITS, write_table
 from wsi_ncmi.provenance import digest
 
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet")
+OK, FAILED = "ok", "failed"
+# What stands beside run.json: a model that diverged has neither weights nor predictions.
+RECORDS_OF = {OK: RECORDS, FAILED: ("curves.tsv",)}
+CURVES = ("epoch", "part", "loss", "macro_f1")
 
 MANIFEST_COLUMNS = (
     "run_id",
@@ -32,12 +37,17 @@ MANIFEST_COLUMNS = (
     "aggregator",
     "objective",
     "selection",
+    "status",
     "epochs",
     "best_epoch",
+    "failed_epoch",
+    "reason",
     "seconds",
     "digest",
     "bags_digest",
 )
+# A run that failed has no best epoch, one that did not has no other.
+BLANK_OR_NUMBER = ("best_epoch", "failed_epoch", "seconds")
 
 
 @dataclass(frozen=True)
@@ -85,29 +95,57 @@ class ScoredPart:
     scores: Tensor
 
 
+class Training(Protocol):
+    """What is recorded of a training that failed: epochs count from 0, −1 is before the first."""
+
+    curves: list[dict[str, Any]]
+    epochs: int
+    epoch: int
+
+
 def product_of(run: Run, folder: Path) -> Product:
-    """The run's records in a folder: current if they are whole and of these very settings."""
-    beside = [folder / name for name in RECORDS]
-    return Product(run.digest, folder / "run.json", stated_digest, beside)
+    """The run's records in a folder: current if they are whole and of these very settings.
+
+    A run that failed is a result like any other: the same settings would fail again.
+    """
+    return Product(run.digest, folder / "run.json", stated_digest)
 
 
 def stated_digest(path: Path) -> str:
-    """The digest in a `run.json`; "" for a damaged one."""
+    """The digest in a `run.json`; "" for a damaged one, or where a record beside it is missing."""
     try:
-        return str(json.loads(path.read_text())["digest"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+        record = json.loads(path.read_text())
+        beside = [path.parent / name for name in RECORDS_OF[record["status"]]]
+        return str(record["digest"]) if all(other.is_file() for other in beside) else ""
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ""
+
+
+def reopen(folder: Path) -> None:
+    """Before a run's first record is written: what an earlier `run.json` says is no longer so."""
+    (folder / "run.json").unlink(missing_ok=True)
 
 
 def write_predictions(
     path: Path, run: Run, parts: Sequence[ScoredPart], epoch: int, classes: Sequence[str]
 ) -> None:
     """`predictions.parquet`: one row per sample and part, the classes' order in its metadata."""
-    frames = [_frame(run, part, epoch) for part in parts]
-    table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), b"classes": json.dumps(list(classes)).encode()}
+    frame = pd.concat([_frame(run, part, epoch) for part in parts], ignore_index=True)
     with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(_table(frame, classes), temporary)
+
+
+def no_predictions(classes: Sequence[str]) -> pa.Table:
+    """The predictions of no model: a table without a row."""
+    identity = pd.DataFrame(columns=["sample_id", "patient_id", "centre"], dtype=str)
+    none = identity.assign(run_id="", part="", epoch=0, target=0, predicted=0, calibrated=True)
+    return _table(none.assign(scores=[]), classes)
+
+
+def _table(frame: pd.DataFrame, classes: Sequence[str]) -> pa.Table:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), b"classes": json.dumps(list(classes)).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def _frame(run: Run, part: ScoredPart, epoch: int) -> pd.DataFrame:
@@ -124,8 +162,9 @@ def _frame(run: Run, part: ScoredPart, epoch: int) -> pd.DataFrame:
 
 
 def write_curves(path: Path, curves: Sequence[dict[str, Any]]) -> None:
-    """`curves.tsv`: one row per epoch and part."""
-    write_frame(path, pd.DataFrame(curves), DIGITS)
+    """`curves.tsv`: one row per epoch and part; a header alone if no epoch was trained whole."""
+    frame = pd.DataFrame(curves) if curves else pd.DataFrame(columns=list(CURVES))
+    write_frame(path, frame, DIGITS)
 
 
 def read_curves(path: Path) -> pd.DataFrame:
@@ -143,15 +182,23 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 def finish(folder: Path, run: Run, *, best_epoch: int, epochs: int, seconds: float) -> None:
     """`run.json`, last: from now on the run is done."""
-    record = {
-        "run_id": run.run_id,
-        "digest": run.digest,
-        "epochs": epochs,
-        "best_epoch": best_epoch,
-        "seconds": round(seconds, 2),
-        **asdict(run),
-    }
-    write_json(folder / "run.json", record)
+    _write_record(folder, run, OK, seconds, epochs=epochs, best_epoch=best_epoch)
+
+
+def fail(folder: Path, run: Run, training: Training, reason: str, seconds: float) -> None:
+    """The records of a run that diverged; no weights or predictions of an earlier run are left."""
+    reopen(folder)
+    for name in RECORDS:
+        (folder / name).unlink(missing_ok=True)
+    write_curves(folder / "curves.tsv", training.curves)
+    at = {"failed_epoch": training.epoch, "reason": reason}
+    _write_record(folder, run, FAILED, seconds, epochs=training.epochs, **at)
+
+
+def _write_record(folder: Path, run: Run, status: str, seconds: float, **found: Any) -> None:
+    blank = {"best_epoch": None, "failed_epoch": None, "reason": ""}
+    record = {"run_id": run.run_id, "digest": run.digest, "status": status, **blank, **found}
+    write_json(folder / "run.json", {**record, "seconds": round(seconds, 2), **asdict(run)})
 
 
 def write_manifest(path: Path, folders: Sequence[Path]) -> None:
@@ -160,7 +207,20 @@ def write_manifest(path: Path, folders: Sequence[Path]) -> None:
     write_table(path, MANIFEST_COLUMNS, [[r[name] for name in MANIFEST_COLUMNS] for r in records])
 
 
+def stated_classes(path: Path) -> list[str]:
+    """The classes in a `run.json`, in their order."""
+    return [str(name) for name in json.loads(path.read_text())["settings"]["classes"]]
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The runs of a seed's manifest in their order."""
-    whole = dict.fromkeys(("fold", "seed", "epochs", "best_epoch"), int)
-    return read_frame(path, {**whole, "seconds": float})
+    """The runs of a seed's manifest in their order.
+
+    Raises:
+        UserError: it was written by an earlier version, which recorded less.
+    """
+    whole = dict.fromkeys(("fold", "seed", "epochs"), int)
+    found = read_frame(path, {**whole, **dict.fromkeys(BLANK_OR_NUMBER, float)})
+    missing = [name for name in MANIFEST_COLUMNS if name not in found]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}: rerun the task's training")
+    return found

@@ -29,7 +29,7 @@ def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> b
         seeds: aggregator, objective, seed, metric, value.
         confidence: of the intervals, for the axis.
     """
-    table = metrics[metrics["metric"] == MACRO_F1]
+    table = metrics[metrics["metric"] == MACRO_F1]  # blank for an arm all of whose models failed
     dots = seeds[seeds["metric"] == MACRO_F1]
     objectives = list(table["objective"].unique())
     aggregators = list(table["aggregator"].unique())
@@ -37,7 +37,7 @@ def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> b
         figure = new_figure(6.4, 1.1 + 0.42 * len(table) + 0.25 * len(aggregators))
         axes = figure.add_subplot()
         height = len(objectives) + GAP  # of an aggregator, in arms
-        for _, row in table.iterrows():
+        for _, row in table.dropna(subset=["value"]).iterrows():
             index = objectives.index(row["objective"])
             y = aggregators.index(row["aggregator"]) * height + index
             own = (dots[ARM] == row[ARM]).all(axis=1)
@@ -196,7 +196,12 @@ def _reliability_panel(axes: Axes, found: Reliability, colour: str) -> None:
 
 
 def _layout(arms: Sequence[ArmKey]) -> Layout:
-    """Aggregators as rows, objectives as columns; many objectives take several rows."""
+    """Aggregators as rows, objectives as columns; many objectives take several rows.
+
+    Without an arm, because all models failed, it is one empty cell.
+    """
+    if not arms:
+        return [[None]]
     aggregators, objectives = (list(dict.fromkeys(names)) for names in zip(*arms, strict=True))
     width = min(PANELS_PER_ROW, len(objectives))
     rows: Layout = []

@@ -9,6 +9,13 @@ import pandas as pd
 
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.report.failures import (
+    condition,
+    failure_blocks,
+    no_comparison,
+    no_model,
+    trained_of,
+)
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import (
     Comparison,
@@ -68,11 +75,15 @@ def task_answer(task: Evaluated) -> str:
         row = found.iloc[0]
         names = [row["aggregator"], row["objective"], row["reference"]]
         values = [float(row[c]) for c in ("difference", "low", "high", "detectable")]
-        return answer(Comparison(*names, *values), task.confidence)
+        if not row["runs"]:
+            return no_comparison(row)
+        return answer(Comparison(*names, *values), task.confidence) + condition(row)
     table = task.table("metrics")
     row = table[table["metric"] == metrics.MACRO_F1].iloc[0]
     bounds = float(row["low"]), float(row["high"])
     arm = str(row["aggregator"]), str(row["objective"])
+    if row["failed"] == row["runs"]:
+        return no_model(*arm)
     return single_answer(*arm, float(row["value"]), bounds, task.confidence)
 
 
@@ -80,6 +91,7 @@ def task_section(task: Evaluated) -> Section:
     """Everything about one task, its attention apart."""
     blocks: list[Block] = [
         Text(_design(task.summary)),
+        *failure_blocks(task.summary),
         _metric_table(task),
         *_difference_blocks(task),
         _figure(task, "macro_f1"),
@@ -100,23 +112,27 @@ def _design(summary: dict[str, Any]) -> str:
     counts = summary["samples"].get("test", {})
     classes = ", ".join(f"{name} {count}" for name, count in counts.items())
     patients, samples = summary["test_patients"], summary["test_samples"]
+    scored = "Every trained model scored its share of the same"
+    if not summary["failed"]:
+        scored = "Every arm scored the same"
     of = f" of {patients} patients" if patients != samples else ""
     return (
         f"{summary['runs']} models: {len(summary['arms'])} arms × {len(summary['folds'])} folds "
-        f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}. Every arm scored the "
-        f"same {samples} test samples{of} once in each seed ({classes}). Nothing was chosen on "
-        "them."
+        f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}. {scored} "
+        f"{samples} test samples{of} once in each seed ({classes}). Nothing was chosen on them."
     )
 
 
 def _metric_table(task: Evaluated) -> Table:
     table = task.table("metrics")
+    trained = trained_of(task.summary)
     body = []
     for key, part in table.groupby(["aggregator", "objective"], sort=False):
         values = part.set_index("metric")
         cells = [_with_interval(values.loc[m]) for m in metrics.METRICS]
         spread = number(values.loc[metrics.MACRO_F1, "seed_sd"])
-        body.append([title(key[0]), title(key[1]), *cells, spread])
+        models = f"\n{trained[key]}" if key in trained else ""
+        body.append([title(key[0]), title(key[1]) + models, *cells, spread])
     header = ["aggregator", "objective", *map(title, metrics.METRICS), "seed s.d."]
     resamples = task.summary["evaluation"]["bootstrap"]
     caption = (
@@ -132,7 +148,7 @@ def _with_interval(row: pd.Series) -> str:
 
 
 def _difference_blocks(task: Evaluated) -> list[Block]:
-    table = task.table("differences")
+    table = task.table("differences").dropna(subset=["difference"])
     if table.empty:
         return []
     body = [

@@ -22,7 +22,7 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import write_bytes, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.hdf5 import hdf5_image
-from wsi_ncmi.predictions.records import read_manifest
+from wsi_ncmi.predictions.records import OK, read_manifest
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.report.attention import SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
@@ -87,7 +87,7 @@ def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAtt
     cache, device = BagCache(cache_dir), pick_device()
     splits = read_splits(task_dir / "splits.tsv")
     manifest = read_manifest(task_dir / f"seed-{task.seeds[0]}.tsv")
-    for record in manifest.itertuples():
+    for record in manifest[manifest.status == OK].itertuples():
         network, _, _ = load_run(task_dir / record.run_id, device)
         if not network.aggregator.has_attention:
             continue

@@ -1,5 +1,6 @@
 """Stage `choose`: the best setting of every searched arm; and how the tables of a search look."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import yaml
 
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.files.table import read_text, write_table
+from wsi_ncmi.predictions.records import OK
 from wsi_ncmi.training.loop import Validation
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 SETTING = ["task", "arm", "options", "training"]
@@ -24,6 +28,8 @@ HEADER = """\
 def run(section: str, tables: Sequence[Path], log_out: Path, chosen_out: Path) -> None:
     """Join the arms' tables, mark the best of each, and write those as a configuration.
 
+    An arm of which no setting could be trained stays as it is; a comment says so.
+
     Args:
         section: where the tasks stand in the configuration: `tasks` or `images`.
         log_out: all settings of all arms, a column `chosen`.
@@ -31,28 +37,41 @@ def run(section: str, tables: Sequence[Path], log_out: Path, chosen_out: Path) -
     """
     rows: list[Row] = []
     tasks: dict[str, Any] = {}
+    header = HEADER
     for table in tables:
         arm = read_trials(table)
-        best = _best(arm)
-        rows += [{**row, "chosen": "yes" if row is best else "no"} for row in arm]
-        setting = {key: yaml.safe_load(best[key]) for key in ("options", "training")}
-        objectives = tasks.setdefault(best["task"], {"objectives": {}})["objectives"]
-        objectives[best["arm"]] = {key: value for key, value in setting.items() if value}
+        chosen = best(arm)
+        rows += [{**row, "chosen": "yes" if row is chosen else "no"} for row in arm]
+        if chosen is None:
+            log.warning("%s", none_trained(arm))
+            header += f"# {none_trained(arm)}\n"
+            continue
+        setting = {key: yaml.safe_load(chosen[key]) for key in ("options", "training")}
+        objectives = tasks.setdefault(chosen["task"], {"objectives": {}})["objectives"]
+        objectives[chosen["arm"]] = {key: value for key, value in setting.items() if value}
     write_trials(log_out, rows, ["chosen", *COLUMNS])
-    write_text(chosen_out, HEADER + yaml.safe_dump({section: tasks}, sort_keys=False))
+    write_text(chosen_out, header + yaml.safe_dump({section: tasks}, sort_keys=False))
 
 
-def _best(rows: Sequence[Row]) -> Row:
-    """By macro-F1, then by the log-likelihood; of equals the first."""
-    best: tuple[Validation, Row] | None = None
+def best(rows: Sequence[Row]) -> Row | None:
+    """By macro-F1, then by the log-likelihood; of equals the first. None: none could be trained."""
+    found: tuple[Validation, Row] | None = None
     for row in rows:
-        if row["status"] != "ok":
+        if row["status"] != OK:
             continue
         now = Validation(float(row["macro_f1"]), float(row["log_loss"]))
-        if now.better_than(best[0] if best else None):
-            best = now, row
-    assert best is not None  # a search without a trained setting writes no table
-    return best[1]
+        if now.better_than(found[0] if found else None):
+            found = now, row
+    return found[1] if found else None
+
+
+def none_trained(rows: Sequence[Row]) -> str:
+    """What is said of an arm without a setting that could be trained."""
+    return (
+        f"{rows[0]['task']}: none of the {len(rows)} settings of {rows[0]['arm']} could be trained "
+        f"(the first: {rows[0]['reason']}): it keeps the settings that it has; give its search "
+        "other values"
+    )
 
 
 def flow(setting: dict[str, Any]) -> str:

@@ -12,10 +12,11 @@ from wsi_ncmi import config
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
-from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, bootstrap
+from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, compare
 from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
+from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
 from wsi_ncmi.report import figures
 
@@ -49,14 +50,15 @@ def run(
         _check_bags(task, task_dir, index)
     rows, samples = task.samples()
     arms = {key: task.arm(key) for key in task.arms}
-    estimates = bootstrap(samples, arms, evaluation.bootstrap, evaluation.seed)
+    drawn = evaluation.bootstrap, evaluation.seed
+    estimates, pairings = compare(samples, arms, task.cells, reference, *drawn)
     reliabilities = {key: _reliability(samples, arm) for key, arm in arms.items()}
     written = {
         "runs": task.runs,
-        "metrics": tables.metric_table(estimates, evaluation.confidence),
-        "seeds": tables.seed_table(estimates, task.seeds),
+        "metrics": tables.metric_table(estimates, task.cells, evaluation.confidence),
+        "seeds": tables.seed_table(estimates, {key: task.seeds_of(key) for key in arms}),
         "per_class": tables.class_table(estimates, task.classes, samples, evaluation.confidence),
-        "differences": tables.difference_table(estimates, reference, evaluation.confidence),
+        "differences": tables.difference_table(pairings, reference, evaluation.confidence),
         "centres": tables.centre_table(rows, samples, arms),
         "calibration": tables.calibration_table(reliabilities, task.test),
         "information": tables.information_table(
@@ -93,21 +95,30 @@ def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
 
 
 def _reliability(samples: Samples, arm: Arm) -> Reliability:
-    target = np.tile(samples.target, len(arm.probabilities))
-    return reliability(target, arm.probabilities.reshape(-1, samples.n_classes))
+    found = [(samples.target[rows], probabilities) for rows, _, probabilities in arm.of_seeds()]
+    targets, probabilities = zip(*found, strict=True)
+    return reliability(np.concatenate(targets), np.concatenate(probabilities))
 
 
 def _confusions(samples: Samples, arm: Arm) -> metrics.Ints:
-    """Counts `[S, C, C]`."""
+    """Counts `[S, C, C]` of the seeds with a trained model."""
     return np.stack(
-        [metrics.confusion(samples.target, p, samples.n_classes) for p in arm.predicted]
+        [
+            metrics.confusion(samples.target[rows], predicted, samples.n_classes)
+            for rows, predicted, _ in arm.of_seeds()
+        ]
     )
 
 
 def _confusion_record(task: TaskRuns, counts: Mapping[ArmKey, metrics.Ints]) -> dict[str, Any]:
     arms = [
-        {"aggregator": a, "objective": o, "counts": matrices.tolist()}
-        for (a, o), matrices in counts.items()
+        {
+            "aggregator": key[0],
+            "objective": key[1],
+            "seeds": task.seeds_of(key),
+            "counts": matrices.tolist(),
+        }
+        for key, matrices in counts.items()
     ]
     return {"classes": task.classes, "seeds": task.seeds, "arms": arms}
 
@@ -126,16 +137,26 @@ def _summary(
         "protocol": task.runs["protocol"].iloc[0],
         "classes": task.classes,
         "reference": reference,
-        "arms": [list(key) for key in task.arms],
+        "arms": [list(key) for key in task.cells],
         "seeds": task.seeds,
         "folds": sorted(int(fold) for fold in task.runs["fold"].unique()),
         "runs": len(task.runs),
+        "failed": _failed(task),
         "test_samples": len(rows),
         "test_patients": int(rows["patient_id"].nunique()),
         "test_centres": sorted(rows["centre"].unique()),
         "samples": _samples_by_part(task, task_dir, index),
         "evaluation": evaluation.model_dump(),
     }
+
+
+def _failed(task: TaskRuns) -> list[dict[str, Any]]:
+    """The models that diverged: which, in which epoch (−1: before the first) and why."""
+    names = ["run_id", *ARM, "fold", "seed", "failed_epoch", "reason"]
+    return [
+        {**row, "failed_epoch": int(row["failed_epoch"])}
+        for row in task.failed[names].to_dict("records")
+    ]
 
 
 def _samples_by_part(

@@ -20,15 +20,15 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.images.data import load_dataset, partition
-from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.predictions.records import FAILED, OK, Run
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.stages import images, train
-from wsi_ncmi.stages.choose import Row, flow, read_trials, write_trials
+from wsi_ncmi.stages.choose import Row, best, flow, none_trained, read_trials, write_trials
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.execute import Setup
-from wsi_ncmi.training.loop import NotFiniteError
+from wsi_ncmi.training.finite import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,10 @@ def run_bags(
         task: with one objective, the arm that is searched.
         out: the table of its settings; `trials/` beside it keeps all that were ever tried.
 
+    A setting that diverges is a row of its table, which cannot win; so are all settings.
+
     Raises:
-        UserError: no setting of the arm could be trained.
+        UserError: the arm has no settings to try.
     """
     torch.set_num_threads(threads)
     device, cache = pick_device(), BagCache(cache_dir)
@@ -117,17 +119,9 @@ def _search(
             tried[run.digest] = {**text, **_attempt(run, prepare(run, candidate))}
             write_trials(kept, list(tried.values()))
         rows.append({**tried[run.digest], **text})
-    _check_any(rows, kept)
+    if best(rows) is None:
+        log.warning("%s (what was tried: %s)", none_trained(rows), kept)
     write_trials(out, rows)
-
-
-def _check_any(rows: list[Row], kept: Path) -> None:
-    if all(row["status"] != "ok" for row in rows):
-        raise UserError(
-            f"{rows[0]['task']}: none of the {len(rows)} settings of {rows[0]['arm']} could be "
-            f"trained, the first: {rows[0]['reason']}: give its search other values "
-            f"(what was tried: {kept})"
-        )
 
 
 def _attempt(run: Run, setup: Setup) -> Row:
@@ -136,18 +130,16 @@ def _attempt(run: Run, setup: Setup) -> Row:
     row |= {"fold": run.fold, "seed": run.seed, "digest": run.digest}
     try:
         history = setup.fit(run)
-        row |= _judge(*setup.score("val"))
-        row |= {"status": "ok", "epochs": history.epochs, "best_epoch": history.best_epoch}
-    except NotFiniteError as error:
+        row |= _judge(*setup.score("val", run, history))
+        row |= {"status": OK, "epochs": history.epochs, "best_epoch": history.best_epoch}
+    except DivergedError as error:
         log.warning("%s", error)
-        row |= {"status": "failed", "reason": str(error)}
+        row |= {"status": FAILED, "epochs": error.history.epochs, "reason": error.reason}
     return {**row, "seconds": round(time.perf_counter() - started, 2)}
 
 
 def _judge(scores: Tensor, targets: Tensor) -> Row:
     """Metrics of calibrated log-odds [n, C] against targets [n]."""
-    if not scores.isfinite().all():
-        raise NotFiniteError("the scores of the validation part are not finite")
     values = scores.double().cpu()
     found = metrics.evaluate(
         targets.cpu().numpy(), values.argmax(1).numpy(), metrics.softmax(values.numpy())

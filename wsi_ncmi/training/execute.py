@@ -1,5 +1,6 @@
 """What runs on bags and on images share: build a part, train, score once, write records."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,13 +18,18 @@ from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import (
     Run,
     ScoredPart,
+    fail,
     finish,
+    reopen,
     write_checkpoint,
     write_curves,
     write_predictions,
 )
-from wsi_ncmi.training.loop import Data, History, Network, fit, score
+from wsi_ncmi.training.finite import DivergedError, History, divergence
+from wsi_ncmi.training.loop import Data, Network, fit, score
 from wsi_ncmi.training.seeds import derive
+
+log = logging.getLogger(__name__)
 
 
 def build_part(kind: str, label: str, arm: Part, *arguments: Any) -> Any:
@@ -73,23 +79,38 @@ class Setup:
         torch.manual_seed(derive(run.seed, run.fold, "dropout"))
         return fit(self.network, self.objective, self.data, self.settings, run.run_id)
 
-    def score(self, part: str) -> tuple[Tensor, Tensor]:
-        """Calibrated class log-odds [n, C] and targets [n]."""
-        return score(self.network, self.objective, self.data, part)
+    def score(self, part: str, run: Run, history: History) -> tuple[Tensor, Tensor]:
+        """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        with divergence(run.run_id, history):
+            return score(self.network, self.objective, self.data, part)
+
+    def scored(self, part: str, run: Run, history: History) -> ScoredPart:
+        """A part as the records have it; see `score`."""
+        scores, targets = self.score(part, run, history)
+        return ScoredPart(part, self.identities[part], targets, scores)
 
 
 def execute(run: Run, setup: Setup, folder: Path) -> None:
     """Train, score validation and test once, and write the run's records.
 
+    A model that diverges has records too: its curves, and a `run.json` that says where and why.
+
     Args:
         folder: of this run; `run.json` is written last.
     """
     started = time.perf_counter()
-    history = setup.fit(run)
-    scored = []
-    for part in ("val", "test"):
-        scores, targets = setup.score(part)
-        scored.append(ScoredPart(part, setup.identities[part], targets, scores))
+    try:
+        history = setup.fit(run)
+        scored = [setup.scored(part, run, history) for part in ("val", "test")]
+    except DivergedError as error:
+        log.warning("%s", error)
+        fail(folder, run, error.history, error.reason, time.perf_counter() - started)
+        return
+    reopen(folder)
     classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
     write_curves(folder / "curves.tsv", history.curves)

@@ -5,10 +5,11 @@ means and the temperature are fitted in eval mode, and the test part is scored o
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -19,13 +20,10 @@ from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.metrics import macro_f1
 from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, divergence
 from wsi_ncmi.training.optimisers import Optimisers
 
 Inputs = tuple[Tensor, ...]
-
-
-class NotFiniteError(UserError):
-    """These settings do not train: others may."""
 
 
 class Data(Protocol):
@@ -51,15 +49,6 @@ class Network(nn.Module, ABC):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
-@dataclass
-class History:
-    """Learning curves and which epoch was kept."""
-
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    epochs: int = 0
-
-
 @dataclass(frozen=True)
 class Validation:
     """How an epoch did on the validation part."""
@@ -83,18 +72,31 @@ def fit(
         context: the run's name, for errors.
 
     Raises:
-        NotFiniteError: the loss is not finite.
+        DivergedError: a loss, gradient, weight, embedding or score is not finite. It does not
+            matter which epoch `selection` would keep: a training that diverged has failed.
     """
     check_batch_size(objective, settings, context)
-    objective.start(*embed(network, data, "train"))
+    history = History()
+    with divergence(context, history):
+        objective.start(*embed(network, data, "train"))
+        _train(network, objective, data, settings, history)
+        objective.fit_classes(*embed(network, data, "train"))
+        objective.fit_temperature(*embed(network, data, "val"))
+        check_finite("the weights", objective.state_dict())
+    return history
+
+
+def _train(
+    network: Network, objective: Objective, data: Data, settings: Training, history: History
+) -> None:
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
     steps = settings.epochs * data.steps_per_epoch()
     optimisers = Optimisers(parameters, groups["centroids"], settings, steps)
-    history, best, kept = History(), None, None
+    best, kept = None, None
     for epoch in range(settings.epochs):
-        history.curves.append(_train_epoch(network, objective, data, optimisers, epoch, context))
-        objective.end_epoch(epoch)
+        history.epoch = epoch
+        history.curves.append(_train_epoch(network, objective, data, optimisers, epoch))
         now = validate(network, objective, data)
         history.curves.append(
             {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
@@ -110,9 +112,6 @@ def fit(
     if kept is not None:
         network.load_state_dict(kept[0])
         objective.load_state_dict(kept[1])
-    objective.fit_classes(*embed(network, data, "train"))
-    objective.fit_temperature(*embed(network, data, "val"))
-    return history
 
 
 def check_batch_size(objective: Objective, settings: Training, context: str) -> None:
@@ -129,12 +128,7 @@ def check_batch_size(objective: Objective, settings: Training, context: str) -> 
 
 
 def _train_epoch(
-    network: Network,
-    objective: Objective,
-    data: Data,
-    optimisers: Optimisers,
-    epoch: int,
-    context: str,
+    network: Network, objective: Objective, data: Data, optimisers: Optimisers, epoch: int
 ) -> dict[str, Any]:
     network.train()
     objective.train()
@@ -148,12 +142,18 @@ def _train_epoch(
             sums[name] = sums[name].to(value.device) + value.detach() * len(target)
         count += len(target)
     means = {name: (total / count).item() for name, total in sums.items()}
-    if not all(map(_finite, means.values())):
-        raise NotFiniteError(
-            f"{context}: the loss is not finite in epoch {epoch} ({means}): "
-            "lower training.learning_rate or set training.clip_norm"
-        )
+    if not all(map(math.isfinite, means.values())):
+        raise NotFiniteError(f"the loss is not finite ({means})")
+    objective.end_epoch(epoch)
+    _check_after_steps(network, objective, optimisers)
     return {"epoch": epoch, "part": "train", **means}
+
+
+def _check_after_steps(network: Network, objective: Objective, optimisers: Optimisers) -> None:
+    """What an epoch's last step has left: no loss tells of it."""
+    check_finite("the gradients", {"largest norm": optimisers.largest_norm})
+    check_finite("the weights", dict(network.state_dict()))
+    check_finite("the weights", dict(objective.state_dict()))
 
 
 def _step(
@@ -177,13 +177,13 @@ def _autocast(device: torch.device) -> Any:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
-
-
 @torch.inference_mode()
 def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
-    """Embeddings [n, m] float32 and targets [n] of a part, in eval mode."""
+    """Embeddings [n, m] float32 and targets [n] of a part, in eval mode.
+
+    Raises:
+        NotFiniteError: an embedding is not.
+    """
     network.eval()
     embeddings, targets = [], []
     for inputs, target in data.evaluation(part):
@@ -191,27 +191,39 @@ def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
             embedding, _ = network(*inputs)
         embeddings.append(embedding.float())
         targets.append(target)
-    return torch.cat(embeddings), torch.cat(targets)
+    found = torch.cat(embeddings)
+    check_finite("the embeddings", {f"part {part}": found})
+    return found, torch.cat(targets)
 
 
 @torch.inference_mode()
 def score(network: Network, objective: Objective, data: Data, part: str) -> tuple[Tensor, Tensor]:
-    """Class log-odds [n, C] and targets [n] of a part, in eval mode."""
+    """Class log-odds [n, C] and targets [n] of a part, in eval mode.
+
+    Raises:
+        NotFiniteError: an embedding or a score is not, in the float32 that records have.
+    """
     embeddings, targets = embed(network, data, part)
     objective.eval()
-    return objective.scores(embeddings), targets
+    scores = objective.scores(embeddings)
+    check_finite("the scores", {f"part {part}": scores.float()})
+    return scores, targets
 
 
 def validate(network: Network, objective: Objective, data: Data) -> Validation:
     """Macro-F1 over validation's classes, and its log-likelihood at the fitted temperature.
 
     The classes are those of its targets: whatever an epoch predicts, it is divided by their number.
+
+    Raises:
+        NotFiniteError: an embedding or a score is not.
     """
     embeddings, targets = embed(network, data, "val")
     trial = copy.deepcopy(objective).eval()
     trial.fit_temperature(embeddings, targets)
     with torch.inference_mode():
         scores = trial.scores(embeddings)
-        loss = F.cross_entropy(scores.float(), targets).item()
+        loss = F.cross_entropy(scores.double(), targets).item()
+    check_finite("the scores", {"part val": scores.float()})
     found = macro_f1(targets.cpu().numpy(), scores.argmax(1).cpu().numpy())
     return Validation(found, loss)

@@ -18,6 +18,9 @@ class Optimisers:
         network: parameters trained by `training.optimiser`.
         centroids: parameters trained by plain SGD at `training.centroid_learning_rate`.
         steps: of the whole training.
+
+    Attributes:
+        largest_norm: of all gradients until now, before clipping; NaN and infinity stay.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Optimisers:
         self.clip_norm = training.clip_norm
         self.network = _network_optimiser(network, training)
         self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
+        self.largest_norm = network[0].new_zeros(())
         warmup = round(training.warmup_fraction * steps)
         self.schedules = [
             LambdaLR(optimiser, lambda step: cosine(step, warmup, steps))
@@ -43,6 +47,7 @@ class Optimisers:
         assert self.centroids is not None
         self.centroids.zero_grad()
         loss.backward()
+        self._note(self.centroids)
         self.centroids.step()
 
     def step(self, loss: torch.Tensor, *, with_centroids: bool) -> None:
@@ -51,13 +56,25 @@ class Optimisers:
         if self.centroids is not None:
             self.centroids.zero_grad()
         loss.backward()
+        norm = self._note(self.network)
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.network.step()
         if with_centroids and self.centroids is not None:
+            self._note(self.centroids)
             self.centroids.step()
         for schedule in self.schedules:
             schedule.step()
+
+    def _note(self, optimiser: Optimizer) -> torch.Tensor:
+        """The norm of an optimiser's gradients; on a GPU nothing waits for it.
+
+        One that is infinite would make clipping a step of zero, of which no weight tells.
+        """
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self.largest_norm = torch.maximum(self.largest_norm, norm.to(self.largest_norm))
+        return norm
 
 
 def _network_optimiser(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:

@@ -136,6 +136,23 @@ def test_the_same_seed_gives_the_same_predictions(trained, tmp_path):
     np.testing.assert_array_equal(np.stack(again.scores), np.stack(before.scores))
 
 
+def test_a_network_that_diverges_is_a_row(trained, tmp_path):
+    wild = {"optimiser": "sgd", "learning_rate": 1e30, "clip_norm": None, "epochs": 1}
+    objectives = {"cross_entropy": {}, "ncmi": {"training": wild}}
+    task = small_task(trained[0].path, objectives=objectives)
+    images.run("garments", task, "mnist", 0, tmp_path, 1)
+    manifest = pd.read_csv(tmp_path / "seed-0.tsv", sep="\t", keep_default_na=False)
+    assert manifest.status.tolist() == ["ok", "failed"]
+    assert "not finite in epoch 0" in manifest.reason[1]
+    assert sorted(p.name for p in (tmp_path / RUNS[1]).iterdir()) == ["curves.tsv", "run.json"]
+    out, settings = tmp_path / "evaluation", Evaluation(bootstrap=100)
+    evaluate.run(tmp_path, [tmp_path / "seed-0.tsv"], None, settings, "cross_entropy", out)
+    found = pd.read_csv(out / "differences.tsv", sep="\t")
+    assert found.difference.isna().all()
+    assert set(found.failed) == {1}
+    assert set(found.reference_failed) == {0}
+
+
 def image_data(images_part, task, seed=0, size=(8, 8)):
     parts = {"train": images_part, "val": images_part, "test": images_part}
     found = ImageParts(list("ab"), parts, np.zeros(3), np.ones(3), size)

@@ -173,20 +173,38 @@ def test_one_more_value_is_tried_alone_and_what_was_tried_is_kept(
     ]
 
 
-def test_a_setting_that_does_not_train_is_a_row_and_none_is_an_error(
-    searched: Callable[..., Any], make_task: Callable[..., Task], fits: list[Any]
+def test_a_setting_that_diverges_is_a_row(
+    searched: Callable[..., Any], make_task: Callable[..., Task]
 ) -> None:
     wild = {"optimiser": ["sgd"], "learning_rate": [1e35, 1e-2]}
     failed, good = searched(make_task(training=wild, options={"temperature": [0.2]}))
     assert (failed["status"], good["status"]) == ("failed", "ok")
-    assert "not finite" in failed["reason"]
-    assert failed["macro_f1"] == failed["log_loss"] == ""
-    wild["learning_rate"] = [1e35, 1e36]
-    fits.clear()
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"t: none of the 2 settings of ncmi could be trained"):
-            searched(make_task(training=wild, options={"temperature": [0.2]}))
-    assert fits == [0.2]  # a failure is not repeated either
+    assert "not finite in epoch 0" in failed["reason"]
+    assert failed["macro_f1"] == failed["log_loss"] == failed["best_epoch"] == ""
+    assert failed["epochs"] == "0"
+
+
+def test_an_arm_of_which_no_setting_trains_says_so_and_the_others_go_on(
+    searched: Callable[..., Any], make_task: Callable[..., Task], fits: list[Any], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    wild = {"optimiser": ["sgd"], "learning_rate": [1e35, 1e36]}
+    rows = searched(make_task(training=wild, options={"temperature": [0.2]}))
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert searched(make_task(training=wild, options={"temperature": [0.2]})) == rows
+    assert fits == [0.2, 0.2]  # a failure is not repeated either
+    said = "t: none of the 2 settings of ncmi could be trained (the first: the loss is not finite"
+    assert said in caplog.text
+    other = tmp_path / "cross_entropy.tsv"
+    choose.write_trials(other, [trial("cross_entropy", "{label_smoothing: 0.1}", 0.1, 9.0)])
+    tables = [tmp_path / "search" / "t" / "ncmi.tsv", other]
+    choose.run("tasks", tables, tmp_path / "search.tsv", tmp_path / "chosen.yaml")
+    log = choose.read_trials(tmp_path / "search.tsv")
+    assert [row["chosen"] for row in log] == ["no", "no", "yes"]
+    text = (tmp_path / "chosen.yaml").read_text()
+    assert f"# {said}" in text
+    arms = {"cross_entropy": {"options": {"label_smoothing": 0.1}}}
+    assert yaml.safe_load(text) == {"tasks": {"t": {"objectives": arms}}}
 
 
 def test_an_arm_without_candidates_is_refused(
