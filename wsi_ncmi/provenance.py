@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 # imported package: the version goes into each rule's params and into each output's digest.
 STAGE_VERSIONS = {
     "demo": 1,
-    "tiles": 2,
+    "tiles": 3,
     "features": 2,
     "pack": 1,
     "splits": 1,

@@ -17,9 +17,11 @@ from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
+from wsi_ncmi.slides.brightfield import refuse_other_light
 from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.native_tiff import NativeBackend
+from wsi_ncmi.slides.not_slides import refuse_format, refuse_text
 from wsi_ncmi.slides.parts import missing_files, named_by_content, slide_files
 from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.resample import resize_in_bands
@@ -257,7 +259,9 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
     name = str(path)
     if not is_remote(name) and not Path(name).is_file():
         raise SlideError(f"{name}: no such file")
+    refuse_format(Path(name))
     if not is_remote(name):
+        refuse_text(Path(name))
         check_complete(Path(name))
     backend, reason = _open_backend(name, reader)
     try:
@@ -283,6 +287,7 @@ def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
     for candidate in candidates:
         try:
             backend = OPEN[candidate](path, pages)
+            _refuse_other_light(backend, pages)
         except SlideError as error:
             raise SlideError(f"{path}: {error}") from error
         except Exception as error:  # whatever a library raises on a damaged file
@@ -290,6 +295,14 @@ def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
             continue
         return _native(path, backend, pages, reader)
     raise SlideError(f"{path}: no reader opens it ({'; '.join(reasons)})")
+
+
+def _refuse_other_light(backend: Backend, pages: Sequence[TiffPage]) -> None:
+    try:
+        refuse_other_light(backend.properties, pages, backend.level_dimensions[0])
+    except SlideError:
+        backend.close()
+        raise
 
 
 OPEN: dict[str, type[OpenSlideBackend] | type[TiffSlideBackend]] = {

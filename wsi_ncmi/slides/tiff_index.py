@@ -18,6 +18,10 @@ MAX_LENGTH = 2**21
 """Pixels of a side; a metre at 0.5 µm/px."""
 
 MAX_TILE_PIXELS = 2**26
+DESCRIBING = (270, 271, 65434, 65451)
+"""Tags of the first page that say what the slide is: description, maker, and Hamamatsu's filter and
+wavelength. tifffile keeps a value that was read, and complains about one of a closed file."""
+
 DAMAGED = "the file is damaged, fetch it again"
 
 # What tifffile raises for one or another damaged byte.
@@ -47,6 +51,8 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
         with tifffile.TiffFile(path) as tiff:
             _check_chain(tiff)
             pages = [tiff.pages[i].aspage() for i in range(len(tiff.pages))]
+            for code in DESCRIBING:
+                pages[0].tags.valueof(code)
             size = tiff.filehandle.size
     except (struct.error, IndexError) as error:
         size = Path(path).stat().st_size

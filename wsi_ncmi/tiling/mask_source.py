@@ -9,6 +9,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tissue
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides.reader import Slide, Thumbnail
+from wsi_ncmi.tiling.background import other_light
 from wsi_ncmi.tiling.geojson import rasterise, read_geojson
 from wsi_ncmi.tiling.tissue import MaskOf, tissue_mask
 
@@ -29,7 +30,8 @@ def mask_on(
     by hand nothing is changed.
 
     Raises:
-        SlideError: most of the thumbnail cannot be decoded, or the mask's file cannot be used.
+        SlideError: most of the thumbnail cannot be decoded, it is no picture of transmitted light,
+            or the mask's file cannot be used.
     """
     unreadable = ~thumbnail.readable
     if unreadable.mean() > MOST_UNREADABLE:
@@ -38,6 +40,7 @@ def mask_on(
             "damaged; fetch it again"
         )
     if not row.mask:
+        _refuse_other_light(slide, thumbnail)
         return tissue_mask(thumbnail.pixels, thumbnail.mpp, options, mask_of) | unreadable
     mask = rasterise(read_geojson(Path(row.mask)), unreadable.shape, thumbnail.mpp / slide.mpp)
     if not mask.any():
@@ -47,3 +50,13 @@ def mask_on(
             "level-0 pixels: is it another slide's mask?"
         )
     return mask
+
+
+def _refuse_other_light(slide: Slide, thumbnail: Thumbnail) -> None:
+    found = other_light(thumbnail.pixels)
+    if found:
+        raise SlideError(
+            f"{slide.path}: not a brightfield slide, it has no bright background: {found}; "
+            "fluorescence cannot be used. If it is brightfield all the same, outline its tissue in "
+            "a GeoJSON file in the slide sheet's column 'mask'"
+        )

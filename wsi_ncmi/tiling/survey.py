@@ -11,7 +11,8 @@ from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.slides.reader import Slide, Thumbnail
 from wsi_ncmi.tiling.asked import tissue_options
-from wsi_ncmi.tiling.crosscheck import compare_with_bytes
+from wsi_ncmi.tiling.background import glass_note, other_light
+from wsi_ncmi.tiling.crosscheck import Agreement, compare_with_bytes
 from wsi_ncmi.tiling.geojson import outlines, to_geojson
 from wsi_ncmi.tiling.grid import TileScale, fit_scale, tile_grid
 from wsi_ncmi.tiling.mask_source import mask_on
@@ -62,6 +63,9 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
     thumbnail = slide.thumbnail(overview_mpp(slide, options.thumbnail_mpp))
     mask = mask_on(thumbnail, slide, row, options, mask_of)
     grid = _grid(slide, tiling, scale, thumbnail, mask)
+    agreement = _crosscheck(slide, scale.level, mask)
+    light = other_light(thumbnail.pixels) or glass_note(thumbnail.pixels)
+    notes = (light, agreement.note if agreement else "")
     picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
     tiles = TiledSlide(
         **_facts(row, slide, tiling, scale),
@@ -71,7 +75,8 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
         mask_mpp=thumbnail.mpp,
         unreadable_fraction=float(1 - thumbnail.readable.mean()),
         thumbnail_downsample=downsample,
-        **_crosscheck(slide, scale.level, mask),
+        **_measures(agreement),
+        note="; ".join(note for note in notes if note),
     )
     marks = (mask, pen_mask(thumbnail.pixels), tiles.coords, scale.size_level0, downsample)
     return Survey(
@@ -183,15 +188,17 @@ def _stain(measured: Measured) -> dict[str, Any]:
     return found
 
 
-def _crosscheck(slide: Slide, level: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
+def _crosscheck(slide: Slide, level: int, mask: NDArray[np.bool_]) -> Agreement | None:
     native = slide.compressed_sizes(level)
     if native is None:
-        return {}
-    found = compare_with_bytes(mask, native, slide.level_dimensions[level])
+        return None
+    return compare_with_bytes(mask, native, slide.level_dimensions[level])
+
+
+def _measures(found: Agreement | None) -> dict[str, Any]:
     if found is None:
         return {}
     return {
-        "note": found.note,
         "mask_bytes_agreement": found.agreed,
         "mask_only": found.mask_only,
         "bytes_only": found.bytes_only,

@@ -48,12 +48,17 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     where nothing was scanned, and scanned glass beside it may be tinted. White where no pixel is
     pale: a slide that tissue fills.
     """
-    low, high = lowest(rgb), highest(rgb)
-    pale = (low >= GLASS_LEVEL) & (high - low <= GLASS_CHROMA)
+    pale = pale_mask(rgb)
     for candidates in (pale & ~_flat(rgb), pale):
         if candidates.mean() > MIN_GLASS:
             return _commonest(rgb[candidates])
     return np.full(3, 255, np.float32)
+
+
+def pale_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels that may be glass, bool `[h, w]`."""
+    low = lowest(rgb)
+    return (low >= GLASS_LEVEL) & (highest(rgb) - low <= GLASS_CHROMA)
 
 
 def _commonest(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
