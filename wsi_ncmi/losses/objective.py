@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from wsi_ncmi.losses.distributed import average_gradients, sum_over_ranks
 
-# Bounds of the search for a temperature: scores of well separated classes have no finite optimum.
+# Of the search for a temperature, relative to the scores' own range: the optimum lies inside unless
+# scores are worse than none.
 LOG_SCALE_RANGE = (-10.0, 12.0)
 TERNARY_STEPS = 60
 
@@ -93,17 +94,34 @@ class Objective(nn.Module, ABC):
 
     @torch.no_grad()
     def fit_temperature(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Scale the scores to the least negative log-likelihood of validation data.
+        """Scale the scores to the highest likelihood of validation data [n, m] with targets [n].
 
-        The likelihood is convex in the scale, so a ternary search over its logarithm finds it.
-        The scale never changes which class is the largest. Under data parallelism each process may
-        hold a part of the samples.
+        Temperature scaling (Guo et al. 2017, arXiv 1706.04599) with smoothed targets (Platt 1999,
+        "Probabilistic outputs for support vector machines"): a sample's class counts
+        (n + 1)/(n + 2), which is the mean belief after n right ones of n under a uniform prior,
+        and the other classes share the rest. Platt counts each class by itself, having a slope and
+        an offset to fit; the one scale here is every sample's, so n counts all of them. Without
+        this, separable validation samples have no finite optimum. With many samples it makes no
+        difference: it moves the optimum by order 1/n.
+
+        The loss is convex in the scale, so a ternary search over its logarithm finds it. The scale
+        never changes which class is the largest. Scores that are all alike stay as they are. Under
+        data parallelism each process may hold a part of the samples.
         """
         raw = self.raw_scores(embeddings).double()
-        low, high = LOG_SCALE_RANGE
+        size = (raw.amax(1) - raw.amin(1)).sum()
+        sum_over_ranks(size, count := torch.full_like(size, len(targets)))
+        if size.item() == 0:
+            self.log_scale.zero_()
+            return
+        unit, total = (size / count).log().item(), int(count.item())
+        low, high = (bound - unit for bound in LOG_SCALE_RANGE)
         for _ in range(TERNARY_STEPS):
             third = (high - low) / 3
-            if _nll(raw, targets, low + third) <= _nll(raw, targets, high - third):
+            left, right = (
+                _smoothed_nll(raw, targets, at, total) for at in (low + third, high - third)
+            )
+            if left <= right:
                 high -= third
             else:
                 low += third
@@ -159,11 +177,15 @@ def at_least_float32(embedding: Tensor) -> Tensor:
     return embedding if embedding.dtype == torch.float64 else embedding.float()
 
 
-def _nll(raw: Tensor, targets: Tensor, log_scale: float) -> float:
+def _smoothed_nll(raw: Tensor, targets: Tensor, log_scale: float, n: int) -> float:
+    """Summed over the n samples of all processes, each target 1/(n + 2) short of certain."""
     scale = torch.tensor(log_scale, dtype=raw.dtype, device=raw.device).exp()
-    total = F.cross_entropy(raw * scale, targets, reduction="sum")
-    sum_over_ranks(total, count := torch.full_like(total, len(targets)))
-    return (total / count).item()
+    # PyTorch spreads its smoothing over all C classes, the target's own included.
+    classes = raw.shape[1]
+    spread = classes / (classes - 1) / (n + 2)
+    total = F.cross_entropy(raw * scale, targets, reduction="sum", label_smoothing=spread)
+    sum_over_ranks(total)
+    return total.item()
 
 
 def _inspectable(target: Tensor) -> bool:
