@@ -30,7 +30,14 @@ def make_config(**changes):
         "cohort": "demo",
         "demo": {},
         "extraction": {"encoder": ENCODER},
-        "tasks": {"stage": {"classes": CLASSES, "seeds": [0, 1, 2], "protocol": {"folds": 2}}},
+        "tasks": {
+            "stage": {
+                "classes": CLASSES,
+                "ordinal": True,
+                "seeds": [0, 1, 2],
+                "protocol": {"folds": 2},
+            }
+        },
         "evaluation": {"bootstrap": 200},
     }
     return config.parse({**raw, **changes})
@@ -283,7 +290,9 @@ def evaluate_cohort(cohort: Path, index: Path | None) -> Path:
     task_dir = cohort / "runs/stage"
     manifests = sorted(task_dir.glob("seed-*.tsv"))
     settings = make_config().evaluation
-    evaluate.run(task_dir, manifests, index, settings, "cross_entropy", task_dir / "evaluation")
+    evaluate.run(
+        task_dir, manifests, index, settings, "cross_entropy", task_dir / "evaluation", ordinal=True
+    )
     return task_dir / "evaluation"
 
 

@@ -49,6 +49,9 @@ rule evaluate:
     params:
         options=SETTINGS.section("evaluation"),
         reference=lambda wildcards: CHECKED.task(wildcards.task).reference,
+        ordinal=lambda wildcards: (
+            "--ordinal" if CHECKED.task(wildcards.task).ordinal else ""
+        ),
         index=lambda wildcards, input: f"--index {input.index}" if input.index else "",
         task=subpath(input.splits, parent=True),
         folder=subpath(output.summary, parent=True),
@@ -56,7 +59,7 @@ rule evaluate:
     shell:
         "python -m wsi_ncmi.cli --log {log:q} evaluate --task-dir {params.task:q}"
         " --manifests {input.manifests:q} {params.index}"
-        " --options {params.options:q} --reference {params.reference:q}"
+        " --options {params.options:q} --reference {params.reference:q} {params.ordinal}"
         " --out {params.folder:q}"
 
 

@@ -123,6 +123,7 @@ def splits(sheet: Path, task: "Task", out: Path) -> None:
 @option.path("--index", "The cache's index.tsv, against which bags are checked.", required=False)
 @option.options("Evaluation")
 @click.option("--reference", default="cross_entropy", help="The arm that others are compared to.")
+@click.option("--ordinal", is_flag=True, help="The classes' order means something.")
 @option.path("--out", "Folder of the evaluation.")
 def evaluate(
     task_dir: Path,
@@ -130,12 +131,13 @@ def evaluate(
     index: Path | None,
     options: "Evaluation",
     reference: str,
+    ordinal: bool,
     out: Path,
 ) -> None:
     """Write metrics, intervals and differences of a task."""
     from wsi_ncmi.stages import evaluate as stage
 
-    stage.run(task_dir, manifests, index, options, reference, out)
+    stage.run(task_dir, manifests, index, options, reference, out, ordinal=ordinal)
 
 
 @commands.command("attention")

@@ -190,6 +190,13 @@ class TaskBase(Model):
     reference: str = Field(
         "cross_entropy", description="Label of the objective that the others are compared with."
     )
+    ordinal: bool = Field(
+        False,
+        description=(
+            "Whether the order of the classes means something, as in stages or grades. `true`: "
+            "the report has the quadratic kappa, which counts the steps between classes."
+        ),
+    )
     training: Training = Field(Training(), description="Settings of a training run, for all arms.")
     seeds: list[Seed] = Field(
         [0, 1, 2],

@@ -59,8 +59,8 @@ class Task(TaskBase):
     classes: list[str] = Field(
         min_length=2,
         description=(
-            "Two or more labels of the sheet, in their (ordinal) order. Slides with other labels "
-            "are not in the task."
+            "Two or more labels of the sheet, in their order. Slides with other labels are not in "
+            "the task."
         ),
     )
     sample: Literal["slide", "patient"] = Field(

@@ -2,16 +2,17 @@
 
 The unit that is drawn is the patient: all slides of a patient, in all seeds and all arms, come
 along together (a cluster bootstrap), and every arm sees the same resamples, so that a difference is
-paired by sample and seed. The value of an arm is pooled over folds within a seed, then averaged
-over seeds; intervals are percentiles. They say how far the result hangs on *which patients* were
-tested; how far it hangs on the seed is the s.d. over seeds that stands beside them. Centres are
-taken as given: with five of them, a bootstrap over centres would say nothing reliable.
+paired by sample and seed. The value of an arm is that of all folds' samples within a seed (AUROC:
+the mean over folds), then averaged over seeds; intervals are percentiles. They say how far the
+result hangs on *which patients* were tested; how far it hangs on the seed is the s.d. over seeds
+that stands beside them. Centres are taken as given: with five of them, a bootstrap over centres
+would say nothing reliable.
 
 A model that failed scores nothing. A difference is then over the folds and seeds in which both arms
 have a model, and so is conditional on that: a `Pairing` counts what is missing.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeVar
@@ -27,6 +28,7 @@ BLOCK_ELEMENTS = 4_000_000  # samples x resamples held at once: 32 MB per array
 Key = TypeVar("Key", bound=Hashable)
 ArmKey = tuple[str, str]  # aggregator, objective
 Rows = slice | Ints
+Scores = NDArray[np.floating]
 Cells = Mapping[tuple[int, int], bool]
 """(fold, seed) -> whether the arm's model was trained; False: it failed."""
 
@@ -39,16 +41,30 @@ class Samples:
         target: class indices `[N]`.
         patient: index of each sample's patient `[N]`, 0 … P − 1.
         n_classes: C.
+        fold: in which each sample was tested `[N]`; None: in one and the same.
+        ordinal: whether the classes' order means something.
     """
 
     target: Ints
     patient: Ints
     n_classes: int
+    fold: Ints | None = None
+    ordinal: bool = False
 
     @property
     def labels(self) -> Ints:
         """The classes of macro-F1, in every arm, seed and resample."""
         return metrics.labels_of(self.target)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics that these classes have."""
+        return metrics.names(ordinal=self.ordinal)
+
+    def folds(self, rows: Rows) -> list[Ints]:
+        """Which of these samples each fold tested."""
+        fold = (np.zeros_like(self.target) if self.fold is None else self.fold)[rows]
+        return [np.flatnonzero(fold == f) for f in np.unique(fold)]
 
     @property
     def n_patients(self) -> int:
@@ -61,29 +77,27 @@ class Arm:
 
     Attributes:
         predicted: class indices `[S, N]`, a row per seed.
-        probabilities: `[S, N, C]`; NaN for samples whose model failed.
+        scores: class log-odds `[S, N, C]`; NaN for samples whose model failed.
     """
 
     predicted: Ints
-    probabilities: Floats
+    scores: Scores
 
     @property
     def scored(self) -> NDArray[np.bool_]:
         """Which samples a trained model has scored in each seed `[S, N]`."""
-        return ~np.isnan(self.probabilities[..., 0])
+        return ~np.isnan(self.scores[..., 0])
 
     def where(self, scored: NDArray[np.bool_]) -> "Arm":
         """Without the other samples, `[S, N]`: as if their models had failed."""
-        return Arm(self.predicted, np.where(scored[..., None], self.probabilities, np.nan))
+        return Arm(self.predicted, np.where(scored[..., None], self.scores, np.nan))
 
-    def of_seeds(self) -> Iterator[tuple[Rows, Ints, Floats]]:
-        """Of every seed with a trained model: its samples n, predictions `[n]` and `[n, C]`."""
-        for own, predicted, probabilities in zip(
-            self.scored, self.predicted, self.probabilities, strict=True
-        ):
+    def of_seeds(self) -> Iterator[tuple[Rows, Ints, Scores]]:
+        """Of every seed with a trained model: its samples n, predictions `[n]`, scores `[n, C]`."""
+        for own, predicted, scores in zip(self.scored, self.predicted, self.scores, strict=True):
             if own.any():
                 rows: Rows = slice(None) if own.all() else np.flatnonzero(own)
-                yield rows, predicted[rows], probabilities[rows]
+                yield rows, predicted[rows], scores[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,32 +171,48 @@ def bootstrap(
 def _resampled(samples: Samples, arm: Arm, weights: Floats) -> dict[str, Floats]:
     """Metric -> values `[R]`, averaged over seeds; weights `[N, R]`."""
     seeds = [
-        _one_seed(samples, rows, predicted, probabilities, weights[rows])
-        for rows, predicted, probabilities in arm.of_seeds()
+        _one_seed(samples, rows, predicted, scores, weights[rows])
+        for rows, predicted, scores in arm.of_seeds()
     ]
     return {name: np.mean([seed[name] for seed in seeds], axis=0) for name in seeds[0]}
 
 
 def _one_seed(
-    samples: Samples, rows: Rows, predicted: Ints, probabilities: Floats, weights: Floats
+    samples: Samples, rows: Rows, predicted: Ints, scores: Scores, weights: Floats
 ) -> dict[str, Floats]:
     target = samples.target[rows]
     confusion = resampling.confusions(target, predicted, weights, samples.n_classes)
     values = {metrics.MACRO_F1: resampling.macro_f1(confusion, samples.labels)}
     values |= {name: metric(confusion) for name, metric in resampling.OF_CONFUSION.items()}
-    values[metrics.AUROC] = resampling.auroc(target, probabilities, weights)
+    values |= _of_scores(target, scores, weights, samples.folds(rows))
     for name, metric in resampling.PER_CLASS.items():
         of_classes = metric(confusion)
         values |= {class_key(name, c): of_classes[:, c] for c in range(samples.n_classes)}
     return values
 
 
+def _of_scores(
+    target: Ints, scores: Scores, weights: Floats, folds: Sequence[Ints]
+) -> dict[str, Floats]:
+    """What scores `[n, C]` are worth as a ranking and as probabilities: metric -> values `[R]`."""
+    ranking, log_p = metrics.one_against_rest(scores), metrics.log_probabilities(scores)
+    pooled = resampling.auroc(target, ranking, weights)
+    several = len(folds) > 1
+    by_fold = resampling.auroc_by_fold(target, ranking, weights, folds) if several else pooled
+    return {
+        metrics.AUROC: by_fold,
+        metrics.POOLED_AUROC: pooled,
+        metrics.NLL: resampling.mean(metrics.nll_terms(target, log_p), weights),
+        metrics.BRIER: resampling.mean(metrics.brier_terms(target, log_p), weights),
+    }
+
+
 def _per_seed(samples: Samples, arm: Arm) -> dict[str, Floats]:
     """Metric -> values, one for each seed with a trained model."""
     found = []
-    for rows, predicted, probabilities in arm.of_seeds():
-        target = samples.target[rows]
-        row = metrics.evaluate(target, predicted, probabilities, samples.labels)
+    for rows, predicted, scores in arm.of_seeds():
+        target, fold = samples.target[rows], None if samples.fold is None else samples.fold[rows]
+        row = metrics.evaluate(target, predicted, scores, labels=samples.labels, fold=fold)
         of_classes = metrics.per_class(target, predicted, samples.n_classes)
         for name, values in of_classes.items():
             row |= {class_key(name, c): float(value) for c, value in enumerate(values)}

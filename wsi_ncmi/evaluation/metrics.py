@@ -8,15 +8,21 @@ Conventions, where a class is missing (`comparison` follows the same ones on eve
   these `labels` and `zero_division=0`).
 * balanced accuracy is the mean recall of the classes that occur in the target.
 * AUROC is one class against the rest, averaged over the classes for which it exists: those that
-  some sample has and some sample has not. NaN if there is none.
-* the quadratic kappa reads the order of the classes as ordinal; for a nominal task it means little.
-  NaN where target and prediction are one and the same class throughout.
+  some sample has and some sample has not. NaN if there is none. It is computed in each fold and
+  averaged over the folds that have one, because models of different folds have different scales;
+  `auroc_pooled` ranks the samples of all folds together.
+* samples are ranked by log-odds in float64, never by probabilities, which saturate and tie.
+* the quadratic kappa reads the order of the classes as ordinal, so it is of ordinal tasks only. NaN
+  where target and prediction are one and the same class throughout.
+* NLL is the mean of −ln p of the target, in nats; the Brier score the mean of Σ_c (p_c − 1[c = y])²
+  (Brier 1950), 0 to 2. Both are over all samples, and lower is better.
 """
 
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import (
     accuracy_score,
     cohen_kappa_score,
@@ -33,18 +39,38 @@ MACRO_F1: Final = "macro_f1"
 ACCURACY: Final = "accuracy (= micro-F1)"
 BALANCED_ACCURACY: Final = "balanced_accuracy"
 AUROC: Final = "auroc"
+POOLED_AUROC: Final = "auroc_pooled"
 QUADRATIC_KAPPA: Final = "quadratic_kappa"
-METRICS: Final = (MACRO_F1, ACCURACY, BALANCED_ACCURACY, AUROC, QUADRATIC_KAPPA)
+NLL: Final = "nll"
+BRIER: Final = "brier"
+NOMINAL: Final = (MACRO_F1, ACCURACY, BALANCED_ACCURACY, AUROC, POOLED_AUROC, NLL, BRIER)
+"""The metrics of every task; an ordinal one has the quadratic kappa too."""
 F1: Final = "f1"
 RECALL: Final = "recall"
 CLASS_METRICS: Final = (F1, RECALL)
 
 
-def softmax(scores: NDArray[np.floating]) -> Floats:
-    """Class log-odds `[..., C]` as probabilities `[..., C]`, float64."""
-    shifted = scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+def names(*, ordinal: bool) -> tuple[str, ...]:
+    """The metrics of a task, in their order."""
+    return (*NOMINAL, QUADRATIC_KAPPA) if ordinal else NOMINAL
+
+
+def log_probabilities(scores: NDArray[np.floating]) -> Floats:
+    """Class log-odds `[..., C]` as logarithms of probabilities `[..., C]`, float64."""
+    return np.asarray(log_softmax(scores.astype(np.float64), axis=-1))
+
+
+def one_against_rest(scores: NDArray[np.floating]) -> Floats:
+    """ln p_c − ln(1 − p_c) `[..., C]` of class log-odds `[..., C]`, exact where p_c rounds to 1."""
+    log_p = log_probabilities(scores)
+    top = log_p.argmax(axis=-1)[..., None]
+    # 1 − p_c cancels for the largest alone, whose rest is summed by itself.
+    others = log_p.copy()
+    np.put_along_axis(others, top, -np.inf, axis=-1)
+    rest_of_top = logsumexp(others, axis=-1, keepdims=True)
+    rest = np.log1p(-np.exp(np.minimum(others, np.log(0.5))))
+    np.put_along_axis(rest, top, rest_of_top, axis=-1)
+    return np.asarray(log_p - rest)
 
 
 def labels_of(target: Ints) -> Ints:
@@ -59,34 +85,67 @@ def macro_f1(target: Ints, predicted: Ints, labels: Ints | None = None) -> float
 
 
 def evaluate(
-    target: Ints, predicted: Ints, probabilities: Floats, labels: Ints | None = None
+    target: Ints,
+    predicted: Ints,
+    scores: NDArray[np.floating],
+    *,
+    labels: Ints | None = None,
+    fold: Ints | None = None,
 ) -> dict[str, float]:
-    """Every metric of METRICS.
+    """Every metric, the kappa of ordinal tasks included.
 
     Args:
         target: class indices `[N]`.
         predicted: class indices `[N]`.
-        probabilities: `[N, C]`; any scores that rank alike give the same AUROC.
+        scores: class log-odds `[N, C]`.
         labels: classes of macro-F1 `[L]`; None: those of the target.
+        fold: of each sample `[N]`; None: all are of one.
     """
-    classes = range(probabilities.shape[1])
+    log_p, ranking = log_probabilities(scores), one_against_rest(scores)
     return {
         MACRO_F1: macro_f1(target, predicted, labels),
         ACCURACY: float(accuracy_score(target, predicted)),
         BALANCED_ACCURACY: float(
             recall_score(target, predicted, labels=np.unique(target), average="macro")
         ),
-        AUROC: auroc(target, probabilities),
-        QUADRATIC_KAPPA: quadratic_kappa(target, predicted, len(classes)),
+        AUROC: auroc_by_fold(target, ranking, fold),
+        POOLED_AUROC: auroc(target, ranking),
+        NLL: float(nll_terms(target, log_p).mean()),
+        BRIER: float(brier_terms(target, log_p).mean()),
+        QUADRATIC_KAPPA: quadratic_kappa(target, predicted, scores.shape[1]),
     }
 
 
-def auroc(target: Ints, probabilities: Floats) -> float:
-    """Mean over classes of the one-against-the-rest AUROC, where it exists."""
-    present = [c for c in range(probabilities.shape[1]) if 0 < (target == c).sum() < len(target)]
+def auroc(target: Ints, ranking: Floats) -> float:
+    """Mean over classes of the one-against-the-rest AUROC, where it exists.
+
+    Args:
+        target: class indices `[N]`.
+        ranking: how much each sample looks like each class `[N, C]`, see `one_against_rest`.
+    """
+    present = [c for c in range(ranking.shape[1]) if 0 < (target == c).sum() < len(target)]
     if not present:
         return float("nan")
-    return float(np.mean([roc_auc_score(target == c, probabilities[:, c]) for c in present]))
+    return float(np.mean([roc_auc_score(target == c, ranking[:, c]) for c in present]))
+
+
+def auroc_by_fold(target: Ints, ranking: Floats, fold: Ints | None) -> float:
+    """Mean over the folds that have one of `auroc` within the fold."""
+    if fold is None:
+        return auroc(target, ranking)
+    found = [auroc(target[fold == f], ranking[fold == f]) for f in np.unique(fold)]
+    defined = [value for value in found if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def nll_terms(target: Ints, log_p: Floats) -> Floats:
+    """−ln p of each sample's target `[N]`."""
+    return np.asarray(-np.take_along_axis(log_p, target[:, None], axis=1)[:, 0])
+
+
+def brier_terms(target: Ints, log_p: Floats) -> Floats:
+    """Σ_c (p_c − 1[c = y])² of each sample `[N]`."""
+    return np.asarray(np.square(np.exp(log_p) - np.eye(log_p.shape[1])[target]).sum(axis=1))
 
 
 def quadratic_kappa(target: Ints, predicted: Ints, n_classes: int) -> float:

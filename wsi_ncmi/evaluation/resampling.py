@@ -6,7 +6,7 @@ sort and a running sum. Missing classes are treated as `metrics` says.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -84,13 +84,28 @@ PER_CLASS: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-def auroc(target: Ints, probabilities: Floats, weights: Floats) -> Floats:
-    """Macro one-against-the-rest AUROC `[R]` of samples `[N]` under weights `[N, R]`."""
-    per_class = [
-        binary_auroc(target == c, probabilities[:, c], weights)
-        for c in range(probabilities.shape[1])
-    ]
+def auroc(target: Ints, ranking: Floats, weights: Floats) -> Floats:
+    """Macro one-against-the-rest AUROC `[R]` of samples `[N]` under weights `[N, R]`.
+
+    Args:
+        ranking: `[N, C]`, see `metrics.one_against_rest`.
+    """
+    present = np.unique(target)
+    if len(present) < 2:
+        return np.full(weights.shape[1], np.nan)
+    per_class = [binary_auroc(target == c, ranking[:, c], weights) for c in present]
     return nanmean(np.stack(per_class, axis=1))
+
+
+def auroc_by_fold(target: Ints, ranking: Floats, weights: Floats, folds: Sequence[Ints]) -> Floats:
+    """Mean of `auroc` `[R]` over the folds that have one; `folds` holds each one's samples."""
+    found = [auroc(target[rows], ranking[rows], weights[rows]) for rows in folds]
+    return nanmean(np.stack(found, axis=1))
+
+
+def mean(values: Floats, weights: Floats) -> Floats:
+    """Weighted mean `[R]` of samples' values `[N]` under weights `[N, R]`."""
+    return _ratio(values @ weights, weights.sum(axis=0))
 
 
 def binary_auroc(positive: np.ndarray, score: Floats, weights: Floats) -> Floats:

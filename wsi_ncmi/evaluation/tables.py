@@ -6,7 +6,6 @@ from dataclasses import astuple, fields
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from wsi_ncmi.evaluation import information, metrics
 from wsi_ncmi.evaluation.calibration import Reliability
@@ -36,29 +35,35 @@ def _bounds(estimate: Estimate, confidence: float) -> dict[str, float]:
 
 
 def metric_table(
-    estimates: Estimates, cells: Mapping[ArmKey, Cells], confidence: float
+    estimates: Estimates,
+    cells: Mapping[ArmKey, Cells],
+    names: Sequence[str],
+    confidence: float,
 ) -> pd.DataFrame:
     """Every metric of every arm; blank for an arm all of whose models failed."""
     rows = []
     for (a, o), of_arm in cells.items():
         count = {"runs": len(of_arm), "failed": len(of_arm) - sum(of_arm.values())}
-        for m in metrics.METRICS:
+        for m in names:
             found = estimates.get((a, o))
             bounds = _bounds(found[m], confidence) if found else dict.fromkeys(BOUNDS, np.nan)
             rows.append({"aggregator": a, "objective": o, "metric": m, **bounds, **count})
     return pd.DataFrame(rows)
 
 
-def seed_table(estimates: Estimates, seeds: Mapping[ArmKey, Sequence[int]]) -> pd.DataFrame:
+def seed_table(
+    estimates: Estimates, seeds: Mapping[ArmKey, Sequence[int]], names: Sequence[str]
+) -> pd.DataFrame:
     """Every metric of every seed.
 
     Args:
         seeds: of every arm, those with a trained model.
+        names: of the metrics.
     """
     rows = [
         [a, o, seed, m, value]
         for (a, o), found in estimates.items()
-        for m in metrics.METRICS
+        for m in names
         for seed, value in zip(seeds[a, o], found[m].seeds, strict=True)
     ]
     return pd.DataFrame(rows, columns=["aggregator", "objective", "seed", "metric", "value"])
@@ -79,7 +84,7 @@ def class_table(
 
 
 def difference_table(
-    pairings: Mapping[ArmKey, Pairing], reference: str, confidence: float
+    pairings: Mapping[ArmKey, Pairing], names: Sequence[str], reference: str, confidence: float
 ) -> pd.DataFrame:
     """Differences from the reference, with what is missing; blank where nothing can be compared.
 
@@ -90,7 +95,7 @@ def difference_table(
     rows = []
     for (aggregator, objective), pair in pairings.items():
         count = pair.runs, pair.failed, pair.reference_failed
-        for metric in metrics.METRICS:
+        for metric in names:
             values = (np.nan,) * len(DIFFERENCES)
             if pair.arm:
                 found = paired_difference(pair.arm[metric], pair.reference[metric], confidence)
@@ -115,10 +120,10 @@ def centre_table(rows: pd.DataFrame, samples: Samples, arms: Mapping[ArmKey, Arm
 
 def _within(samples: Samples, arm: Arm, own: NDArray[np.bool_]) -> list[dict[str, float]]:
     """The metrics of each seed over the samples that `own` [N] says."""
-    only = arm.where(arm.scored & own)
+    only, labels = arm.where(arm.scored & own), metrics.labels_of(samples.target[own])
     return [
-        metrics.evaluate(samples.target[rows], predicted, probabilities)
-        for rows, predicted, probabilities in only.of_seeds()
+        metrics.evaluate(samples.target[rows], predicted, scores, labels=labels)
+        for rows, predicted, scores in only.of_seeds()
     ]
 
 
@@ -128,27 +133,24 @@ def calibration_table(found: Mapping[ArmKey, Reliability], test: pd.DataFrame) -
     return pd.DataFrame(rows, columns=["aggregator", "objective", "ece", "temperature_applied"])
 
 
-def information_table(scores: Mapping[ArmKey, NDArray[np.floating]], target: Ints) -> pd.DataFrame:
+def information_table(arms: Mapping[ArmKey, Arm], target: Ints) -> pd.DataFrame:
     """CMI, Γ and NCMI of each arm: mean over seeds, and NCMI's s.d. over them.
 
     Args:
-        scores: log-odds `[S, N, C]` of each arm; NaN for samples whose model failed.
         target: class indices `[N]`; of a single class there is no Γ, and no value.
     """
     rows: list[dict[str, object]] = []
-    for (aggregator, objective), of_arm in scores.items():
-        values = pd.DataFrame(_measures_of_seeds(of_arm, target), columns=information.MEASURES)
+    for (aggregator, objective), arm in arms.items():
+        values = pd.DataFrame(_measures_of_seeds(arm, target), columns=information.MEASURES)
         rows.append({"aggregator": aggregator, "objective": objective, **values.mean()})
         rows[-1]["ncmi_seed_sd"] = values["ncmi"].std()
     names = ["aggregator", "objective", *information.MEASURES, "ncmi_seed_sd"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _measures_of_seeds(scores: NDArray[np.floating], target: Ints) -> list[dict[str, float]]:
-    found = []
-    for of_seed in scores:
-        own = ~np.isnan(of_seed[:, 0])
-        if len(np.unique(target[own])) > 1:
-            log_p = log_softmax(of_seed[own].astype(np.float64), axis=-1)
-            found.append(information.information(log_p, target[own]).measures)
-    return found
+def _measures_of_seeds(arm: Arm, target: Ints) -> list[dict[str, float]]:
+    return [
+        information.information(metrics.log_probabilities(scores), target[rows]).measures
+        for rows, _, scores in arm.of_seeds()
+        if len(np.unique(target[rows])) > 1
+    ]

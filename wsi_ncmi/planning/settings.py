@@ -27,8 +27,11 @@ class Settings:
         return text
 
     def task(self, name: str, *, without: Sequence[str] = ()) -> str:
-        """A task (of bags or images), without searches and what its rule does not read."""
-        hidden = {**SEARCHES, **dict.fromkeys(without, True)}
+        """A task (of bags or images), without searches and what its rule does not read.
+
+        Whether its classes are ordinal is read by `evaluate` alone.
+        """
+        hidden = {**SEARCHES, **dict.fromkeys((*without, "ordinal"), True)}
         return self._checked.task(name).model_dump_json(exclude=hidden)
 
     def training(self, name: str) -> str:
@@ -38,10 +41,10 @@ class Settings:
             return self.task(name, without=("seeds", "reference"))
         # Its reader asks for a reference that is an arm: one that does not follow the user's.
         settled = task.model_copy(update={"reference": next(iter(task.objectives))})
-        return settled.model_dump_json(exclude={**SEARCHES, "seeds": True})
+        return settled.model_dump_json(exclude={**SEARCHES, "seeds": True, "ordinal": True})
 
     def search(self, name: str, arm: str) -> str:
         """What decides the search of one arm of a task: the other arms do not."""
         task = self._checked.task(name)
         alone = {"objectives": {arm: task.objectives[arm].to_search()}, "reference": arm}
-        return task.model_copy(update=alone).model_dump_json(exclude={"seeds"})
+        return task.model_copy(update=alone).model_dump_json(exclude={"seeds", "ordinal"})

@@ -65,10 +65,10 @@ def check_test_samples(test: pd.DataFrame, runs: pd.DataFrame, task: str) -> Non
         f"task {task}: test samples scored more than once in one seed",
         "folds must share no test sample",
     )
-    facts = test[["sample_id", "patient_id", "target"]].drop_duplicates()
+    facts = test[["sample_id", "patient_id", "target", "fold"]].drop_duplicates()
     _refuse(
         facts.loc[facts["sample_id"].duplicated(), "sample_id"],
-        f"task {task}: samples with a different patient or target in different runs",
+        f"task {task}: samples with a different patient, target or fold in different runs",
         "the runs come from different splits: rerun the task's training",
     )
     of_fold = {fold: set(part["sample_id"]) for fold, part in test.groupby("fold")}

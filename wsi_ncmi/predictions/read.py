@@ -10,11 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Cells, Samples
-from wsi_ncmi.evaluation.metrics import softmax
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.predictions import completeness
 from wsi_ncmi.predictions.records import (
@@ -26,8 +24,6 @@ from wsi_ncmi.predictions.records import (
 )
 from wsi_ncmi.predictions.splits import read_splits, with_bags
 
-Places = NDArray[np.intp]
-
 
 @dataclass(frozen=True, eq=False)
 class TaskRuns:
@@ -37,7 +33,7 @@ class TaskRuns:
         runs: a row per model, as in the run manifests; models that failed as well.
         predictions: every row of every trained model, validation as well.
         curves: a row per model, epoch and part, with the run's arm, fold and seed.
-        classes: class names in their (ordinal) order.
+        classes: class names in their order.
         test: the test rows with the run's arm, fold and seed.
     """
 
@@ -75,41 +71,29 @@ class TaskRuns:
     def seeds(self) -> list[int]:
         return sorted(int(seed) for seed in self.runs["seed"].unique())
 
-    def samples(self) -> tuple[pd.DataFrame, Samples]:
+    def samples(self, *, ordinal: bool = False) -> tuple[pd.DataFrame, Samples]:
         """The test samples sorted by identifier: their rows, and what the bootstrap needs."""
-        columns = ["sample_id", "patient_id", "centre", "target"]
+        columns = ["sample_id", "patient_id", "centre", "target", "fold"]
         rows = self.test[columns].drop_duplicates("sample_id").sort_values("sample_id")
         patient = np.unique(rows["patient_id"], return_inverse=True)[1]
-        target = rows["target"].to_numpy(np.int64)
-        return rows.reset_index(drop=True), Samples(target, patient, len(self.classes))
+        target, fold = (rows[name].to_numpy(np.int64) for name in ("target", "fold"))
+        samples = Samples(target, patient, len(self.classes), fold, ordinal)
+        return rows.reset_index(drop=True), samples
 
     def arm(self, key: ArmKey) -> Arm:
         """An arm's test predictions, a row per seed, samples sorted by identifier."""
-        rows, places = self._test_rows(key)
-        predicted = np.full(self._shape, -1, np.int64)
-        predicted[places] = rows["predicted"]
-        return Arm(predicted, softmax(self.scores(key)))
-
-    def scores(self, key: ArmKey) -> NDArray[np.float32]:
-        """An arm's log-odds on the test part `[S, N, C]`, in the order of `arm`.
-
-        NaN for samples whose model failed.
-        """
-        rows, places = self._test_rows(key)
-        scores = np.full((*self._shape, len(self.classes)), np.nan, np.float32)
-        scores[places] = np.stack(rows["scores"].to_numpy())
-        return scores
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return len(self.seeds), self.test["sample_id"].nunique()
-
-    def _test_rows(self, key: ArmKey) -> tuple[pd.DataFrame, tuple[Places, Places]]:
-        """An arm's rows and where each of them stands in `[S, N]`."""
         own = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
-        samples, rows = np.unique(self.test["sample_id"]), self.test[own]
-        seed = np.searchsorted(self.seeds, rows["seed"])
-        return rows, (seed, np.searchsorted(samples, rows["sample_id"].astype(samples.dtype)))
+        rows, samples = self.test[own], np.unique(self.test["sample_id"])
+        shape = len(self.seeds), len(samples)
+        places = (
+            np.searchsorted(self.seeds, rows["seed"]),
+            np.searchsorted(samples, rows["sample_id"].astype(samples.dtype)),
+        )
+        predicted = np.full(shape, -1, np.int64)
+        predicted[places] = rows["predicted"]
+        scores = np.full((*shape, len(self.classes)), np.nan, np.float32)
+        scores[places] = np.stack(rows["scores"].to_numpy())
+        return Arm(predicted, scores)
 
 
 def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = None) -> TaskRuns:

@@ -1,6 +1,7 @@
 """A task in the report: its answer in one sentence, tables with intervals, and figures."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ from wsi_ncmi.report.wording import (
     single_answer,
     title,
 )
+
+MAIN = (
+    metrics.MACRO_F1,
+    metrics.ACCURACY,
+    metrics.BALANCED_ACCURACY,
+    metrics.AUROC,
+    metrics.QUADRATIC_KAPPA,
+)
+PROBABILITIES = (metrics.NLL, metrics.BRIER, metrics.POOLED_AUROC)
 
 FIGURES = {
     "macro_f1": "Macro-F1 by aggregator and objective: mean over seeds with its interval over "
@@ -93,6 +103,7 @@ def task_section(task: Evaluated) -> Section:
         Text(_design(task.summary)),
         *failure_blocks(task.summary),
         _metric_table(task),
+        _probability_table(task),
         *_difference_blocks(task),
         _figure(task, "macro_f1"),
         Heading("By class"),
@@ -124,23 +135,56 @@ def _design(summary: dict[str, Any]) -> str:
 
 
 def _metric_table(task: Evaluated) -> Table:
-    table = task.table("metrics")
+    shown = [m for m in MAIN if m in task.summary["metrics"]]
     trained = trained_of(task.summary)
     body = []
-    for key, part in table.groupby(["aggregator", "objective"], sort=False):
-        values = part.set_index("metric")
-        cells = [_with_interval(values.loc[m]) for m in metrics.METRICS]
-        spread = number(values.loc[metrics.MACRO_F1, "seed_sd"])
+    for key, values in _by_arm(task.table("metrics")):
+        cells = [_with_interval(values.loc[m]) for m in shown]
+        cells.insert(1, number(values.loc[metrics.MACRO_F1, "seed_sd"]))
         models = f"\n{trained[key]}" if key in trained else ""
-        body.append([title(key[0]), title(key[1]) + models, *cells, spread])
-    header = ["aggregator", "objective", *map(title, metrics.METRICS), "seed s.d."]
+        body.append([title(key[0]), title(key[1]) + models, *cells])
+    header = ["aggregator", "objective", *map(title, shown)]
+    header.insert(3, "seed s.d.")
     resamples = task.summary["evaluation"]["bootstrap"]
+    folds = ", averaged over folds" if len(task.summary["folds"]) > 1 else ""
+    kappa = " The quadratic kappa counts the steps between classes." * task.summary["ordinal"]
     caption = (
         f"Test part: mean over seeds, with {100 * task.confidence:g} % intervals from {resamples} "
         "resamples of patients (of images, where there are none) below each; seed s.d.: of "
-        "macro-F1 over seeds. The quadratic kappa reads the classes as ordered."
+        f"macro-F1 over seeds. AUROC: one class against the rest{folds}.{kappa}"
     )
     return Table(caption, header, body, 2)
+
+
+def _probability_table(task: Evaluated) -> Table:
+    """What the scores are worth as probabilities, and the samples of all folds ranked together."""
+    pooled = len(task.summary["folds"]) > 1
+    shown = [m for m in PROBABILITIES if pooled or m != metrics.POOLED_AUROC]
+    calibration = task.table("calibration").set_index(["aggregator", "objective"])["ece"]
+    body = [
+        [
+            title(key[0]),
+            title(key[1]),
+            *(_with_interval(values.loc[m]) for m in shown),
+            number(calibration[key]),
+        ]
+        for key, values in _by_arm(task.table("metrics"))
+    ]
+    note = (
+        " AUROC, pooled: the samples of all folds ranked together, though each fold's model has a "
+        "scale of its own."
+    )
+    caption = (
+        "Probabilities on the test part, after a temperature fitted on validation: negative "
+        "log-likelihood in nats (NLL), Brier score and expected calibration error (ECE); of all "
+        f"three, lower is better.{note * pooled}"
+    )
+    return Table(caption, ["aggregator", "objective", *map(title, shown), "ECE"], body, 2)
+
+
+def _by_arm(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for key, part in table.groupby(["aggregator", "objective"], sort=False):
+        yield key, part.set_index("metric")
 
 
 def _with_interval(row: pd.Series) -> str:

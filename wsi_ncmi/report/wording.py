@@ -20,6 +20,9 @@ TITLES = {
     metrics.MACRO_F1: "macro-F1",
     metrics.BALANCED_ACCURACY: "balanced accuracy",
     metrics.AUROC: "AUROC",
+    metrics.POOLED_AUROC: "AUROC, pooled",
+    metrics.NLL: "NLL",
+    metrics.BRIER: "Brier score",
     metrics.QUADRATIC_KAPPA: "quadratic kappa",
     metrics.F1: "F1",
 }

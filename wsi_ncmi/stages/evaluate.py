@@ -28,6 +28,8 @@ def run(
     evaluation: config.Evaluation,
     reference: str,
     out_dir: Path,
+    *,
+    ordinal: bool = False,
 ) -> None:
     """Evaluate a task.
 
@@ -41,6 +43,7 @@ def run(
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
             confusion.json, curves.tsv, summary.json, figures/*.png.
+        ordinal: whether the classes' order means something: the quadratic kappa is computed.
 
     Raises:
         UserError: runs are missing, doubled, or were trained on other bags than those of today.
@@ -48,22 +51,21 @@ def run(
     task = read_task(task_dir, run_manifests, index)
     if index is not None:
         _check_bags(task, task_dir, index)
-    rows, samples = task.samples()
+    rows, samples = task.samples(ordinal=ordinal)
+    names = samples.metric_names
     arms = {key: task.arm(key) for key in task.arms}
     drawn = evaluation.bootstrap, evaluation.seed
     estimates, pairings = compare(samples, arms, task.cells, reference, *drawn)
     reliabilities = {key: _reliability(samples, arm) for key, arm in arms.items()}
     written = {
         "runs": task.runs,
-        "metrics": tables.metric_table(estimates, task.cells, evaluation.confidence),
-        "seeds": tables.seed_table(estimates, {key: task.seeds_of(key) for key in arms}),
+        "metrics": tables.metric_table(estimates, task.cells, names, evaluation.confidence),
+        "seeds": tables.seed_table(estimates, {key: task.seeds_of(key) for key in arms}, names),
         "per_class": tables.class_table(estimates, task.classes, samples, evaluation.confidence),
-        "differences": tables.difference_table(pairings, reference, evaluation.confidence),
+        "differences": tables.difference_table(pairings, names, reference, evaluation.confidence),
         "centres": tables.centre_table(rows, samples, arms),
         "calibration": tables.calibration_table(reliabilities, task.test),
-        "information": tables.information_table(
-            {key: task.scores(key) for key in arms}, samples.target
-        ),
+        "information": tables.information_table(arms, samples.target),
         "curves": task.curves,
     }
     for name, table in written.items():
@@ -71,7 +73,12 @@ def run(
     confusions = {key: _confusions(samples, arm) for key, arm in arms.items()}
     write_json(out_dir / "confusion.json", _confusion_record(task, confusions))
     write_json(
-        out_dir / "summary.json", _summary(task, task_dir, index, rows, reference, evaluation)
+        out_dir / "summary.json",
+        {
+            **_summary(task, task_dir, index, rows, reference, evaluation),
+            "ordinal": ordinal,
+            "metrics": list(names),
+        },
     )
     with atomic_path(out_dir / "predictions.parquet") as temporary:
         pq.write_table(task.predictions, temporary)
@@ -95,9 +102,9 @@ def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
 
 
 def _reliability(samples: Samples, arm: Arm) -> Reliability:
-    found = [(samples.target[rows], probabilities) for rows, _, probabilities in arm.of_seeds()]
-    targets, probabilities = zip(*found, strict=True)
-    return reliability(np.concatenate(targets), np.concatenate(probabilities))
+    found = [(samples.target[rows], scores) for rows, _, scores in arm.of_seeds()]
+    targets, scores = map(np.concatenate, zip(*found, strict=True))
+    return reliability(targets, np.exp(metrics.log_probabilities(scores)))
 
 
 def _confusions(samples: Samples, arm: Arm) -> metrics.Ints:

@@ -141,9 +141,7 @@ def _attempt(run: Run, setup: Setup) -> Row:
 def _judge(scores: Tensor, targets: Tensor) -> Row:
     """Metrics of calibrated log-odds [n, C] against targets [n]."""
     values = scores.double().cpu()
-    found = metrics.evaluate(
-        targets.cpu().numpy(), values.argmax(1).numpy(), metrics.softmax(values.numpy())
-    )
+    found = metrics.evaluate(targets.cpu().numpy(), values.argmax(1).numpy(), values.numpy())
     names = (metrics.MACRO_F1, metrics.BALANCED_ACCURACY, metrics.AUROC)
     loss = F.cross_entropy(values, targets.cpu()).item()
     return {"log_loss": loss, **{name: found[name] for name in names}}

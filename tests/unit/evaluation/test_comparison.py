@@ -15,22 +15,25 @@ from wsi_ncmi.evaluation.comparison import (
 def fake_arm(target, accuracy, rng, seeds=3, n_classes=3):
     right = rng.uniform(size=(seeds, len(target))) < accuracy
     predicted = np.where(right, target, rng.integers(0, n_classes, (seeds, len(target))))
-    return Arm(predicted, np.eye(n_classes)[predicted] * 0.8 + 0.2 / n_classes)
+    return Arm(
+        predicted, 3 * np.eye(n_classes)[predicted] + rng.normal(size=(*right.shape, n_classes)) / 2
+    )
 
 
 @pytest.fixture
 def samples():
     rng = np.random.default_rng(1)
-    return Samples(rng.integers(0, 3, 120), np.repeat(np.arange(40), 3), 3)
+    patient = np.repeat(np.arange(40), 3)
+    return Samples(rng.integers(0, 3, 120), patient, 3, patient % 4, ordinal=True)
 
 
 def test_estimate_is_the_mean_over_seeds_of_the_pooled_metric(samples):
     arm = fake_arm(samples.target, 0.7, np.random.default_rng(2))
     found = bootstrap(samples, {"arm": arm}, 300, seed=0)["arm"]
-    for name in metrics.METRICS:
+    for name in samples.metric_names:
         expected = [
-            metrics.evaluate(samples.target, p, q)[name]
-            for p, q in zip(arm.predicted, arm.probabilities, strict=True)
+            metrics.evaluate(samples.target, p, q, fold=samples.fold)[name]
+            for p, q in zip(arm.predicted, arm.scores, strict=True)
         ]
         np.testing.assert_allclose(found[name].seeds, expected)
         low, high = found[name].interval(0.95)
@@ -46,11 +49,17 @@ def test_resamples_equal_a_plain_loop_over_drawn_patients(samples):
     rows = np.concatenate(
         [np.tile(np.flatnonzero(samples.patient == p), n) for p, n in enumerate(draws[17])]
     )
-    for name in metrics.METRICS:
+    for name in samples.metric_names:
         expected = np.mean(
             [
-                metrics.evaluate(samples.target[rows], p[rows], q[rows], samples.labels)[name]
-                for p, q in zip(arm.predicted, arm.probabilities, strict=True)
+                metrics.evaluate(
+                    samples.target[rows],
+                    p[rows],
+                    q[rows],
+                    labels=samples.labels,
+                    fold=samples.fold[rows],
+                )[name]
+                for p, q in zip(arm.predicted, arm.scores, strict=True)
             ]
         )
         assert found[name].resamples[17] == pytest.approx(expected)

@@ -11,9 +11,54 @@ def one_hot(labels, n_classes=4):
     return np.eye(n_classes)[labels]
 
 
-def test_softmax_of_large_log_odds_is_exact():
-    found = metrics.softmax(np.array([[1000.0, 1000.0 + np.log(3)]], dtype=np.float64))
-    np.testing.assert_allclose(found, [[0.25, 0.75]], rtol=1e-9)
+def test_log_probabilities_of_large_log_odds_are_exact():
+    found = metrics.log_probabilities(np.array([[1000.0, 1000.0 + np.log(3)]]))
+    np.testing.assert_allclose(np.exp(found), [[0.25, 0.75]], rtol=1e-9)
+
+
+def test_log_odds_against_the_rest_are_exact_and_never_tie():
+    scores = np.array([[0.3, -1.2, 2.0], [400.0, 10.0, 9.0], [401.0, 10.0, 9.0]])
+    others = [[1, 2], [0, 2], [0, 1]]
+    expected = [[row[c] - np.logaddexp(*row[others[c]]) for c in range(3)] for row in scores]
+    np.testing.assert_allclose(metrics.one_against_rest(scores), expected, rtol=1e-12)
+    two = metrics.one_against_rest(np.array([[3.0, -50.0], [-2.0, 1.0]]))
+    np.testing.assert_allclose(two, [[53, -53], [-3, 3]], rtol=1e-12)
+
+
+def test_saturated_scores_rank_as_they_did_before_they_were_scaled():
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 3, 300)
+    scores = rng.normal(size=(300, 3)) + 2 * np.eye(3)[target]
+    scaled = (scores * 2000).astype(np.float32)
+    ties = len(np.unique(np.exp(metrics.log_probabilities(scaled))[:, 0]))
+    assert ties < 200  # as probabilities, hundreds are exactly 0 or 1
+    for c, of_class in enumerate(metrics.one_against_rest(scaled).T):
+        largest_other = np.delete(scaled, c, axis=1).max(axis=1)
+        order = np.argsort(scaled[:, c] - largest_other)
+        assert (np.diff(of_class[order]) >= 0).all()
+        assert len(np.unique(of_class)) > 290
+
+
+def test_auroc_is_averaged_over_folds_whose_models_have_scales_of_their_own():
+    target = np.array([0, 1, 0, 1, 0, 0])
+    margin = np.array([-1.0, 1.0, 7.0, 9.0, 3.0, 4.0])  # right in each fold, wrong across them
+    scores, fold = np.stack([-margin, margin], 1), np.array([0, 0, 1, 1, 2, 2])
+    found = metrics.evaluate(target, target, scores, fold=fold)
+    assert found[metrics.AUROC] == 1  # the third fold has one class, and no AUROC
+    assert found[metrics.POOLED_AUROC] == pytest.approx(5 / 8)
+
+
+def test_likelihood_and_brier_score_by_hand():
+    scores = np.log([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
+    found = metrics.evaluate(np.array([0, 2]), np.array([0, 1]), scores)
+    assert found[metrics.NLL] == pytest.approx(-(np.log(0.7) + np.log(0.3)) / 2)
+    brier = [0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.6**2 + 0.7**2]
+    assert found[metrics.BRIER] == pytest.approx(np.mean(brier))
+
+
+def test_kappa_is_of_ordinal_tasks_only():
+    assert metrics.QUADRATIC_KAPPA not in metrics.names(ordinal=False)
+    assert metrics.QUADRATIC_KAPPA in metrics.names(ordinal=True)
 
 
 def test_macro_f1_counts_the_classes_of_the_target_whatever_is_predicted():

@@ -107,6 +107,24 @@ def test_auroc_equals_sklearn_with_sample_weight(data):
         assert found[r] == pytest.approx(expected, rel=1e-12)
 
 
+def test_auroc_by_fold_equals_sklearn_on_expanded_samples(data):
+    target, _, probabilities, weights = data
+    fold = np.arange(N) % 3
+    weights[(fold == 1) & (target != 0), 0] = 0  # a fold of one class has none
+    folds = [np.flatnonzero(fold == f) for f in range(3)]
+    found = resampling.auroc_by_fold(target, probabilities, weights, folds)
+    for r in range(R):
+        rows = [expanded(values, weights, r) for values in (target, probabilities, fold)]
+        assert found[r] == pytest.approx(metrics.auroc_by_fold(*rows), rel=1e-12)
+
+
+def test_weighted_mean_equals_that_of_expanded_samples(data):
+    _, _, probabilities, weights = data
+    found = resampling.mean(probabilities[:, 0], weights)
+    expected = [expanded(probabilities[:, 0], weights, r).mean() for r in range(R)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_auroc_averages_over_the_classes_that_were_drawn(data):
     target, _, probabilities, weights = data
     weights[target == 1, 0] = 0

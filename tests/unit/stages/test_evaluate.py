@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from wsi_ncmi.config import Evaluation
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.evaluation.information import information
 from wsi_ncmi.predictions.read import export_tsv
 from wsi_ncmi.stages import evaluate
@@ -49,6 +50,38 @@ def test_values_are_pooled_over_folds_and_averaged_over_seeds(evaluated):
     )
 
 
+def test_auroc_is_the_mean_over_folds_and_the_pooled_one_says_so(evaluated):
+    out = evaluated[0] / "runs/stage/evaluation"
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    runs = table(out, "runs").set_index("run_id")
+    rows = predictions.join(runs[["aggregator", "objective", "seed", "fold"]], on="run_id")
+    own = rows[(rows["aggregator"] == "abmil") & (rows["objective"] == "ncmi")]
+
+    def expected(keys):
+        parts = [part for _, part in own.groupby(keys)]
+        scores = [metrics.one_against_rest(np.stack(part["scores"])) for part in parts]
+        return np.mean(
+            [metrics.auroc(p["target"].to_numpy(), s) for p, s in zip(parts, scores, strict=True)]
+        )
+
+    found = table(out, "metrics").set_index(["aggregator", "objective", "metric"])["value"]
+    by_fold, pooled = (found["abmil", "ncmi", m] for m in ("auroc", "auroc_pooled"))
+    assert by_fold == pytest.approx(expected(["seed", "fold"]), abs=1e-5)
+    assert pooled == pytest.approx(expected(["seed"]), abs=1e-5)
+    assert abs(by_fold - pooled) > 1e-4
+    assert found["abmil", "ncmi", "nll"] > 0
+
+
+def test_kappa_is_of_ordinal_classes_only(evaluated):
+    cohort, _, index = evaluated
+    task_dir, out = cohort / "runs/stage", cohort / "nominal"
+    manifests = sorted(task_dir.glob("seed-*.tsv"))
+    evaluate.run(task_dir, manifests, index, SETTINGS, "cross_entropy", out)
+    for name in ("metrics", "differences", "seeds"):
+        ordinal, nominal = table(task_dir / "evaluation", name), table(out, name)
+        assert set(ordinal["metric"]) - set(nominal["metric"]) == {"quadratic_kappa"}
+
+
 def test_information_is_pooled_over_folds_and_averaged_over_seeds(evaluated):
     out = evaluated[0] / "runs/stage/evaluation"
     predictions = pd.read_parquet(out / "predictions.parquet")
@@ -81,7 +114,7 @@ def test_differences_are_paired_with_the_reference_of_the_same_aggregator(evalua
         assert row.low <= row.difference <= row.high
         assert row.detectable > 0
         assert 0 < row.p_value <= 1
-    assert len(differences) == 2 * 5
+    assert len(differences) == 2 * 8
 
 
 def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, evaluation):
