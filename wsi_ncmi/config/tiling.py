@@ -93,6 +93,15 @@ class Tissue(Model):
         description="Holes smaller than this area in µm² are filled; larger ones are kept.",
     )
 
+    mask_origin: Literal["bounds", "level0"] = Field(
+        "bounds",
+        description=(
+            "Where the coordinates of a `mask` begin, and those of the outlines that are written: "
+            "`bounds`, as in QuPath, at the corner of the scanned area, for slides that state one "
+            "(`openslide.bounds-x`, `-y`); `level0`, at the first pixel of level 0."
+        ),
+    )
+
     @model_validator(mode="after")
     def _check_model(self) -> "Tissue":
         if self.method == "model" and self.weights is None:

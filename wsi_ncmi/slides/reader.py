@@ -106,6 +106,19 @@ class Slide:
         return len(self.level_dimensions)
 
     @cached_property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of what was scanned, at level 0: all of it if not stated.
+
+        Only `openslide.bounds-*` count, all four of them, as in QuPath.
+        """
+        names = [f"openslide.bounds-{side}" for side in ("x", "y", "width", "height")]
+        try:
+            x, y, width, height = (int(self._backend.properties[name]) for name in names)
+        except (KeyError, ValueError):
+            return 0, 0, *self.dimensions
+        return x, y, width, height
+
+    @cached_property
     def fingerprint(self) -> str:
         """The slide's identity by content: see `slide_fingerprint`."""
         return slide_fingerprint(self.path)

@@ -1,7 +1,11 @@
-"""Tissue outlines as GeoJSON in level-0 pixels, as QuPath writes and reads it."""
+"""Tissue outlines as GeoJSON, as QuPath writes and reads it.
+
+A file counts its pixels (of level 0) from an origin of its own, see `mask_source.mask_origin`; all
+geometry in memory is in level-0 pixels of the slide.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,13 @@ from wsi_ncmi.errors import SlideError
 
 TISSUE_CLASS = {"name": "Tissue", "color": [0, 140, 60]}
 SUBTRACTED = ("ignore", "exclude")
-"""Classes whose names begin so are cut out, whatever follows (QuPath's own is "Ignore*")."""
+"""Classes of which a part begins so are cut out, whatever follows."""
+
+STARRED_TISSUE = "region*"
+"""QuPath ignores classes that end with an asterisk ("Artefact*", "Background*"); of its own classes
+this one has an asterisk for another reason: it marks detected tissue, drawn without a filling."""
+
+Origin = tuple[float, float]
 
 AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
 
@@ -38,8 +48,13 @@ def outlines(mask: NDArray[np.bool_], downsample: float) -> BaseGeometry:
     return shapely.MultiPolygon(polygons)
 
 
-def to_geojson(area: BaseGeometry) -> str:
-    """A FeatureCollection with an annotation of class Tissue per polygon; QuPath opens it."""
+def to_geojson(area: BaseGeometry, origin: Origin = (0, 0)) -> str:
+    """A FeatureCollection with an annotation of class Tissue per polygon; QuPath opens it.
+
+    Args:
+        area: in level-0 pixels; origin: (x, y) at level 0 that the file calls (0, 0).
+    """
+    area = _moved(area, -origin[0], -origin[1])
     features = [
         {
             "type": "Feature",
@@ -56,29 +71,36 @@ def _rounded(geometry: dict[str, Any]) -> dict[str, Any]:
     return {"type": geometry["type"], "coordinates": rings}
 
 
-def read_geojson(path: Path) -> BaseGeometry:
-    """The area that a file outlines, in its own coordinates (level-0 pixels).
+def _moved(area: BaseGeometry, x: float, y: float) -> BaseGeometry:
+    return shapely.transform(area, lambda points: points + np.array([x, y]))
 
-    A FeatureCollection, a list of features, one feature or a bare geometry; polygons of any kind.
-    Rings that are open are closed, those that cross themselves are made valid. Features of a class
-    that begins with "Ignore" or "Exclude" are cut out.
+
+def read_geojson(path: Path, origin: Origin = (0, 0)) -> BaseGeometry:
+    """The area that a file outlines, in level-0 pixels.
+
+    A FeatureCollection, a list of features, one feature or a bare geometry; polygons of any kind,
+    of children too. Rings that are open are closed, those that cross themselves are made valid.
+    Features of a class that is ignored are cut out: see `_is_cut`.
+
+    Args:
+        origin: (x, y) at level 0 that the file calls (0, 0).
 
     Raises:
         SlideError: it is no GeoJSON, or holds something without an area (points, lines).
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SlideError(f"{path}: cannot be read as GeoJSON: {error}") from error
     inside: list[BaseGeometry] = []
     outside: list[BaseGeometry] = []
     for number, feature in enumerate(_features(content, path), start=1):
-        where = f"{path}: feature {number}"
-        cut = _class_name(feature).lower().startswith(SUBTRACTED)
-        (outside if cut else inside).append(_area(feature.get("geometry"), where))
+        area = _area(feature.get("geometry"), f"{path}: feature {number}")
+        (outside if _is_cut(_classes(feature)) else inside).append(area)
     if not inside:
         raise SlideError(f"{path}: outlines nothing: expected polygons around the tissue")
-    return shapely.difference(shapely.union_all(inside), shapely.union_all(outside))
+    area = shapely.difference(shapely.union_all(inside), shapely.union_all(outside))
+    return _moved(area, *origin)
 
 
 def _features(content: Any, path: Path) -> list[dict[str, Any]]:
@@ -90,23 +112,47 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
         else:
             content = [{"geometry": content}]
     if isinstance(content, list) and all(isinstance(item, dict) for item in content):
-        return content
+        return [one for item in content for one in _with_children(item, path)]
     raise SlideError(f"{path}: no GeoJSON: expected a FeatureCollection, a feature or a geometry")
 
 
-def _class_name(feature: dict[str, Any]) -> str:
-    """QuPath's classification: {"name": …}, {"names": […]} of later versions, or plain text."""
-    found = (feature.get("properties") or {}).get("classification") or ""
+def _with_children(feature: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """A feature and what QuPath's hierarchy holds below it: "Ignore*" often lies within tissue."""
+    children = _properties(feature).get("childObjects")
+    return [feature, *(_features(children, path) if children else [])]
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    found = feature.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _classes(feature: dict[str, Any]) -> list[str]:
+    """The parts of QuPath's class, "Tumor: Ignore*" -> ["Tumor", "Ignore*"]; [] without a class.
+
+    Written as {"name": …} (with "color" or, earlier, "colorRGB"), as {"names": […]}, or as it is.
+    """
+    found = _properties(feature).get("classification")
     if isinstance(found, dict):
-        found = found.get("name") or next(iter(found.get("names") or []), "")
-    return str(found)
+        found = found.get("name") or found.get("names")
+    names: Sequence[Any] = found if isinstance(found, list) else [found or ""]
+    parts = [part.strip() for name in names for part in str(name).split(":")]
+    return [part for part in parts if part]
+
+
+def _is_cut(classes: Sequence[str]) -> bool:
+    """Whether a part of a class begins with "Ignore" or "Exclude", or ends with an asterisk."""
+    parts = [part.lower() for part in classes]
+    starred = any(part.endswith("*") and part != STARRED_TISSUE for part in parts)
+    return starred or any(part.startswith(SUBTRACTED) for part in parts)
 
 
 def _area(geometry: Any, where: str) -> BaseGeometry:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in AREAS:
         raise SlideError(
-            f"{where} is a {kind}, expected {' or '.join(AREAS[:2])}: redraw it as one"
+            f"{where} is a {kind}, expected {' or '.join(AREAS[:2])}: redraw it as one, or "
+            "delete it"
         )
     if kind == "GeometryCollection":
         parts = geometry.get("geometries") or []

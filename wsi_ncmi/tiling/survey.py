@@ -15,7 +15,7 @@ from wsi_ncmi.tiling.background import glass_note, other_light
 from wsi_ncmi.tiling.crosscheck import Agreement, compare_with_bytes
 from wsi_ncmi.tiling.geojson import outlines, to_geojson
 from wsi_ncmi.tiling.grid import TileScale, fit_scale, tile_grid
-from wsi_ncmi.tiling.mask_source import mask_on
+from wsi_ncmi.tiling.mask_source import mask_on, mask_origin
 from wsi_ncmi.tiling.measure import Measured, measure_tiles
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of
 from wsi_ncmi.tiling.quality import MEASURES, tone_of
@@ -61,11 +61,11 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
     scale = scale_of(slide, tiling)
     options = tissue_options(row, tiling)
     thumbnail = slide.thumbnail(overview_mpp(slide, options.thumbnail_mpp))
-    mask = mask_on(thumbnail, slide, row, options, mask_of)
+    mask, mask_note = mask_on(thumbnail, slide, row, options, mask_of)
     grid = _grid(slide, tiling, scale, thumbnail, mask)
     agreement = _crosscheck(slide, scale.level, mask)
     light = other_light(thumbnail.pixels) or glass_note(thumbnail.pixels)
-    notes = (light, agreement.note if agreement else "")
+    notes = (light, mask_note, agreement.note if agreement else "")
     picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
     tiles = TiledSlide(
         **_facts(row, slide, tiling, scale),
@@ -83,7 +83,7 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
         tiles=tiles,
         thumbnail=picture,
         overlay=draw_overlay(picture, *marks, thumbnail.readable),
-        outlines=to_geojson(outlines(mask, thumbnail.mpp / slide.mpp)),
+        outlines=to_geojson(outlines(mask, thumbnail.mpp / slide.mpp), mask_origin(slide, options)),
     )
 
 
@@ -132,6 +132,8 @@ def _facts(row: SlideRow, slide: Slide, tiling: Tiling, scale: TileScale) -> dic
         "mpp_source": slide.mpp_source,
         "width": slide.dimensions[0],
         "height": slide.dimensions[1],
+        "bounds_x": slide.bounds[0],
+        "bounds_y": slide.bounds[1],
         "wanted_mpp": tiling.mpp,
         "tile_px": tiling.side_px,
         "tile_um": tiling.side_px * tiling.mpp,

@@ -40,6 +40,7 @@ class TiledSlide:
         reader: that read it; reader_reason: why not the native one.
         mpp: µm per level-0 pixel; mpp_source: where that comes from.
         width, height: of level 0 in pixels.
+        bounds_x, bounds_y: where the scanned area begins at level 0, which is QuPath's origin.
         wanted_mpp, tile_px, tile_um, overlap_px: the tile as it was asked for.
         level, level_downsample, read_px: read `read_px`² pixels of `level` at a coordinate.
         stored_level: of the file, from which the reader decodes `level`.
@@ -74,6 +75,8 @@ class TiledSlide:
     mpp_source: str
     width: int
     height: int
+    bounds_x: int = 0
+    bounds_y: int = 0
     wanted_mpp: float
     tile_px: int
     tile_um: float

@@ -105,6 +105,9 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
         )
         if not len(tiles):
             raise SlideError(f"{slide}: {tiles.reason}")
+        if tiles.bounds_x or tiles.bounds_y:
+            corner = (tiles.bounds_x, tiles.bounds_y)
+            print(f"places are level-0 pixels; QuPath counts from {corner}: subtract it there")
         chosen = sample(len(tiles), count, seed)
         write_png(pictures.sample, contact_sheet(opened, tiles, chosen))
     print(f"{pictures.sample}: {len(chosen)} of them")

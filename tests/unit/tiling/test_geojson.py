@@ -153,13 +153,64 @@ def test_a_ring_that_crosses_itself_is_mended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "classification",
-    ["Ignore*", {"name": "ignore*: fold"}, {"names": ["Exclude"]}, {"name": "EXCLUDED"}],
+    [
+        "Ignore*",
+        {"name": "ignore*: fold"},
+        {"names": ["Exclude"]},
+        {"name": "EXCLUDED"},
+        {"name": "Tumor: Ignore*", "color": [200, 0, 0]},
+        {"name": "Tumor: Stroma:Ignore", "colorRGB": -3670016},
+        {"names": ["Tumor", "Ignore*"]},
+        ["Tumor", "Ignore*"],
+        {"name": ["Tumor", "Ignore*"]},
+        {"name": "Artefact*"},
+        {"name": "Tumor: Background*"},
+    ],
+    ids=str,
 )
 def test_ignored_classes_are_cut_out(tmp_path: Path, classification: Any) -> None:
     part = [[200, 0], [400, 0], [400, 400], [200, 400], [200, 0]]
     cut = feature([part], classification=classification)
     area = read_geojson(write(tmp_path, [cut, feature([SQUARE], classification=None)]))
     assert area.bounds == (100, 100, 200, 300)
+
+
+@pytest.mark.parametrize(
+    "classification",
+    [
+        None,
+        "",
+        {},
+        {"name": None},
+        {"names": []},
+        "Tissue",
+        {"name": "Region*"},
+        "Tumor: Region*",
+        {"name": "Necrosis"},
+        {"name": "Tumor: Positive", "colorRGB": -1},
+        "Other",
+    ],
+    ids=str,
+)
+def test_every_other_class_is_tissue(tmp_path: Path, classification: Any) -> None:
+    area = read_geojson(write(tmp_path, feature([SQUARE], classification=classification)))
+    assert area.bounds == (100, 100, 300, 300)
+
+
+def test_children_of_an_object_are_cut_out_of_it(tmp_path: Path) -> None:
+    """QuPath's hierarchy, as `exportObjectsToGeoJson` writes it with children."""
+    part = [[200, 0], [400, 0], [400, 400], [200, 400], [200, 0]]
+    child = feature([part], classification={"name": "Ignore*"})
+    parent = feature([SQUARE], classification={"name": "Tissue"}, childObjects=[child])
+    assert read_geojson(write(tmp_path, parent)).bounds == (100, 100, 200, 300)
+    assert read_geojson(write(tmp_path, [parent])).bounds == (100, 100, 200, 300)
+
+
+def test_coordinates_count_from_the_files_origin(tmp_path: Path) -> None:
+    area = read_geojson(write(tmp_path, feature([SQUARE])), origin=(6000, 3000))
+    assert area.bounds == (6100, 3100, 6300, 3300)
+    written = json.loads(to_geojson(area, origin=(6000, 3000)))["features"][0]
+    assert sorted(written["geometry"]["coordinates"][0][:-1]) == sorted(SQUARE[:-1])
 
 
 @pytest.mark.parametrize(
@@ -175,6 +226,8 @@ def test_ignored_classes_are_cut_out(tmp_path: Path, classification: Any) -> Non
         (feature([[["a", 0], [1, 1], [1, 0]]]), "feature 1: not the coordinates of a Polygon"),
         (feature([[[0, 0], [1e999, 1], [1, 0], [0, 0]]]), "feature 1: coordinates that are not"),
         ({"type": "Feature", "geometry": None, "properties": {}}, "feature 1 is a None"),
+        ({"type": "Feature", "geometry": None, "properties": [1]}, "feature 1 is a None"),
+        ("[" * 100_000, "cannot be read as GeoJSON"),
         ({"type": "FeatureCollection", "features": []}, "outlines nothing"),
         ([feature([SQUARE], classification="Ignore*")], "outlines nothing"),
         ("7", "no GeoJSON: expected a FeatureCollection"),

@@ -104,7 +104,7 @@ def test_outlines_are_the_mask_in_level_0_pixels(path: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(area.bounds, (512, 512, 1536, 1024), atol=40)
     with open_slide(path) as slide:
         thumbnail = slide.thumbnail(8.0)
-        mask = mask_on(thumbnail, slide, row(path), Tissue())
+        mask = mask_on(thumbnail, slide, row(path), Tissue()).pixels
         downsample = thumbnail.mpp / slide.mpp
     np.testing.assert_array_equal(rasterise(area, mask.shape, downsample), mask)
 

@@ -147,7 +147,7 @@ def estimate_tiles(
         return tile_grid(whole, stride, size, nothing, max(whole), 0.0)[0], "area, at most"
     thumbnail = slide.thumbnail(mpp)
     downsample = thumbnail.mpp / slide.mpp
-    mask = mask_on(thumbnail, slide, row, tissue, learned_mask)
+    mask = mask_on(thumbnail, slide, row, tissue, learned_mask).pixels
     coords = tile_grid(whole, stride, size, mask, downsample, tiling.min_tissue)[0]
     return coords, f"tissue at {thumbnail.mpp:.2g} µm/px"
 
