@@ -1,6 +1,6 @@
 """A small cohort of bags that can be learnt: features shifted by their class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsi_ncmi.bags.cache import BagCache, write_cache
+from wsi_ncmi.bags.cache import BagCache, SourceBag, write_cache
 from wsi_ncmi.predictions.records import Run
 
 CLASSES = ["a", "b", "c"]
@@ -25,8 +25,9 @@ class Memory:
         self.copies, self.shift = copies, shift
         self.slides = {f"s{i:02d}": i // 2 % 3 for i in range(36)}
 
-    def entries(self) -> list[tuple[str, int, str, str]]:
-        return [(s, 2 + i % 5, f"d{i}", "") for i, s in enumerate(self.slides)]
+    def bags(self) -> Iterator[SourceBag]:
+        for number, slide_id in enumerate(self.slides):
+            yield SourceBag(slide_id, "ok", "", f"d{number}", *self.read(slide_id))
 
     def read(self, slide_id: str) -> tuple[Any, Any, Any]:
         number = int(slide_id[1:])

@@ -32,6 +32,10 @@ class BagError(UserError):
     """A feature bag is damaged, or is not what its digest says."""
 
 
+class UnreachableBagError(BagError):
+    """A feature bag cannot be read at this moment, which says nothing about what it holds."""
+
+
 class OutputError(UserError):
     """A result cannot be written: the disk is full, or the folder is not ours to write to."""
 

@@ -19,11 +19,14 @@ if READS_SLIDES:
             "../../environment.yml"
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
+            sheet=CHECKED.sheet_path,
+            tries=retries(Path(CACHE)).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} pack --features {params.features:q}"
-            " --manifests {input.manifests:q} --out {params.folder:q}"
+            " --manifests {input.manifests:q} --sheet {params.sheet:q}"
+            " --out {params.folder:q}"
 
 
 if CONFIG.bags:
@@ -43,6 +46,7 @@ if CONFIG.bags:
         params:
             bags=SETTINGS.section("bags"),
             digest=DIGESTS.imported(CHECKED.rows),
+            tries=retries(Path(CACHE)).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
@@ -86,8 +90,7 @@ if CONFIG.tasks:
 
     rule train:
         input:
-            index=lambda wildcards: settled(
-                f"{CACHE}/index.tsv",
+            index=lambda wildcards: settled_index(
                 f"{ROOT}/runs/{wildcards.task}/seed-{wildcards.seed}.stamp",
                 DIGESTS.train(wildcards.task),
             ),

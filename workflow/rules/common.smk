@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.files.retries import is_newer, retries
 from wsi_ncmi.machine import has_gpu
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.digests import Digests
@@ -41,6 +42,14 @@ def settled(path, stamp, digest):
     all ancient while one of them is remade.
     """
     return ancient(path) if DIGESTS.is_settled(stamp, digest) else path
+
+
+def settled_index(stamp, digest):
+    """The cache's index for a job: settled unless bags were, or are, to be tried again."""
+    index = f"{CACHE}/index.tsv"
+    return (
+        index if is_newer(Path(CACHE), Path(stamp)) else settled(index, stamp, digest)
+    )
 
 
 def demo_sheet(stamp, digest):

@@ -66,6 +66,10 @@ rule evaluate:
 rule attention:
     input:
         manifest=first_seed,
+        index=lambda wildcards: settled_index(
+            str(Path(first_seed(wildcards)).with_suffix(".stamp")),
+            DIGESTS.train(wildcards.task),
+        ),
         tiles=buckets("tiles"),
     output:
         summary=f"{ROOT}/runs/{{task}}/attention/summary.json",
@@ -82,12 +86,17 @@ rule attention:
         f"{ROOT}/benchmarks/attention/{{task}}.tsv"
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=240,
     params:
         options=SETTINGS.section("attention"),
         task=lambda wildcards: SETTINGS.task(wildcards.task),
         annotations=[row.annotation for row in CHECKED.rows],
         sheet=CHECKED.sheet_path,
-        cache=CACHE,
+        cache=subpath(input.index, parent=True),
         tiles=lambda wildcards, input: str(Path(input.tiles[0]).parent),
         task_dir=subpath(input.manifest, parent=True),
         folder=subpath(output.summary, parent=True),
@@ -110,6 +119,7 @@ rule html_report:
             for name in CHECKED.task_names
             if CHECKED.has_attention(name)
         ],
+        index=[] if CONFIG.images else f"{CACHE}/index.tsv",
     output:
         report(
             f"{ROOT}/report/index.html",

@@ -1,6 +1,7 @@
 """Checksums over the arrays of bags, in memory or on disk, a block at a time."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,17 +11,30 @@ from numpy.typing import NDArray
 BLOCK_BYTES = 1 << 24
 
 
-def data_sha256(datasets: Mapping[str, Any]) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of datasets, in the order of their names.
+Attributes = Mapping[str, Mapping[str, Any]]
+
+
+def data_sha256(datasets: Mapping[str, Any], attributes: Attributes | None = None) -> str:
+    """SHA-256 over attributes, and names, shapes, dtypes and bytes of datasets by their names.
 
     Args:
         datasets: arrays, or an open HDF5 file.
+        attributes: of each dataset by its name, of the file under ""; hashed first, as JSON with
+            sorted keys and a line feed. None: not at all.
     """
     hasher = hashlib.sha256()
+    if attributes is not None:
+        plain = {owner: _plain(values) for owner, values in attributes.items() if values}
+        hasher.update(json.dumps(plain, sort_keys=True).encode() + b"\n")
     for name in sorted(datasets):
         data = datasets[name]
         _update(hasher, f"{name} {tuple(data.shape)} {np.dtype(data.dtype).str}\n", data)
     return hasher.hexdigest()
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    arrays = (np.ndarray, np.generic)
+    return {k: v.tolist() if isinstance(v, arrays) else v for k, v in attributes.items()}
 
 
 def content_digest(features: NDArray[Any]) -> str:

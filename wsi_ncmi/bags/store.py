@@ -4,10 +4,11 @@
 attributes that CLAM's and TRIDENT's readers look for; `tissue_fraction` float16 [N];
 `invalid_coords` int32 [K, 2], tiles whose pixels could not be decoded and that have no feature row;
 `augmented` [copies, N, D] where augmented copies were asked for. The attribute `data_sha256` is a
-checksum of them all; `digest` is of everything that decided them.
+checksum of them all and of all other attributes; `digest` is of everything that decided them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.checksum import blocks, data_sha256
-from wsi_ncmi.errors import BagError
+from wsi_ncmi.bags.checksum import Attributes, blocks, data_sha256
+from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.atomic import atomic_path
-from wsi_ncmi.files.hdf5 import hdf5_image, open_hdf5
+from wsi_ncmi.files.hdf5 import Hdf5File, hdf5_image, open_hdf5
+from wsi_ncmi.files.patience import is_unreachable, why
 
-# 2: with `data_sha256`. Bags of another version are not current: the features stage remakes them.
-FORMAT_VERSION = 2
+# 2: with `data_sha256` over the datasets; 3: over the attributes too. A bag of another version is
+# not current: the features stage remakes it.
+FORMAT_VERSION = 3
+WITHOUT_ATTRIBUTES = 2
 REMEDY = "remove it and run `snakemake -R features` with the same configuration"
 DATASETS = ("features", "coords", "tissue_fraction", "invalid_coords")
 # What h5py raises for one or another damaged byte.
@@ -85,9 +89,10 @@ def write_bag(path: Path, bag: Bag) -> None:
             file.create_dataset(name, data=data)
         file["coords"].attrs.update(bag.coords_attributes)
         file.attrs.update(bag.attributes)
-        file.attrs["data_sha256"] = data_sha256(datasets)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["complete"] = True
+        attributes = {"": file.attrs, **{name: file[name].attrs for name in datasets}}
+        file.attrs["data_sha256"] = data_sha256(datasets, attributes)
 
     content = hdf5_image(fill)
     with atomic_path(path) as temporary:
@@ -105,6 +110,33 @@ def _datasets(bag: Bag) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(getattr(bag, name)) for name in names}
 
 
+@contextmanager
+def reading(name: Path | str, kind: str, remedy: str = "") -> Iterator[None]:
+    """Around reading a bag of any origin.
+
+    Args:
+        name: for the error's text.
+        kind: what it is read as.
+        remedy: for one that is damaged.
+
+    Raises:
+        UnreachableBagError: it cannot be reached now.
+        BagError: it is damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BagError(f"{name}: no such file") from error
+    except DAMAGED as error:
+        if isinstance(error, OSError) and is_unreachable(error):
+            raise UnreachableBagError(f"{name}: {UNREACHABLE} ({why(error)})") from error
+        after = f": {remedy}" if remedy else ""
+        raise BagError(f"{name}: cannot be read as {kind} ({error}){after}") from error
+
+
+UNREACHABLE = "cannot be reached now, which says nothing about the bag"
+
+
 def read_bag(path: Path, *, check: bool = False) -> Bag:
     """Read a whole bag.
 
@@ -112,36 +144,33 @@ def read_bag(path: Path, *, check: bool = False) -> Bag:
         check: compare the data with their checksum as well.
 
     Raises:
+        UnreachableBagError: it cannot be reached now.
         BagError: the file cannot be opened, is not complete, or its parts do not fit together.
     """
-    try:
-        with open_hdf5(path) as file:
-            _raise_if(path, _unfinished(file))
-            _raise_if(path, _shape_problem({name: data.shape for name, data in file.items()}))
-            _raise_if(path, _checksum_problem(file) if check else "")
-            bag = Bag(
-                features=file["features"][:],
-                coords=file["coords"][:],
-                tissue_fraction=file["tissue_fraction"][:],
-                invalid_coords=file["invalid_coords"][:],
-                augmented=_augmented(file),
-                coords_attributes=dict(file["coords"].attrs),
-                attributes=dict(file.attrs),
-            )
-    except DAMAGED as error:
-        raise BagError(f"{path}: cannot be read as a bag ({error}): {REMEDY}") from error
-    return bag
+    with reading(path, "a bag", REMEDY), open_hdf5(path) as file:
+        _raise_if(path, _unfinished(file) or _shape_problem(_shapes(file)))
+        arrays = {name: data[:] for name, data in file.items()}
+        _raise_if(path, _checksum_problem(file, arrays) if check else "")
+        empty = np.empty((0, *arrays["features"].shape), arrays["features"].dtype)
+        return Bag(
+            **{"augmented": empty, **arrays},
+            coords_attributes=file["coords"].attrs,
+            attributes=file.attrs,
+        )
 
 
 def verify_bag(path: Path) -> list[str]:
     """Everything wrong with a bag; reads all of it, a block at a time.
 
     Looked at: whether it opens, is complete and of this format; shapes; values that are not
-    finite; a digest, without which it is never current; and the checksum of the data.
+    finite; a digest, without which it is never current; and the checksum of data and attributes.
+
+    Raises:
+        UnreachableBagError: it cannot be reached now.
     """
     try:
-        with open_hdf5(path) as file:
-            unfit = _unfinished(file) or _shape_problem({n: d.shape for n, d in file.items()})
+        with reading(path, "a bag"), open_hdf5(path) as file:
+            unfit = _unfinished(file) or _shape_problem(_shapes(file))
             if unfit:
                 return [unfit]
             problems = [
@@ -151,9 +180,11 @@ def verify_bag(path: Path) -> list[str]:
                 and not all(np.isfinite(block).all() for block in blocks(file[name]))
             ]
             problems += [] if file.attrs.get("digest") else ["it has no digest"]
-            wrong = _checksum_problem(file)
-    except DAMAGED as error:
-        return [f"cannot be read as a bag ({error})"]
+            wrong = _checksum_problem(file, file)
+    except UnreachableBagError:
+        raise
+    except BagError as error:
+        return [str(error).removeprefix(f"{path}: ")]
     return [*problems, wrong] if wrong else problems
 
 
@@ -162,19 +193,17 @@ def _raise_if(path: Path, problem: str) -> None:
         raise BagError(f"{path}: {problem}: {REMEDY}")
 
 
-def _augmented(file: h5py.File) -> NDArray[Any]:
-    if "augmented" in file:
-        return file["augmented"][:]
-    return np.empty((0, *file["features"].shape), file["features"].dtype)
-
-
-def _unfinished(file: h5py.File) -> str:
+def _unfinished(file: Hdf5File) -> str:
     if not file.attrs.get("complete", False):
         return "is not complete"
     version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (WITHOUT_ATTRIBUTES, FORMAT_VERSION):
         return f"format version {version}, expected {FORMAT_VERSION} (of another wsi-ncmi)"
     return ""
+
+
+def _shapes(file: Hdf5File) -> dict[str, tuple[int, ...]]:
+    return {name: data.shape for name, data in file.items()} | dict.fromkeys(file.groups, ())
 
 
 def _shape_problem(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -200,8 +229,13 @@ def _shape_problem(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ""
 
 
-def _checksum_problem(file: h5py.File) -> str:
-    stated, found = file.attrs.get("data_sha256"), data_sha256(file)
+def _checksum_problem(file: Hdf5File, datasets: Mapping[str, Any]) -> str:
+    """Args: datasets: those of the file, read already or not."""
+    attributes: Attributes | None = None
+    if file.attrs["format_version"] != WITHOUT_ATTRIBUTES:
+        of_file = {name: value for name, value in file.attrs.items() if name != "data_sha256"}
+        attributes = {"": of_file, **{name: data.attrs for name, data in file.items()}}
+    stated, found = file.attrs.get("data_sha256"), data_sha256(datasets, attributes)
     if stated == found:
         return ""
     return f"the data do not match their checksum (data_sha256 {str(stated)[:8]}, now {found[:8]})"
@@ -212,12 +246,17 @@ def stated_digest(path: Path) -> str:
 
     The data are not read: a byte that was changed later is found by `verify_bag` and
     `read_bag(check=True)`.
+
+    Raises:
+        UnreachableBagError: it cannot be reached now.
     """
     try:
-        with open_hdf5(path) as file:
+        with reading(path, "a bag"), open_hdf5(path) as file:
             whole = not _unfinished(file) and "features" in file
             return str(file.attrs.get("digest", "")) if whole else ""
-    except DAMAGED:
+    except UnreachableBagError:
+        raise
+    except BagError:
         return ""
 
 
@@ -225,11 +264,9 @@ def bag_counts(path: Path) -> tuple[int, int, int]:
     """Rows, undecodable tiles and width of a bag, without reading its data.
 
     Raises:
+        UnreachableBagError: it cannot be reached now.
         BagError: it cannot be opened.
     """
-    try:
-        with open_hdf5(path) as file:
-            rows, dim = file["features"].shape
-            return rows, len(file["invalid_coords"]), dim
-    except DAMAGED as error:
-        raise BagError(f"{path}: cannot be read as a bag ({error}): {REMEDY}") from error
+    with reading(path, "a bag", REMEDY), open_hdf5(path) as file:
+        rows, dim = file["features"].shape
+        return rows, len(file["invalid_coords"]), dim

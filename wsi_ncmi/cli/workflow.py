@@ -92,16 +92,25 @@ def features(
 @click.option("--bags", type=option.Section("Bags"), help="Imported bags: the section `bags`.")
 @option.path("--features", "Folder of our own bags.", required=False)
 @option.paths("--manifests", "Manifests of our own bags, one for each bucket.")
+@option.path("--sheet", "Sheet whose patients must not share our own bags.", required=False)
 @option.path("--out", "Folder of the cache.")
-def pack(bags: "Bags | None", features: Path | None, manifests: option.Paths, out: Path) -> None:
+def pack(
+    bags: "Bags | None",
+    features: Path | None,
+    manifests: option.Paths,
+    sheet: Path | None,
+    out: Path,
+) -> None:
     """Pack bags into the cache that training reads."""
     from wsi_ncmi.stages import pack as stage
 
     if bags is not None:
-        slide_ids = [row.slide_id for row in option.rows_of(Path(bags.sheet))]
-        stage.run_import(bags, slide_ids, out)
+        rows = option.rows_of(Path(bags.sheet))
+        stage.run_import(bags, {row.slide_id: row.patient_id for row in rows}, out)
     elif features is not None and manifests:
-        stage.run_store(features, manifests, out)
+        rows = option.rows_of(sheet) if sheet is not None else []
+        patients = {row.slide_id: row.patient_id for row in rows}
+        stage.run_store(features, manifests, patients or None, out)
     else:
         raise click.UsageError("Give --bags, or --features with --manifests.")
 

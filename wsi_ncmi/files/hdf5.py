@@ -1,9 +1,41 @@
-"""HDF5 files: made in memory, read without locks."""
+"""HDF5 files: made in memory, read without locks and by a process that may die."""
 
-from collections.abc import Callable
+import atexit
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.files import hdf5_worker
+from wsi_ncmi.files.patience import patiently
+from wsi_ncmi.processes import how_it_died
+
+BLOCK_BYTES = 1 << 24
+PROCESSOR_SECONDS = 5.0
+"""That HDF5 may take to say what a file holds: milliseconds are usual."""
+BYTES_PER_SECOND = 5e6
+"""That it decodes at the very least."""
+FATAL = {
+    signal.SIGPROF: "comes to no end in it",
+    **dict.fromkeys((signal.SIGSEGV, signal.SIGBUS), "crashes on it"),
+    **dict.fromkeys((signal.SIGABRT, signal.SIGFPE, signal.SIGILL), "crashes on it"),
+}
+"""Signals by which a file ends the process that reads it."""
+
+
+class DamagedFileError(ValueError):
+    """A file is no HDF5, or a damaged one."""
 
 
 def hdf5_image(fill: Callable[[h5py.File], None]) -> bytes:
@@ -21,10 +53,225 @@ def hdf5_image(fill: Callable[[h5py.File], None]) -> bytes:
         return file.id.get_file_image()
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """A file to read from, without HDF5's own lock.
+def open_hdf5(path: Path) -> "Hdf5File":
+    """A file to read from, as it is at this moment.
 
-    Nothing is ever written in place here, so that a lock protects nothing; it only makes files
-    unreadable that another program holds open, or that a file system without locks holds.
+    HDF5 itself runs in another process, because it never returns from some files with one wrong
+    bit, and crashes on others. That process says what the file holds; arrays stored plainly, as
+    all of ours, are then read from the file without it. Nothing is locked: nothing is ever written
+    in place here, and a lock only makes files unreadable that another program holds open.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be reached (`patience.is_unreachable`), after some tries.
+        DamagedFileError: it is no HDF5, or damaged.
     """
-    return h5py.File(path, "r", locking=False)
+    return patiently(lambda: Hdf5File(path))
+
+
+class Hdf5File(Mapping[str, "Dataset"]):
+    """An open file: its datasets by name, those in groups as "group/name".
+
+    Attributes:
+        attrs: of the file.
+        groups: the attributes of each group, by name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self.identity = hdf5_worker.identity_of(os.fstat(self._file.fileno()))
+        groups, datasets = _WORKER.ask("structure", str(path), self.identity)
+        self.attrs: dict[str, Any] = groups.pop("")
+        self.groups: dict[str, dict[str, Any]] = groups
+        self._datasets = {name: Dataset(self, name, **facts) for name, facts in datasets.items()}
+
+    def __getitem__(self, name: str) -> "Dataset":
+        return self._datasets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._datasets)
+
+    def __len__(self) -> int:
+        return len(self._datasets)
+
+    def __enter__(self) -> "Hdf5File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read_bytes(self, offset: int, into: NDArray[Any]) -> None:
+        """Fill a contiguous array with the bytes from `offset` on."""
+        left = into.reshape(-1).view(np.uint8).data
+        while left:
+            count = os.preadv(self._file.fileno(), [left[: 1 << 30]], offset)
+            if not count:
+                raise DamagedFileError("the file ends before its data")
+            left, offset = left[count:], offset + count
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.identity[2]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An array of an open file, read when it is indexed.
+
+    Attributes:
+        chunks: the shape of the pieces it is stored in; None: in one.
+        compression: their filter, or None.
+        offset: where its plain bytes are, if they are stored so.
+        written: whether all of it was ever written.
+    """
+
+    file: Hdf5File
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    attrs: dict[str, Any]
+    chunks: tuple[int, ...] | None
+    compression: str | None
+    offset: int | None
+    written: bool
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry of the first axis."""
+        return int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
+
+    def __getitem__(self, which: slice | tuple[()]) -> NDArray[Any]:
+        """`[:]`, `[start:stop]` of the first axis, or `[()]`: all.
+
+        Raises:
+            OSError: the file cannot be reached.
+            DamagedFileError: it cannot be decoded, or was not written to its end.
+        """
+        if not self.written:
+            raise DamagedFileError(f"`{self.name}` was not written to its end")
+        rows = slice(None) if isinstance(which, tuple) else which
+        start, stop, _ = rows.indices(self.shape[0] if self.shape else 1)
+        return patiently(lambda: self._read(start, max(start, stop)))
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        if not self.shape or self.dtype.hasobject:
+            return np.asarray(self._decoded(start, stop))
+        if self.offset is not None and self.offset + self.nbytes > self.file.size:
+            raise DamagedFileError(f"the file ends before the data of `{self.name}`")
+        array = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        if self.offset is not None:
+            self.file.read_bytes(self.offset + start * self.row_bytes, array)
+            return array
+        step = self._step()
+        for at in range(start, stop, step):
+            end = min(at + step, stop)
+            array[at - start : end - start] = self._decoded(at, end)
+        return array
+
+    def _step(self) -> int:
+        """Rows to decode at a time: whole chunks."""
+        chunk = self.chunks[0] if self.chunks else 1
+        return max(1, BLOCK_BYTES // max(1, self.row_bytes) // chunk) * chunk
+
+    def _decoded(self, start: int, stop: int) -> NDArray[Any]:
+        size = (stop - start) * self.row_bytes
+        place = str(self.file.path), self.file.identity, self.name
+        rows: NDArray[Any] = _WORKER.ask("rows", *place, start, stop, size=size)
+        return rows
+
+
+class _Worker:
+    """The process in which HDF5 runs: started when it is first asked, and again when it died.
+
+    Not of multiprocessing: whoever reads a file here may be a process of a pool itself, and those
+    cannot have children of its kind.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._fatal: dict[Any, str] = {}
+
+    def ask(self, request: str, *arguments: Any, size: int = 0) -> Any:
+        """What `hdf5_worker` answers.
+
+        Args:
+            size: bytes of the answer, for which it gets time.
+        """
+        asked = (request, arguments)
+        with self._lock:
+            if asked in self._fatal:
+                raise DamagedFileError(self._fatal[asked])
+            if self._process is None or self._owner != os.getpid():
+                self._start()
+            try:
+                seconds = PROCESSOR_SECONDS + size / BYTES_PER_SECOND
+                self._connection.send((request, arguments, seconds))
+                kind, found, dtype = self._connection.recv()
+                if kind == "array":
+                    array = np.empty(found, dtype)
+                    if array.size:
+                        self._connection.recv_bytes_into(array.reshape(-1).view("u1").data)
+                    else:
+                        self._connection.recv_bytes()
+                    return array
+            except (EOFError, OSError):
+                self._end(asked)
+            except BaseException:  # an interrupted answer would be taken for the next one's
+                self.stop()
+                raise
+        if kind == "error":
+            raise OSError(found, dtype) if found else DamagedFileError(dtype)
+        return found
+
+    def _start(self) -> None:
+        self._connection, theirs = Pipe()
+        number = theirs.fileno()
+        # By its path and not as a module: it needs nothing of the package and starts sooner.
+        command = [sys.executable, "-P", hdf5_worker.__file__, str(number)]
+        with theirs:
+            threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(
+                command, pass_fds=[number], env={**os.environ, **threads}, stdin=subprocess.DEVNULL
+            )
+        self._owner = os.getpid()
+
+    def _end(self, asked: Any) -> None:
+        """Say why the process died, and remember it if that was for what it was asked."""
+        assert self._process is not None
+        self._connection.close()
+        code = self._process.wait()
+        self._process = None
+        if -code not in FATAL:
+            raise OSError(errno.EIO, f"the process that reads HDF5 ended ({how_it_died(code)})")
+        self._fatal[asked] = f"HDF5 {FATAL[signal.Signals(-code)]}: the file is damaged"
+        raise DamagedFileError(self._fatal[asked])
+
+    def stop(self) -> None:
+        """End the process, if this one started it."""
+        if self._process is not None and self._owner == os.getpid():
+            self._connection.close()  # at which it ends
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+_WORKER = _Worker()
+atexit.register(_WORKER.stop)

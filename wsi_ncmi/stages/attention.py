@@ -147,6 +147,8 @@ def _shown(rows: Sequence[SlideRow], classes: Sequence[str], count: int) -> set[
 
 
 def _clear(folder: Path) -> None:
+    """Also where nothing will be drawn, an empty folder is what the workflow waits for."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.png"):
         path.unlink()
 

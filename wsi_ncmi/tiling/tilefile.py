@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.atomic import atomic_path
-from wsi_ncmi.files.hdf5 import hdf5_image, open_hdf5
+from wsi_ncmi.files.hdf5 import Hdf5File, hdf5_image, open_hdf5
 
 log = logging.getLogger(__name__)
 
@@ -176,12 +176,12 @@ def read(path: Path) -> TileFile:
         with open_hdf5(path) as file:
             if not _is_whole(file):
                 raise SlideError(f"{path}: not a finished tile file of format {FORMAT}{REMEDY}")
-            arrays = {name: file[name][()] for name in DTYPES}
+            arrays: dict[str, Any] = {name: file[name][()] for name in DTYPES}
             names = [item.name for item in ATTRIBUTES if item.name in file.attrs]
             attributes = {name: _plain(file.attrs[name]) for name in names}
     except FileNotFoundError:
         raise SlideError(f"{path}: no such tile file: tile the slide first") from None
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise SlideError(f"{path}: the tile file is damaged ({error}){REMEDY}") from error
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
@@ -195,7 +195,7 @@ def read(path: Path) -> TileFile:
         raise SlideError(f"{path}: the tile file lacks attributes ({error}){REMEDY}") from error
 
 
-def _is_whole(file: h5py.File) -> bool:
+def _is_whole(file: Hdf5File) -> bool:
     return bool(file.attrs.get("complete", False)) and file.attrs.get("format") == FORMAT
 
 
@@ -220,7 +220,7 @@ def stated_digest(path: Path) -> str:
         with open_hdf5(path) as file:
             whole = _is_whole(file) and file.attrs["status"] != UNREADABLE
             return str(file.attrs["digest"]) if whole else ""
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         log.warning("%s: tiled again, its file is damaged: %s", path, error)
         return ""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsi_ncmi.aggregators.interface import Aggregator, BagOutput
 from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.bags.twins import refuse_twins
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.training.loop import Inputs, Network
@@ -35,8 +36,12 @@ def fold_samples(
     """Samples of each part of a fold; slides without a bag are left out (the report lists them).
 
     Raises:
-        BagError: a part has no bag left, or the training part lost a class.
+        BagError: a part has no bag left, the training part lost a class, or one bag stands under
+            the ids of several patients.
     """
+    refuse_twins(
+        cache.twins, dict(zip(splits.slide_id, splits.patient_id, strict=True)), "the same bag"
+    )
     rows = splits[(splits.fold == fold) & splits.slide_id.map(cache.has)]
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for (part, sample_id), group in rows.groupby(["part", "sample_id"], sort=True):

@@ -101,9 +101,10 @@ def test_what_is_packed_can_be_trained_on(tmp_path: Path) -> None:
     expected = {name: bag(tmp_path / "in" / f"{name}.h5", 5, n) for n, name in enumerate("ab")}
     assert call(tmp_path / "in", tmp_path / "packed.h5") == 0
     source = open_source(tmp_path / "packed.h5", "packed", ["b", "a"])
-    assert [(s, n, r) for s, n, _, r in source.entries()] == [("b", 5, ""), ("a", 5, "")]
-    assert np.array_equal(source.read("b")[0], expected["b"])
-    assert (source.read("b")[1] == 1).all()
+    a, b = source.bags()
+    assert [(one.slide_id, one.reason) for one in (a, b)] == [("a", ""), ("b", "")]
+    assert np.array_equal(b.features, expected["b"])
+    assert (b.coords == 1).all()
 
 
 def test_half_precision_stays_unless_one_is_more(tmp_path: Path) -> None:

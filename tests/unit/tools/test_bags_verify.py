@@ -1,6 +1,9 @@
 """Commands `bags verify` and `bags info`."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,6 +14,7 @@ from made_tiled import tiled_slide
 from wsi_ncmi import cli
 from wsi_ncmi.bags.store import Bag, write_bag
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files import patience
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tools.bags.verify import run
 
@@ -70,13 +74,11 @@ def test_what_to_make_again(folder: Path, tmp_path: Path, capsys: Captured) -> N
     assert lines[0].startswith(f"{folder}/b.h5: the data do not match their checksum")
     assert lines[1].startswith(f"{folder}/c.h5: cannot be read as a bag")
     assert lines[2].startswith(f"{folder}/.d.h5.part: left by a write that was interrupted")
-    assert lines[3].startswith("To make them again, remove these files and run the workflow")
-    assert [line.strip() for line in lines[4:7]] == [
-        f"{folder}/b.h5",
-        f"{folder}/c.h5",
-        f"{folder}/bucket-0.tsv",
-    ]
-    assert lines[7].startswith(f"{tmp_path}: 3 of our own bags, 1 good, 2 bad")
+    assert lines[3].startswith("To make them again, remove the damaged files")
+    assert lines[4:6] == [f"  rm {folder}/b.h5", f"  rm {folder}/c.h5"]
+    assert lines[6].startswith("and run the workflow with the configuration that made them")
+    assert lines[7] == "  snakemake --forcerun features"
+    assert lines[8].startswith(f"{tmp_path}: 3 of our own bags, 1 good, 2 bad")
 
 
 def test_a_leftover_alone(folder: Path, tmp_path: Path) -> None:
@@ -106,7 +108,8 @@ def test_bags_of_other_tools(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "torn.h5").write_bytes(b"torn")
     assert run(tmp_path, manifests=False) == 1
     text = capsys.readouterr().out
-    assert "torn.h5: cannot be read: whose it is cannot be told" in text
+    assert "torn.h5: cannot be read as HDF5 (" in text
+    assert "whose it is cannot be told" in text
     assert "remove" not in text
 
 
@@ -126,9 +129,7 @@ def test_an_unfinished_bag_of_ours(folder: Path, tmp_path: Path, capsys: Capture
         assert run(bag, manifests=False) == 1
         text = capsys.readouterr().out
         assert "is not complete" in text
-        assert (
-            f"remove these files and run the workflow with the same configuration:\n  {bag}" in text
-        )
+        assert f"remove the damaged files\n  rm {bag}" in text
 
 
 def test_one_bag(folder: Path) -> None:
@@ -151,8 +152,32 @@ def test_against_the_manifests(folder: Path, capsys: Captured) -> None:
         f"{folder}/b.h5: has digest digest-old, but bucket-0.tsv says digest-b",
         f"{folder}/glass.h5: is there, although bucket-0.tsv says no_tissue",
     ]
-    assert f"  {folder}/a.h5" not in lines
-    assert f"  {folder}/bucket-0.tsv" in lines
+    assert [line for line in lines if line.startswith("  ")] == [
+        f"  rm {folder}/b.h5",
+        f"  rm {folder}/glass.h5",
+        "  snakemake --forcerun features",
+    ]
+
+
+def test_a_bag_that_cannot_be_reached_is_not_to_be_removed(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def lost(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self == folder / "b.h5":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", lost)
+    monkeypatch.setattr(patience, "PAUSES", ())
+    assert run(folder, manifests=True) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"{folder}/b.h5: cannot be reached now, which says nothing about the bag "
+        "(Input/output error)",
+        f"{folder}: 3 of our own bags, 2 good, 0 bad, 1 not reached",
+    ]
 
 
 def test_a_table_that_is_no_manifest(folder: Path) -> None:
@@ -189,7 +214,7 @@ def test_info_of_our_own(folder: Path, capsys: Captured) -> None:
     assert "  mean = [0.5, 0.5, 0.5]" in lines
     assert "features: float16 [5, 8], contiguous" in lines
     assert "  coords.patch_size = 256" in lines
-    assert "  format_version = 2" in lines
+    assert "  format_version = 3" in lines
 
 
 def test_info_of_others(tmp_path: Path, capsys: Captured) -> None:

@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.foreign.tensors import load_tensor, slideflow_centres
-from wsi_ncmi.bags.store import DAMAGED, read_bag
+from wsi_ncmi.bags.store import read_bag, reading
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.files.hdf5 import open_hdf5
+from wsi_ncmi.files.hdf5 import Hdf5File, open_hdf5
 
 STAMP_HISTORIC_UM = 256 / 224
 """µm per unit of the coordinates of STAMP's first version, whose tiles were 224 units apart."""
@@ -78,11 +77,12 @@ def read_h5(path: Path, mpp: float | None = None) -> ForeignBag:
     Raises:
         BagError: it cannot be read, or has neither `features` nor `feats`.
     """
-    kind = h5_kind(path)
+    with reading(path.name, "HDF5"), open_hdf5(path) as file:
+        kind, names = _kind(file), sorted({*file, *file.groups})
     if kind == "packed":
         raise BagError(f"{path.name}: holds many slides: it is a packed file")
     if not kind:
-        raise BagError(f"{path.name}: neither `features` nor `feats`: {_names(path)}")
+        raise BagError(f"{path.name}: neither `features` nor `feats`: {names}")
     return LAYOUTS[kind].read(path, mpp)
 
 
@@ -92,28 +92,24 @@ def h5_kind(path: Path) -> str:
     Raises:
         BagError: it cannot be read.
     """
-    try:
-        with open_hdf5(path) as file:
-            if {"features", "offsets", "slide_id"} <= set(file):
-                return "packed"
-            if "feats" in file:
-                return "stamp"
-            if "features" not in file:
-                return ""
-            if "format_version" in file.attrs and "tissue_fraction" in file:
-                return "wsi_ncmi"
-            return "trident" if _is_trident(file) else "clam_h5"
-    except DAMAGED as error:
-        raise BagError(f"{path.name}: cannot be read as HDF5 ({error})") from error
+    with reading(path.name, "HDF5"), open_hdf5(path) as file:
+        return _kind(file)
 
 
-def _is_trident(file: h5py.File) -> bool:
+def _kind(file: Hdf5File) -> str:
+    if {"features", "offsets", "slide_id"} <= set(file):
+        return "packed"
+    if "feats" in file:
+        return "stamp"
+    if "features" not in file:
+        return ""
+    if "format_version" in file.attrs and "tissue_fraction" in file:
+        return "wsi_ncmi"
+    return "trident" if _is_trident(file) else "clam_h5"
+
+
+def _is_trident(file: Hdf5File) -> bool:
     return bool({"name", "encoder"} & set(file["features"].attrs))
-
-
-def _names(path: Path) -> list[str]:
-    with open_hdf5(path) as file:
-        return sorted(file)
 
 
 def _read_features(path: Path, mpp: float | None) -> ForeignBag:
@@ -147,14 +143,11 @@ def _stamp_unit_um(coords: NDArray[Any], attributes: dict[str, Any]) -> float | 
 
 
 def _datasets(path: Path, name: str) -> tuple[NDArray[Any], NDArray[Any] | None, dict[str, Any]]:
-    try:
-        with open_hdf5(path) as file:
-            if name not in file:
-                raise BagError(f"{path.name}: no `{name}`: {sorted(file)}")
-            coords = file["coords"][:] if "coords" in file else None
-            features, attributes = file[name][:], dict(file.attrs)
-    except DAMAGED as error:
-        raise BagError(f"{path.name}: cannot be read as HDF5 ({error})") from error
+    with reading(path.name, "HDF5"), open_hdf5(path) as file:
+        if name not in file:
+            raise BagError(f"{path.name}: no `{name}`: {sorted(file)}")
+        coords = file["coords"][:] if "coords" in file else None
+        features, attributes = file[name][:], file.attrs
     features = _unbatched(features)
     if coords is not None:
         coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
@@ -182,7 +175,7 @@ def _read_own(path: Path, mpp: float | None) -> ForeignBag:
     try:
         bag = read_bag(path, check=True)
     except BagError as error:
-        raise BagError(str(error).replace(str(path), path.name)) from error
+        raise type(error)(str(error).replace(str(path), path.name)) from error
     return ForeignBag(bag.features, bag.coords)
 
 

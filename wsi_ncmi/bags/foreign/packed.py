@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsi_ncmi.bags.foreign.layouts import ForeignBag
-from wsi_ncmi.bags.store import DAMAGED
+from wsi_ncmi.bags.store import reading
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.hdf5 import open_hdf5
 
@@ -29,17 +29,15 @@ class PackedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with reading(path, "HDF5"):
             self._file = open_hdf5(path)
             missing = [k for k in ("features", "offsets", "slide_id") if k not in self._file]
             if missing:
                 raise BagError(f"{path}: datasets {missing} are missing (packed layout)")
             self.features = self._file["features"]
             self.offsets = self._file["offsets"][:]
-            self.attributes = dict(self._file.attrs)
+            self.attributes = self._file.attrs
             names = texts(self._file["slide_id"])
-        except DAMAGED as error:
-            raise BagError(f"{path}: cannot be read as HDF5 ({error})") from error
         self._check(names)
         self.position = {name: i for i, name in enumerate(names)}
         self.dim, self.dtype = self.features.shape[1], self.features.dtype
@@ -68,14 +66,12 @@ class PackedFile:
             BagError: the bytes cannot be read.
         """
         i = self.position[slide_id]
-        rows = slice(self.offsets[i], self.offsets[i + 1])
-        try:
+        rows = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        with reading(f"{self.path}: slide {slide_id}", "HDF5"):
             features = self.features[rows]
             if "coords" not in self._file:
                 return ForeignBag(features, None, "the packed file holds no coordinates")
             return ForeignBag(features, self._file["coords"][rows].astype(np.int32))
-        except DAMAGED as error:
-            raise BagError(f"{self.path}: slide {slide_id} cannot be read ({error})") from error
 
     def columns(self) -> dict[str, list[str]]:
         """The other texts that stand there once per slide, such as label and patient_id."""

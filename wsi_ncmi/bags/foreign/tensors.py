@@ -1,12 +1,15 @@
 """Arrays from .pt, .npz and .npy files of other tools; code in a file is never run."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.bags.store import reading
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files.patience import patiently
 
 
 def slideflow_centres(path: Path) -> NDArray[Any] | None:
@@ -19,8 +22,9 @@ def slideflow_centres(path: Path) -> NDArray[Any] | None:
         index = path.with_name(name)
         if not index.is_file():
             continue
+        content = _content(index)
         try:
-            found = np.load(index, allow_pickle=False)
+            found = np.load(content, allow_pickle=False)
             return np.asarray(found["arr_0"] if index.suffix == ".npz" else found)
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise BagError(f"{name}: cannot be read as an index ({error})") from error
@@ -53,11 +57,10 @@ def _stored(path: Path) -> Any:
 
     import torch
 
+    content = _content(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
+            value = torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's words advise to run what is in the file
         raise BagError(
             f"{path.name}: cannot be read as a tensor: it holds more than tensors, or is damaged; "
@@ -71,6 +74,12 @@ def _stored(path: Path) -> Any:
     if not isinstance(value, torch.Tensor):
         raise BagError(f"{path.name}: holds {type(value).__name__}, expected a tensor [N, D]")
     return value.detach()
+
+
+def _content(path: Path) -> io.BytesIO:
+    """What a file holds: read first, so that a disk's errors are not taken for the file's."""
+    with reading(path.name, "a file"):
+        return io.BytesIO(patiently(path.read_bytes))
 
 
 def _numpy_globals() -> list[Any]:

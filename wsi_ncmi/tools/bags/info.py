@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from wsi_ncmi.bags.foreign.discover import recognise
 from wsi_ncmi.bags.foreign.layouts import describe
 from wsi_ncmi.bags.foreign.tensors import slideflow_centres, tensor_facts
-from wsi_ncmi.bags.store import DAMAGED
+from wsi_ncmi.bags.store import reading
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.files.hdf5 import open_hdf5
+from wsi_ncmi.files.hdf5 import Dataset, open_hdf5
 
 LONGEST = 100
 """Characters of an attribute that are shown."""
@@ -46,17 +45,13 @@ def _tensor(path: Path) -> Iterator[str]:
 
 
 def _hdf5(path: Path) -> Iterator[str]:
-    try:
-        with open_hdf5(path) as file:
-            yield from _attributes(file, "")
-            found: list[tuple[str, Any]] = []
-            file.visititems(lambda name, item: found.append((name, item)))
-            for name, item in found:
-                if isinstance(item, h5py.Dataset):
-                    yield f"{name}: {_shape(item)}{_storage(item)}"
-                yield from _attributes(item, f"{name}.")
-    except DAMAGED as error:
-        raise BagError(f"{path}: cannot be read as HDF5 ({error})") from error
+    with reading(path, "HDF5"), open_hdf5(path) as file:
+        yield from _attributes(file.attrs, "")
+        for name, data in file.items():
+            yield f"{name}: {_shape(data)}{_storage(data)}"
+            yield from _attributes(data.attrs, f"{name}.")
+        for name, attributes in file.groups.items():
+            yield from _attributes(attributes, f"{name}.")
 
 
 def _shape(data: Any) -> str:
@@ -64,13 +59,13 @@ def _shape(data: Any) -> str:
     return f"{kind} [{', '.join(map(str, data.shape))}]"
 
 
-def _storage(data: h5py.Dataset) -> str:
+def _storage(data: Dataset) -> str:
     chunks = f", chunks {data.chunks}" if data.chunks else ", contiguous"
     return chunks + (f", {data.compression}" if data.compression else "")
 
 
-def _attributes(item: Any, prefix: str) -> Iterator[str]:
-    for name, value in sorted(item.attrs.items()):
+def _attributes(attributes: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in sorted(attributes.items()):
         plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         text = " ".join(str(plain).split())
         yield f"  {prefix}{name} = {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from wsi_ncmi.bags.foreign.packed import texts
+from wsi_ncmi.bags.store import reading
 from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.hdf5 import open_hdf5
@@ -21,19 +23,15 @@ def sheet(packed: Path, out: Path) -> int:
     Raises:
         BagError: the file is not HDF5 or lacks a dataset.
     """
-    try:
-        with open_hdf5(packed) as file:
-            patient_key = next((k for k in PATIENT_KEYS if k in file), None)
-            missing = [k for k in ("slide_id", "label") if k not in file]
-            if missing or patient_key is None:
-                needed = f"slide_id, label and one of {', '.join(PATIENT_KEYS)}"
-                raise BagError(f"{packed}: a sheet needs {needed}; found {sorted(file)}")
-            slide_ids = [s.decode() for s in file["slide_id"][:]]
-            labels = [s.decode() for s in file["label"][:]]
-            patients = [s.decode() for s in file[patient_key][:]]
-            given = [s.decode() for s in file["centre"][:]] if "centre" in file else None
-    except OSError as error:
-        raise BagError(f"{packed}: cannot be read as HDF5 ({error})") from error
+    with reading(packed, "HDF5"), open_hdf5(packed) as file:
+        patient_key = next((k for k in PATIENT_KEYS if k in file), None)
+        missing = [k for k in ("slide_id", "label") if k not in file]
+        if missing or patient_key is None:
+            needed = f"slide_id, label and one of {', '.join(PATIENT_KEYS)}"
+            raise BagError(f"{packed}: a sheet needs {needed}; found {sorted(file)}")
+        slide_ids, labels = texts(file["slide_id"]), texts(file["label"])
+        patients = texts(file[patient_key])
+        given = texts(file["centre"]) if "centre" in file else None
     centres = given or [_tcga_site(slide_id) for slide_id in slide_ids]
     columns = zip(slide_ids, labels, patients, centres, strict=True)
     rows = [SlideRow(slide_id=s, label=y, patient_id=p, centre=c) for s, y, p, c in columns]

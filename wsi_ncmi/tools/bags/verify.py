@@ -1,5 +1,6 @@
 """Command `bags verify`: every byte of our own bags, and what to make again."""
 
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,14 +10,14 @@ from tqdm import tqdm
 
 from wsi_ncmi.bags.foreign.discover import recognise
 from wsi_ncmi.bags.foreign.layouts import describe
-from wsi_ncmi.bags.store import DAMAGED, verify_bag
-from wsi_ncmi.errors import BagError
+from wsi_ncmi.bags.store import UNREACHABLE, reading, stated_digest, verify_bag
+from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.hdf5 import open_hdf5
 from wsi_ncmi.files.table import read_text
 
 MANIFESTS = "bucket-*.tsv"
 OWN_ATTRIBUTES = {"format_version", "complete"}
-UNREADABLE = "cannot be read: whose it is cannot be told"
+UNREADABLE = "whose it is cannot be told"
 
 
 def run(path: Path, *, manifests: bool) -> int:
@@ -35,17 +36,18 @@ def run(path: Path, *, manifests: bool) -> int:
         BagError: there is no bag.
     """
     files = [path] if path.is_file() else _files(path)
-    kinds = _by_kind(files)
-    bags, unreadable, no_bags = (kinds.pop(kind, []) for kind in ("own", "unreadable", ""))
+    kinds, unreadable = _by_kind(files)
+    bags, no_bags = kinds.pop("own", []), kinds.pop("", [])
     leftovers = [] if path.is_file() else sorted(path.rglob(".*.part"))
     if not (bags or unreadable or kinds or leftovers):
         why = f"none of {len(no_bags)} file(s) is one" if no_bags else "no *.h5"
         raise BagError(f"{path}: no bags there or below it: {why}")
-    problems = {
-        bag: found
-        for bag in tqdm(bags, unit="bag", file=sys.stderr, mininterval=1)
-        if (found := verify_bag(bag))
-    }
+    problems: dict[Path, list[str]] = {}
+    for bag in tqdm(bags, unit="bag", file=sys.stderr, mininterval=1):
+        try:
+            problems |= {bag: found} if (found := verify_bag(bag)) else {}
+        except UnreachableBagError as error:
+            unreadable.append(str(error))
     if manifests:
         for folder in sorted({bag.parent for bag in bags}):
             for bag, problem in _against_manifests(folder, set(bags)):
@@ -54,7 +56,10 @@ def run(path: Path, *, manifests: bool) -> int:
     _report_others(kinds, unreadable)
     others = f", {len(no_bags)} other file(s) left out" if no_bags else ""
     bad = len(set(problems) & set(bags))
-    print(f"{path}: {len(bags)} of our own bags, {len(bags) - bad} good, {bad} bad{others}")
+    lost = sum(UNREACHABLE in text for text in unreadable)
+    others = f", {lost} not reached{others}" if lost else others
+    good = len(bags) - bad - lost
+    print(f"{path}: {len(bags)} of our own bags, {good} good, {bad} bad{others}")
     return 1 if problems or leftovers or unreadable else 0
 
 
@@ -67,26 +72,30 @@ def _files(folder: Path) -> list[Path]:
     return []
 
 
-def _by_kind(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by "own", the layout of another tool, "unreadable", or "" for what is no bag."""
+def _by_kind(files: Iterable[Path]) -> tuple[dict[str, list[Path]], list[str]]:
+    """Files by "own", the layout of another tool, or "" for what is no bag.
+
+    Returns:
+        and of each that cannot be read, and whose it is cannot be told, why.
+    """
     kinds: dict[str, list[Path]] = defaultdict(list)
+    unreadable = []
     for file in files:
-        kinds[_kind(file)].append(file)
-    return kinds
-
-
-def _kind(file: Path) -> str:
-    beside = any(file.parent.glob(MANIFESTS))  # then only we write there
-    try:
-        if file.suffix != ".pt" and _is_own(file, beside):
-            return "own"
-        return recognise(file)
-    except (BagError, *DAMAGED):
-        return "own" if beside else "unreadable"
+        beside = any(file.parent.glob(MANIFESTS))  # then only we write there
+        try:
+            own = file.suffix != ".pt" and _is_own(file, beside)
+            kinds["own" if own else recognise(file)].append(file)
+        except BagError as error:
+            if beside:
+                kinds["own"].append(file)
+            else:
+                why = str(error).removeprefix(f"{file}: ").removeprefix(f"{file.name}: ")
+                unreadable.append(f"{file}: {why}: {UNREADABLE}")
+    return kinds, unreadable
 
 
 def _is_own(file: Path, beside: bool) -> bool:
-    with open_hdf5(file) as opened:
+    with reading(file, "HDF5"), open_hdf5(file) as opened:
         if "format_version" in opened.attrs:
             return True
         return "features" in opened and (beside or bool(OWN_ATTRIBUTES & set(opened.attrs)))
@@ -113,10 +122,9 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
 
 def _digest(bag: Path) -> str:
     try:
-        with open_hdf5(bag) as file:
-            return str(file.attrs.get("digest", ""))
-    except DAMAGED:
-        return ""  # that it cannot be read is said already
+        return stated_digest(bag)
+    except UnreachableBagError:
+        return ""  # which is said already
 
 
 def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
@@ -126,29 +134,21 @@ def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
         print(f"{file}: left by a write that was interrupted: remove it")
     if not problems:
         return
+    print("To make them again, remove the damaged files")
+    for file in sorted(bag for bag in problems if bag.is_file()):
+        print(f"  rm {shlex.quote(str(file))}")
     print(
-        "To make them again, remove these files and run the workflow with the same configuration:"
+        "and run the workflow with the configuration that made them and --forcerun features "
+        "(without it, finished models are reason enough to make no bag):"
     )
-    manifests = {m for bag in problems for m in _manifests_of(bag)}
-    remove = [*sorted(bag for bag in problems if bag.is_file()), *sorted(manifests)]
-    for file in remove:
-        print(f"  {file}")
+    print("  snakemake --forcerun features")
 
 
-def _report_others(kinds: dict[str, list[Path]], unreadable: list[Path]) -> None:
-    for file in unreadable:
-        print(f"{file}: {UNREADABLE}")
+def _report_others(kinds: dict[str, list[Path]], unreadable: list[str]) -> None:
+    for text in unreadable:
+        print(text)
     for layout, files in sorted(kinds.items()):
         print(
             f"{len(files)} file(s) taken for {describe(layout)}: they carry no checksum and were "
             f"not verified; for example {files[0]}"
         )
-
-
-def _manifests_of(bag: Path) -> list[Path]:
-    """The manifest of a bag's bucket: while that is there, the workflow sees nothing to do."""
-    return [
-        manifest
-        for manifest in bag.parent.glob(MANIFESTS)
-        if any(row["slide_id"] == bag.stem for row in _rows(manifest))
-    ]
