@@ -11,7 +11,7 @@ STAGE_VERSIONS = {
     "demo": 1,
     "tiles": 3,
     "features": 2,
-    "pack": 1,
+    "pack": 2,
     "splits": 1,
     "train": 3,
     "evaluate": 3,
