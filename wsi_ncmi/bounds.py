@@ -63,6 +63,11 @@ class Bounds:
         return {keyword: value for keyword, value in found.items() if value is not None}
 
 
+PLAUSIBLE_MPP = Bounds(least=0.05, most=50.0)
+"""µm per level-0 pixel that a scanner can have meant, in a file or a sheet. 72 dpi (352.8 µm/px) is
+a placeholder and no scale."""
+
+
 def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from wsi_ncmi.bounds import PLAUSIBLE_MPP
 from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.errors import ConfigError, TableError
@@ -144,8 +145,8 @@ def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[
     problems += [f"{key} is empty" for key in ("patient_id", "centre") if not record[key].strip()]
     try:
         mpp = float((record.get("mpp") or "").strip() or 1)
-        if not 0 < mpp < 1000:
-            problems.append(f"mpp {mpp} is not a plausible µm/px")
+        if not PLAUSIBLE_MPP.hold(mpp):
+            problems.append(f"mpp {mpp:g} is no plausible µm/px, expected a value {PLAUSIBLE_MPP}")
     except ValueError:
         problems.append(f"mpp {record['mpp']!r} is not a number")
     problems += _override_problems(record)

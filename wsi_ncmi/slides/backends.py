@@ -14,9 +14,13 @@ from tiffslide import TiffSlide
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.slides.chunks import Chunks, Failure, Slot
-from wsi_ncmi.slides.tiff_index import check_frames
+from wsi_ncmi.slides.ome import ome_mpp
+from wsi_ncmi.slides.tiff_index import check_frames, first_pyramid
 
 UM_PER_UNIT = {"INCH": 25_400.0, "CENTIMETER": 10_000.0, "MILLIMETER": 1_000.0, "MICROMETER": 1.0}
+GENERIC = "generic-tiff"
+"""What OpenSlide calls a plain tiled TIFF."""
+
 APERIO_JPEG2000_YCBCR = 33003
 
 
@@ -28,6 +32,7 @@ class Backend(Protocol):
     level_downsamples: list[float]
     properties: Mapping[str, str]
     tag_mpp: tuple[float, float] | None
+    ome_mpp: tuple[float, float] | None
 
     def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
         """How regions at coords `[N, 2]` (x, y at level 0) are read, in pixels of `level`."""
@@ -164,17 +169,32 @@ class OpenSlideBackend:
             raise SlideError("OpenSlide reads no remote addresses: use reader 'tiffslide'")
         self._path = path
         self._handle = openslide.OpenSlide(path)
-        self.level_dimensions = list(self._handle.level_dimensions)
-        self.level_downsamples = list(self._handle.level_downsamples)
         self.properties: Mapping[str, str] = dict(self._handle.properties)
+        self._levels = self._own_levels(pages)
+        self.level_dimensions = [self._handle.level_dimensions[i] for i in self._levels]
+        self.level_downsamples = [self._handle.level_downsamples[i] for i in self._levels]
         facts = _facts_of_size(pages, self.level_dimensions[0])
         # OpenSlide shows a grey TIFF as RGB; only the file itself tells.
         if facts is not None:
             facts.refuse_unless_rgb()
         self.tag_mpp = facts.mpp if facts else None
+        self.ome_mpp = ome_mpp(pages, self.level_dimensions[0])
+
+    def _own_levels(self, pages: Sequence[tifffile.TiffPage]) -> list[int]:
+        """Levels of the first pyramid: OpenSlide adds all reduced images of a plain TIFF to it.
+
+        Of two of a size the first one is of the first pyramid: OpenSlide keeps their order.
+        """
+        sizes = list(self._handle.level_dimensions)
+        if self.properties.get("openslide.vendor") != GENERIC or not pages:
+            return list(range(len(sizes)))
+        own = [_size(page) for page in first_pyramid(pages)]
+        if own[:1] != sizes[:1]:  # a file in another order
+            return list(range(len(sizes)))
+        return [sizes.index(size) for size in own if size in sizes]
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
-        region = ((x, y), level, (width, height))
+        region = ((x, y), self._levels[level], (width, height))
         try:
             return on_white(np.asarray(self._handle.read_region(*region)))
         except openslide.OpenSlideError:
@@ -190,7 +210,8 @@ class OpenSlideBackend:
         return region_chunks(self, coords, level, width, height)
 
     def tile_px(self, level: int) -> int:
-        return int(self.properties.get(f"openslide.level[{level}].tile-width", 0)) or UNKNOWN_PX
+        key = f"openslide.level[{self._levels[level]}].tile-width"
+        return int(self.properties.get(key, 0)) or UNKNOWN_PX
 
     def close(self) -> None:
         self._handle.close()
@@ -218,6 +239,9 @@ class TiffSlideBackend:
             k: str(v) for k, v in properties.items() if v is not None
         }
         self.tag_mpp = facts.mpp
+        self.ome_mpp = ome_mpp(
+            [self._slide.ts_tifffile.pages[0].aspage()], self.level_dimensions[0]
+        )
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
         downsample = self.level_downsamples[level]

@@ -15,11 +15,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_ncmi.slides.backends import Backend
+from wsi_ncmi.slides.backends import GENERIC, Backend
 from wsi_ncmi.slides.chunks import Chunks, Failure, Pieces, Slot, TileLayout, cut
 from wsi_ncmi.slides.decoders import Decoder, NotNativeError, decoder_of, half_decoder
+from wsi_ncmi.slides.tiff_index import first_pyramid, is_top
 
-VENDORS = ("aperio", "generic-tiff", "philips")
+VENDORS = ("aperio", GENERIC, "philips")
 CHUNK_PIXELS = 64 * 256**2
 """Pixels of the native tiles of one chunk, read in one go: about a megabyte, ten milliseconds of
 decoding, and not more blocks written at a time than caches hold."""
@@ -209,16 +210,30 @@ class NativeBackend:
             raise NotNativeError(f"a slide of vendor {vendor or 'unknown'}")
         self.name = "native_half" if half else "native"
         self.properties, self.tag_mpp = base.properties, base.tag_mpp
+        self.ome_mpp = base.ome_mpp
         self.level_dimensions = list(base.level_dimensions)
         self.level_downsamples = list(base.level_downsamples)
+        stored = [page for page in pages if page.is_tiled and is_top(page)]
+        if vendor == GENERIC:
+            stored = first_pyramid(pages)
+            self._add_sub_levels(stored)
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
-            self.levels = _levels(pages, self._descriptor, self.level_dimensions, vendor)
+            self.levels = _levels(stored, self._descriptor, self.level_dimensions, vendor)
             if half:
                 self._add_halves()
         except BaseException:
             os.close(self._descriptor)
             raise
+
+    def _add_sub_levels(self, stored: Sequence[tifffile.TiffPage]) -> None:
+        """Levels in SubIFDs, which OpenSlide does not see, with downsamples as it computes them."""
+        width, height = self.level_dimensions[0]
+        for page in stored:
+            size = page.imagewidth, page.imagelength
+            if not is_top(page):
+                self.level_dimensions.append(size)
+                self.level_downsamples.append((width / size[0] + height / size[1]) / 2)
 
     def _add_halves(self) -> None:
         halves = [_half(level) for level in self.levels]
@@ -239,12 +254,12 @@ class NativeBackend:
 
 
 def _levels(
-    pages: Sequence[tifffile.TiffPage],
+    tiled: Sequence[tifffile.TiffPage],
     descriptor: int,
     dimensions: Sequence[tuple[int, int]],
     vendor: str,
 ) -> list[NativeLevel]:
-    tiled = sorted((page for page in pages if page.is_tiled), key=lambda page: -page.imagewidth)
+    tiled = sorted(tiled, key=lambda page: -page.imagewidth)
     if len(tiled) != len(dimensions):
         raise NotNativeError(f"{len(tiled)} tiled images for {len(dimensions)} levels")
     levels = [

@@ -52,6 +52,14 @@ def ome_image(pages: Sequence[tifffile.TiffPage], size: tuple[int, int]) -> OmeI
     return next((image for image in images if image.size == size), images[0] if images else None)
 
 
+def ome_mpp(
+    pages: Sequence[tifffile.TiffPage], size: tuple[int, int]
+) -> tuple[float, float] | None:
+    """µm/px in x and y by the OME-XML of the image of this size; None where it states none."""
+    image = ome_image(pages, size)
+    return image.mpp if image and image.size == size else None
+
+
 def _images(text: str) -> list[OmeImage]:
     try:
         root = ElementTree.fromstring(text.encode())

@@ -16,7 +16,13 @@ from tifffile import TiffPage
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
-from wsi_ncmi.slides.backends import Backend, OpenSlideBackend, TiffSlideBackend, error_text
+from wsi_ncmi.slides.backends import (
+    GENERIC,
+    Backend,
+    OpenSlideBackend,
+    TiffSlideBackend,
+    error_text,
+)
 from wsi_ncmi.slides.brightfield import refuse_other_light
 from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.decoders import NotNativeError
@@ -25,8 +31,8 @@ from wsi_ncmi.slides.not_slides import refuse_format, refuse_text
 from wsi_ncmi.slides.parts import missing_files, named_by_content, slide_files
 from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.resample import resize_in_bands
-from wsi_ncmi.slides.spacing import choose_spacing
-from wsi_ncmi.slides.tiff_index import tiff_pages
+from wsi_ncmi.slides.spacing import choose_spacing, objective_power, stated_spacings
+from wsi_ncmi.slides.tiff_index import first_pyramid, is_top, tiff_pages
 
 ReaderName = Literal["auto", "auto_half", "native", "native_half", "openslide", "tiffslide"]
 REMOTE_EDGE = 65_536
@@ -65,19 +71,22 @@ class Slide:
         path: as it was given.
         reader: "native", "native_half", "openslide" or "tiffslide".
         reader_reason: why it is not read natively; empty if it is.
-        mpp: µm per level-0 pixel; `mpp_source` says where it comes from.
+        mpp: µm per level-0 pixel; `mpp_source` says where it comes from, `mpp_problem` what speaks
+            against it, "" for nothing.
         level_dimensions: (width, height) per level, level 0 first; level_downsamples: per level.
     """
 
     def __init__(
         self, path: str, backend: Backend, sheet_mpp: float | None, reader_reason: str = ""
     ) -> None:
-        spacing = choose_spacing(path, backend.properties, backend.tag_mpp, sheet_mpp)
+        stated = stated_spacings(backend.properties, backend.tag_mpp, backend.ome_mpp)
+        spacing = choose_spacing(path, stated, sheet_mpp, objective_power(backend.properties))
         self.path = path
         self.reader = backend.name
         self.reader_reason = reader_reason
         self.mpp: float = spacing.mpp
         self.mpp_source = spacing.source
+        self.mpp_problem = spacing.problem
         self.level_dimensions = backend.level_dimensions
         self.level_downsamples = backend.level_downsamples
         self._backend = backend
@@ -344,9 +353,24 @@ def _native(
         backend.close()
         return native, ""
     if reader.startswith("auto"):
-        return backend, reasons[-1]
+        return _with_sub_levels(path, backend, pages, reasons[-1])
     backend.close()
     raise SlideError(f"{path}: cannot be read by reader {reader!r}: {reasons[-1]}")
+
+
+def _with_sub_levels(
+    path: str, backend: Backend, pages: Sequence[TiffPage], reason: str
+) -> tuple[Backend, str]:
+    """tiffslide in place of OpenSlide where the levels are SubIFDs, which OpenSlide leaves out."""
+    below = [page for page in first_pyramid(pages) if not is_top(page)]
+    if not below or backend.properties.get("openslide.vendor") != GENERIC:
+        return backend, reason
+    try:
+        other = TiffSlideBackend(path, pages)
+    except Exception:  # what a library raises: OpenSlide reads level 0 of it
+        return backend, reason
+    backend.close()
+    return other, f"{reason}; its levels are SubIFDs, which OpenSlide does not read"
 
 
 def slide_fingerprint(path: str) -> str:

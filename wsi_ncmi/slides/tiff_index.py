@@ -24,6 +24,9 @@ wavelength. tifffile keeps a value that was read, and complains about one of a c
 
 DAMAGED = "the file is damaged, fetch it again"
 
+ROUNDED_PX, ROUNDED = 2, 0.01
+"""How far a level's sides may be from its image's shape."""
+
 # What tifffile raises for one or another damaged byte.
 UNREADABLE = (
     tifffile.TiffFileError,
@@ -40,7 +43,7 @@ UNREADABLE = (
 
 
 def tiff_pages(path: str) -> list[tifffile.TiffPage]:
-    """The pages of a local file in their order; none where it is no TIFF.
+    """The pages of a local file in their order, each before its SubIFDs; none where it is no TIFF.
 
     Raises:
         SlideError: its tags cannot be true.
@@ -50,7 +53,8 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
     try:
         with tifffile.TiffFile(path) as tiff:
             _check_chain(tiff)
-            pages = [tiff.pages[i].aspage() for i in range(len(tiff.pages))]
+            tops = [tiff.pages[i].aspage() for i in range(len(tiff.pages))]
+            pages = [page for top in tops for page in (top, *_sub_pages(top))]
             for code in DESCRIBING:
                 pages[0].tags.valueof(code)
             size = tiff.filehandle.size
@@ -67,6 +71,51 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
         if problem:
             raise SlideError(f"page {page.index} {problem}: {DAMAGED}")
     return pages
+
+
+def _sub_pages(top: tifffile.TiffPage) -> list[tifffile.TiffPage]:
+    if top.pages is None:
+        return []
+    if len(top.pages) > MOST_PAGES:
+        raise ValueError(f"{len(top.pages)} SubIFDs")
+    return [page.aspage() for page in top.pages]
+
+
+def is_top(page: tifffile.TiffPage) -> bool:
+    """Whether a page stands in the file's own chain, and is no SubIFD of another."""
+    return len(page.treeindex) == 1
+
+
+def first_pyramid(pages: Sequence[tifffile.TiffPage]) -> list[tifffile.TiffPage]:
+    """The tiled pages that are the first image and its levels, the largest first.
+
+    Its levels are its SubIFDs, or the reduced pages of its shape that follow it, up to the next
+    image. Labels, overviews and other acquisitions are none.
+
+    Args:
+        pages: see `tiff_pages`.
+    """
+    tiled = [page for page in pages if page.is_tiled]
+    top = next((page for page in tiled if is_top(page)), None)
+    if top is None:
+        return []
+    levels = [top]
+    after = tiled[tiled.index(top) + 1 :]
+    below = [page for page in after if not is_top(page) and page.treeindex[0] == top.treeindex[0]]
+    for page in below or after:
+        if is_top(page) and not page.is_reduced:
+            break
+        if page.imagewidth < levels[-1].imagewidth and _same_shape(page, top):
+            levels.append(page)
+    return levels
+
+
+def _same_shape(page: tifffile.TiffPage, top: tifffile.TiffPage) -> bool:
+    """Sides of a level are rounded, up or down and to whole pixels."""
+    width = page.imagelength * top.imagewidth / top.imagelength
+    height = page.imagewidth * top.imagelength / top.imagewidth
+    off = min(abs(page.imagewidth - width), abs(page.imagelength - height))
+    return off <= max(ROUNDED_PX, ROUNDED * min(page.imagewidth, page.imagelength))
 
 
 def _is_tiff(path: str) -> bool:

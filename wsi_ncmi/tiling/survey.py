@@ -65,7 +65,7 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
     grid = _grid(slide, tiling, scale, thumbnail, mask)
     agreement = _crosscheck(slide, scale.level, mask)
     light = other_light(thumbnail.pixels) or glass_note(thumbnail.pixels)
-    notes = (light, mask_note, agreement.note if agreement else "")
+    notes = (slide.mpp_problem, light, mask_note, agreement.note if agreement else "")
     picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
     tiles = TiledSlide(
         **_facts(row, slide, tiling, scale),

@@ -88,10 +88,12 @@ def test_names_that_are_no_file_names(tmp_path: Path, slide: Path, slide_id: str
     ("mpp", "text"),
     [
         ("0,25", "mpp '0,25' is not a number"),
-        ("0", "mpp 0.0 is not a plausible µm/px"),
-        ("-1", "mpp -1.0 is not a plausible µm/px"),
-        ("nan", "mpp nan is not a plausible µm/px"),
-        ("inf", "mpp inf is not a plausible µm/px"),
+        ("0", "mpp 0 is no plausible µm/px, expected a value in [0.05, 50]"),
+        ("-1", "mpp -1 is no plausible µm/px, expected a value in [0.05, 50]"),
+        ("nan", "mpp nan is no plausible µm/px, expected a value in [0.05, 50]"),
+        ("inf", "mpp inf is no plausible µm/px, expected a value in [0.05, 50]"),
+        ("0.025", "mpp 0.025 is no plausible µm/px, expected a value in [0.05, 50]"),
+        ("352.8", "mpp 352.8 is no plausible µm/px, expected a value in [0.05, 50]"),
     ],
 )
 def test_mpp(tmp_path: Path, slide: Path, mpp: str, text: str) -> None:

@@ -183,11 +183,11 @@ def test_what_cannot_be_decoded_is_not_glass(path: Path) -> None:
 
 def test_an_implausible_size_is_refused(write_pyramid: WritePyramid) -> None:
     path = write_pyramid(np.full((256, 512, 3), 240, np.uint8), levels=1)
-    with open_slide(path, mpp=250.0) as slide:
+    with open_slide(path, mpp=50.0) as slide:
         slide.level_dimensions = [(400_000, 300_000)]
         with pytest.raises(SlideError) as caught:
             survey(slide, row(path), TILING)
-    expected = "declares 400000 x 300000 px at 250 µm/px = 100000 x 75000 mm: no glass slide"
+    expected = "declares 400000 x 300000 px at 50 µm/px = 20000 x 15000 mm: no glass slide"
     assert expected in str(caught.value)
 
 

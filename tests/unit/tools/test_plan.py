@@ -144,6 +144,21 @@ def test_the_estimate_is_what_tiling_finds(tmp_path: Path) -> None:
     assert planned.tiles_from == "tissue at 8 µm/px"
 
 
+def test_a_sheet_that_contradicts_the_file(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif")
+    given = row(path, mpp=0.25)
+    planned, outcome = plan_slide(given, TILING, quick=False), tile_slide(given, TILING, tmp_path)
+    assert planned.problem == (
+        "the sheet says 0.25 µm/px, the file 0.5 (tiff resolution tags), 2 times as little; the "
+        "sheet's is used: correct it or leave it out"
+    )
+    assert (planned.mpp, outcome.mpp, planned.tiles) == (0.25, 0.25, len(outcome))
+    assert outcome.note == planned.problem
+    coarse = plan_slide(row(path, mpp=5.0), TILING, quick=False)
+    assert "about 10 times as much" in coarse.problem
+    assert coarse.problem.endswith("set tiling.upsample: true")
+
+
 def test_a_level_coarser_than_the_thumbnail_is_enough(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.tif", levels=6)  # 16 µm/px
     planned = plan_slide(row(path), TILING, quick=False)
@@ -177,10 +192,12 @@ def test_the_sheet_overrides_the_mask_and_the_scale(tmp_path: Path) -> None:
     assert "model needs weights" in plan_slide(bad, TILING, quick=False).problem
 
 
-def test_an_implausible_size_is_a_problem(tmp_path: Path) -> None:
+def test_an_implausible_size_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_ncmi.tiling.survey.LARGEST_MM2", 5000.0)
     path = write_slide(tmp_path / "s.tif", mpp=None)
-    tiling = Tiling(mpp=100.0, tile_px=16)
-    assert "no glass slide" in plan_slide(row(path, mpp=90.0), tiling, quick=True).problem
+    tiling = Tiling(mpp=50.0, tile_px=16)
+    problem = plan_slide(row(path, mpp=50.0), tiling, quick=True).problem
+    assert "2048 x 1536 px at 50 µm/px = 102 x 77 mm: no glass slide" in problem
 
 
 def test_reading_is_measured_on_the_first_usable_slide(

@@ -91,15 +91,21 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
             scale = scale_of(slide, tiling)
             plan = _scaled(plan, scale)
             coords, source = estimate_tiles(slide, row, tiling, scale, quick)
-            problem = "" if len(coords) else "no tile holds enough tissue"
-            return replace(plan, tiles=len(coords), tiles_from=source, problem=problem)
+            if not len(coords):
+                plan = _with_problem(plan, "no tile holds enough tissue")
+            return replace(plan, tiles=len(coords), tiles_from=source)
     except (SlideError, ConfigError, PartError) as error:
         problem = str(error)
     except Exception as error:  # whatever a damaged file makes of a library
         problem = f"{type(error).__name__}: {error}"
     # The file's name is enough beside its slide_id, and tables stay readable.
     short = " ".join(problem.replace(row.path, Path(row.path).name).split())
-    return replace(plan, problem=short)
+    return _with_problem(plan, short)
+
+
+def _with_problem(plan: SlidePlan, problem: str) -> SlidePlan:
+    """Beside what was found before."""
+    return replace(plan, problem="; ".join(text for text in (plan.problem, problem) if text))
 
 
 def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
@@ -109,6 +115,7 @@ def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
         reader_reason=slide.reader_reason,
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
+        problem=slide.mpp_problem,
         width=slide.dimensions[0],
         height=slide.dimensions[1],
     )
