@@ -12,7 +12,7 @@ STAGE_VERSIONS = {
     "tiles": 3,
     "features": 2,
     "pack": 2,
-    "splits": 1,
+    "splits": 2,
     "train": 3,
     "evaluate": 3,
     "attention": 1,

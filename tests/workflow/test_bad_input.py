@@ -50,7 +50,7 @@ def test_problems_of_parts_and_sheet_are_reported_together(workflow: Any) -> Non
     assert "extraction.weights: missing.pth: no such file" in text
     assert "slide_id 'slide_00' stands in rows 2, 24" in text
     assert "slides.tsv row 25: path gone.tif: no such file" in text
-    assert "slide typo: unknown label 'fien'" in text
+    assert "1 slide(s) have an unknown label: 'fien' of 1 (first: typo)" in text
 
 
 def test_an_empty_source_is_refused(workflow: Any) -> None:

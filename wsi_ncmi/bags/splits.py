@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
 
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
 PARTS = ("train", "val", "test")
 CANDIDATES = 8
+MANY_FOLDS = 20
 
 
 def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
@@ -35,12 +36,9 @@ def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
     if frame.empty:
         raise SplitError(f"no slide has one of the labels {', '.join(task.classes)}")
     for column in ("label", "centre") if task.sample == "patient" else ():
-        several = frame.groupby("patient_id")[column].nunique()
-        if (several > 1).any():
-            patient = several.index[several > 1][0]
-            found = ", ".join(sorted(frame[frame.patient_id == patient][column].unique()))
+        for patient, found in sorted(disagreeing(kept, column).items()):
             raise SplitError(
-                f"patient {patient} has several values of {column} ({found}): with "
+                f"patient {patient} has several values of {column} ({', '.join(found)}): with "
                 "sample: patient all slides of a patient must agree; use sample: slide"
             )
     return frame
@@ -62,11 +60,7 @@ def make_splits(rows: Iterable[SlideRow], task: Task, given: pd.DataFrame | None
     if given is not None:
         splits = _from_file(frame, given)
     else:
-        folds = [
-            _with_validation(frame, test, fold, protocol)
-            for fold, test in enumerate(_test_parts(frame, protocol))
-        ]
-        splits = pd.concat(folds, ignore_index=True)
+        splits = pd.concat(_with_validation(frame, protocol), ignore_index=True)
     audit(splits, task.classes)
     order = ["fold", "part", "sample_id", "slide_id"]
     return splits[list(COLUMNS)].sort_values(order, ignore_index=True)
@@ -92,16 +86,26 @@ def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.
     yield test
 
 
-def _with_validation(
-    frame: pd.DataFrame, test: NDArray[np.bool_], fold: int, protocol: Protocol
-) -> pd.DataFrame:
-    part = np.where(test, "test", "train").astype(object)
-    training = frame[~test]
+def _with_validation(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.DataFrame]:
+    """Every fold with its parts: a group of the training patients validates."""
     parts = max(2, round(1 / protocol.validation_fraction))
-    assignment = _balanced_folds(training, parts, protocol.seed + 1000 + fold)
-    chosen = _most_typical(training, assignment, parts)
-    part[np.flatnonzero(~test)[assignment == chosen]] = "val"
-    return frame.assign(fold=fold, part=part)
+    tests = list(_test_parts(frame, protocol))
+    # Of a hundred small centres each leaves nearly all patients to train on: grouping them anew for
+    # each takes minutes, and some groupings of all patients, in turn, are as good.
+    shared = [
+        _stratified(frame, parts, protocol.seed + 1000 + turn)
+        for turn in range(CANDIDATES if len(tests) > MANY_FOLDS else 0)
+    ]
+    for fold, test in enumerate(tests):
+        training = frame[~test]
+        if shared:
+            assignment = shared[fold % CANDIDATES][~test]
+        else:
+            assignment = _balanced_folds(training, parts, protocol.seed + 1000 + fold)
+        part = np.where(test, "test", "train").astype(object)
+        chosen = _most_typical(training, assignment, parts)
+        part[np.flatnonzero(~test)[assignment == chosen]] = "val"
+        yield frame.assign(fold=fold, part=part)
 
 
 def _most_typical(frame: pd.DataFrame, assignment: NDArray[np.int64], folds: int) -> int:
@@ -118,9 +122,6 @@ def _balanced_folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.in
     scikit-learn stratifies by one label; which of its candidates also spreads the centres is
     chosen here.
     """
-    patients = frame.patient_id.nunique()
-    if patients < folds:
-        raise SplitError(f"{folds} parts need as many patients, found {patients}")
     best, best_score = None, np.inf
     for attempt in range(CANDIDATES):
         assignment = _stratified(frame, folds, seed * CANDIDATES + attempt)
@@ -133,6 +134,9 @@ def _balanced_folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.in
 
 
 def _stratified(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
+    patients = frame.patient_id.nunique()
+    if patients < folds:
+        raise SplitError(f"{folds} parts need as many patients, found {patients}")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     assignment = np.empty(len(frame), np.int64)
     with warnings.catch_warnings():
@@ -184,14 +188,14 @@ def audit(splits: pd.DataFrame, classes: Sequence[str]) -> None:
     """
     for fold, rows in splits.groupby("fold"):
         for column in ("patient_id", "slide_id"):
-            parts = rows.groupby(column).part.agg(lambda p: sorted(set(p)))
-            leaking = parts[parts.str.len() > 1]
-            if len(leaking):
-                where = " and ".join(leaking.iloc[0])
+            stand = rows[[column, "part"]].drop_duplicates()
+            leaking = sorted(set(stand.loc[stand.duplicated(column), column]))
+            if leaking:
+                where = " and ".join(sorted(stand.part[stand[column] == leaking[0]]))
                 name = column.removesuffix("_id")
                 raise SplitError(
                     f"fold {fold}: {len(leaking)} {name}(s) stand in two parts, "
-                    f"such as {leaking.index[0]} in {where}"
+                    f"such as {leaking[0]} in {where}"
                 )
         if rows.duplicated("slide_id").any():
             twice = rows.slide_id[rows.duplicated("slide_id")].iloc[0]

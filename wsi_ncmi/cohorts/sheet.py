@@ -21,6 +21,7 @@ from wsi_ncmi.files.user_table import read_user_table
 REQUIRED = ("slide_id", "label", "patient_id", "centre")
 OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
 TISSUE = "tissue."
+SHOWN_LABELS = 10
 OVERRIDES: dict[str, TypeAdapter[Any]] = {
     f"{TISSUE}{key}": TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     for key, field in Tissue.model_fields.items()
@@ -194,14 +195,29 @@ def _duplicates(numbered: Sequence[tuple[int, dict[str, str]]], path: Path) -> l
 def label_problems(
     rows: Iterable[SlideRow], classes: Iterable[str], ignored: Iterable[str], sheet: str
 ) -> list[str]:
-    """Rows whose label no task knows and `ignore_labels` does not name."""
-    known = [*dict.fromkeys([*classes, *ignored])]
+    """Labels that no task knows and `ignore_labels` does not name, in one line."""
+    known = dict.fromkeys([*classes, *ignored])
+    unknown: dict[str, list[str]] = {}
+    for row in rows:
+        if row.label and row.label not in known:
+            unknown.setdefault(row.label, []).append(row.slide_id)
+    if not unknown:
+        return []
+    total = sum(map(len, unknown.values()))
+    each = [f"{label!r} of {len(ids)} (first: {ids[0]})" for label, ids in unknown.items()]
+    more = f" and {len(each) - SHOWN_LABELS} more labels" if len(each) > SHOWN_LABELS else ""
     return [
-        f"{sheet}: slide {row.slide_id}: unknown label {row.label!r}, expected one of "
-        f"{', '.join(known)} (or name it in ignore_labels)"
-        for row in rows
-        if row.label and row.label not in known
+        f"{sheet}: {total} slide(s) have an unknown label: {', '.join(each[:SHOWN_LABELS])}{more}; "
+        f"expected one of {', '.join(known)} (or name it in ignore_labels)"
     ]
+
+
+def disagreeing(rows: Iterable[SlideRow], column: str) -> dict[str, list[str]]:
+    """Patients whose slides have several values of a column, with those values, sorted."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.patient_id, set()).add(getattr(row, column))
+    return {patient: sorted(values) for patient, values in found.items() if len(values) > 1}
 
 
 def tissue_problems(rows: Iterable[SlideRow], common: Tissue, sheet: str) -> list[str]:

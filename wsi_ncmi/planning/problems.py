@@ -7,6 +7,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.files.address import is_remote
+from wsi_ncmi.planning.division import division_problems
 
 
 def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
@@ -17,6 +18,7 @@ def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> 
     """
     return [
         *_labels(config, rows, sheet),
+        *division_problems(config, rows, sheet),
         *_files(config),
         *_scale(config),
         *tissue_problems(rows, config.tiling.tissue, sheet),

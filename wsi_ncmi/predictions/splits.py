@@ -1,10 +1,13 @@
 """The splits of a task, as its models were trained on them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from wsi_ncmi.files.frame import read_frame
+
+SHOWN_FOLDS = 10
 
 
 def read_splits(path: Path) -> pd.DataFrame:
@@ -14,6 +17,24 @@ def read_splits(path: Path) -> pd.DataFrame:
     label.
     """
     return read_frame(path, {"fold": int})
+
+
+def absent_from_validation(splits: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """A sentence for each class that the validation part of some fold lacks."""
+    val = splits[splits.part == "val"]
+    present = set(zip(val.fold, val.label, strict=True))
+    folds = sorted(int(fold) for fold in splits.fold.unique())
+    found = []
+    for name in classes:
+        lacking = [str(fold) for fold in folds if (fold, name) not in present]
+        more = ", …" if len(lacking) > SHOWN_FOLDS else ""
+        if lacking:
+            found.append(
+                f"class {name} is missing from the validation part of {len(lacking)} of "
+                f"{len(folds)} fold(s) ({', '.join(lacking[:SHOWN_FOLDS])}{more}): there it has no "
+                "say in the choice of an epoch or a setting, nor in the fitted temperature"
+            )
+    return found
 
 
 def with_bags(splits: pd.DataFrame, index: Path) -> pd.DataFrame:

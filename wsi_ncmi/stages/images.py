@@ -14,6 +14,7 @@ from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.images.data import load_dataset, partition, split_table
 from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
+from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.images import ImageParts, train_run
 
@@ -48,6 +49,8 @@ def run_splits(task: ImageTask, out: Path) -> None:
     """Write `splits.tsv` of an image task: one fold, the data set's own test part."""
     dataset = load_dataset(task)
     table = split_table(partition(dataset, task), dataset.classes)
+    for sentence in absent_from_validation(table, dataset.classes):
+        log.warning("%s", sentence)
     write_frame(out, table)
 
 

@@ -1,5 +1,6 @@
 """Stage `splits`: a task's folds, audited."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Task
 from wsi_ncmi.errors import SplitError
 from wsi_ncmi.files.frame import read_frame, write_frame
+from wsi_ncmi.predictions.splits import absent_from_validation
+
+log = logging.getLogger(__name__)
 
 
 def run(rows: Sequence[SlideRow], task: Task, out: Path) -> None:
@@ -19,4 +23,6 @@ def run(rows: Sequence[SlideRow], task: Task, out: Path) -> None:
             raise SplitError(f"protocol.file {path}: no such file")
         given = read_frame(path, {"fold": int})
     splits = make_splits(rows, task, given)
+    for sentence in absent_from_validation(splits, task.classes):
+        log.warning("%s", sentence)
     write_frame(out, splits)

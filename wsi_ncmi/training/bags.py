@@ -39,10 +39,10 @@ def fold_samples(
         BagError: a part has no bag left, the training part lost a class, or one bag stands under
             the ids of several patients.
     """
-    refuse_twins(
-        cache.twins, dict(zip(splits.slide_id, splits.patient_id, strict=True)), "the same bag"
-    )
-    rows = splits[(splits.fold == fold) & splits.slide_id.map(cache.has)]
+    of_fold = splits[splits.fold == fold]
+    patients = dict(zip(of_fold.slide_id, of_fold.patient_id, strict=True))
+    refuse_twins(cache.twins, patients, "the same bag")
+    rows = of_fold[of_fold.slide_id.map(cache.has)]
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for (part, sample_id), group in rows.groupby(["part", "sample_id"], sort=True):
         first = group.iloc[0]
@@ -52,7 +52,7 @@ def fold_samples(
         parts[part].append(sample)
     for part, found in parts.items():
         if not found:
-            lost = splits[(splits.fold == fold) & (splits.part == part)].slide_id
+            lost = of_fold[of_fold.part == part].slide_id
             reasons = "; ".join(f"{s}: {cache.reason(s)}" for s in lost[:3])
             raise BagError(f"fold {fold}: no bag in part {part} ({reasons})")
     absent = set(range(len(classes))) - {s.target for s in parts["train"]}

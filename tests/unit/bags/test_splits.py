@@ -120,6 +120,23 @@ def test_leave_one_centre_out() -> None:
         assert f"c{fold}" not in set(others.centre)
 
 
+def test_many_small_centres_are_left_out_one_by_one() -> None:
+    rows = cohort(patients=300, slides=2, centres=146)
+    splits = make_splits(rows, task(kind="leave_one_centre_out"), None)
+    assert splits.fold.nunique() == 146
+    of_centre = splits[splits.part == "test"].groupby("fold").centre.agg(["nunique", "first"])
+    assert (of_centre["nunique"] == 1).all()
+    assert of_centre["first"].nunique() == 146
+    share = splits.groupby("fold").part.value_counts(normalize=True).unstack()
+    assert share["val"].between(0.15, 0.25).all()
+    val = splits[splits.part == "val"]
+    # Validation is typical in every fold, and no patient validates everywhere.
+    labels = val.groupby("fold").label.value_counts(normalize=True).unstack().fillna(0)
+    assert (labels["negative"] - 0.64).abs().max() < 0.12
+    assert (labels > 0).all(axis=None)
+    assert val.groupby("patient_id").fold.nunique().max() < 0.8 * 146
+
+
 def test_holdout_of_centres() -> None:
     rows = cohort(patients=40, slides=4)
     protocol = {"kind": "holdout_centres", "test_centres": ["c3", "c4"]}

@@ -205,12 +205,17 @@ def test_checked_sheet_raises_all_together(tmp_path: Path, slide: Path) -> None:
 
 
 def test_labels() -> None:
-    rows = [SlideRow(s, label, "p", "c") for s, label in zip("abc", ["x", "", "z"], strict=True)]
+    given = zip("abcdef", ["x", "", "z", "z", "w", "z"], strict=True)
+    rows = [SlideRow(slide, label, "p", "c") for slide, label in given]
     assert label_problems(rows, ["x", "y"], ["n"], "slides.tsv") == [
-        "slides.tsv: slide c: unknown label 'z', expected one of x, y, n "
-        "(or name it in ignore_labels)"
+        "slides.tsv: 4 slide(s) have an unknown label: 'z' of 3 (first: c), 'w' of 1 (first: e); "
+        "expected one of x, y, n (or name it in ignore_labels)"
     ]
-    assert label_problems(rows, ["x", "y"], ["z"], "slides.tsv") == []
+    assert label_problems(rows, ["x", "y"], ["z", "w"], "slides.tsv") == []
+    many = [SlideRow(f"s{i}", f"l{i}", "p", "c") for i in range(300)]
+    (line,) = label_problems(many, ["x"], [], "slides.tsv")
+    assert "300 slide(s)" in line
+    assert "'l9' of 1 (first: s9) and 290 more labels; expected" in line
 
 
 def test_write_and_read_again(tmp_path: Path, slide: Path) -> None:

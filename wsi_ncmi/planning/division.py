@@ -1,0 +1,67 @@
+"""What is wrong with how a task divides its patients, as far as the sheet alone says it."""
+
+from collections.abc import Mapping, Sequence
+
+from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
+from wsi_ncmi.config import Config, Task
+
+SHOWN = 3
+
+
+def division_problems(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    """Patients who cannot be one sample or stand in one part, and centres that are not there.
+
+    Args:
+        sheet: path of the slide sheet, for the texts.
+    """
+    problems = []
+    for name, task in config.tasks.items():
+        own = [row for row in rows if row.label in task.classes]
+        problems += [f"{sheet}: {text}" for text in _patients(name, task, own)]
+        problems += [f"tasks.{name}.protocol: {text}" for text in _centres(task, own, sheet)]
+    return problems
+
+
+def _patients(name: str, task: Task, rows: Sequence[SlideRow]) -> list[str]:
+    by_centre = task.protocol.kind in ("leave_one_centre_out", "holdout_centres")
+    problems = []
+    labels = disagreeing(rows, "label") if task.sample == "patient" else {}
+    if labels:
+        problems.append(
+            f"{len(labels)} patient(s) have slides of several labels ({_some(labels)}): "
+            f"tasks.{name} has sample: patient, whose slides must agree; correct the labels, or "
+            "use sample: slide"
+        )
+    centres = disagreeing(rows, "centre") if by_centre or task.sample == "patient" else {}
+    if centres:
+        why = f"protocol {task.protocol.kind}" if by_centre else "sample: patient"
+        problems.append(
+            f"{len(centres)} patient(s) have slides of several centres ({_some(centres)}): "
+            f"tasks.{name} has {why}, where a patient needs one centre; correct the centres, or "
+            f"use {'another protocol' if by_centre else 'sample: slide'}"
+        )
+    return problems
+
+
+def _some(found: Mapping[str, Sequence[str]]) -> str:
+    listed = [f"{patient}: {', '.join(values)}" for patient, values in sorted(found.items())]
+    more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return "; ".join(listed[:SHOWN]) + more
+
+
+def _centres(task: Task, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    centres = sorted({row.centre for row in rows})
+    protocol = task.protocol
+    if not centres:
+        return []
+    if protocol.kind == "leave_one_centre_out" and len(centres) < 2:
+        return [f"leave_one_centre_out needs several centres, {sheet} has {centres[0]} alone"]
+    unknown = [centre for centre in protocol.test_centres if centre not in centres]
+    if unknown:
+        return [
+            f"test_centres: no slide of the task is of {', '.join(unknown)}; {sheet} has "
+            f"{', '.join(centres)}"
+        ]
+    if protocol.test_centres and set(protocol.test_centres) == set(centres):
+        return ["test_centres names every centre: nothing is left to train on"]
+    return []
