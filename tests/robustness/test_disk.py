@@ -2,14 +2,23 @@
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from made_bags import Memory
 
+from wsi_ncmi.bags.cache import SourceBag, write_cache
+from wsi_ncmi.bags.foreign.discover import FoundBag
+from wsi_ncmi.bags.foreign.layouts import ForeignBag
+from wsi_ncmi.bags.foreign.repack import Inspected, inspect, write_packed
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
 from wsi_ncmi.files.atomic import write_text
@@ -103,6 +112,50 @@ def test_a_file_system_that_is_full(stages: Any, small_disk: Path) -> None:
     again = stages("run_into", stage="features", out=str(small_disk / "bags"))
     assert "error" not in again
     assert again["wrong"] == again["missing"] == []
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Files of at most so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 100, 128, 1000, 2000])
+def test_packing_on_a_full_disk(tmp_path: Path, size: int) -> None:
+    """A mapped file would end the process by SIGBUS."""
+    write_cache(Memory(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (
+        room_for(size),
+        pytest.raises(OutputError, match=r"features\.npy: cannot be written: File too large"),
+    ):
+        write_cache(Memory(shift=2), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_packing_into_a_file_system_that_is_full(small_disk: Path) -> None:
+    large = SourceBag("s", "ok", "", "d", np.ones((9000, 8), np.float16), np.ones((9000, 2)))
+    source = Memory()
+    source.bags = lambda: iter([replace(large, augmented=np.empty((0, 9000, 8)))])
+    with pytest.raises(OutputError, match=r"features\.npy: cannot be written: No space left on"):
+        write_cache(source, small_disk / "cache")
+    assert list((small_disk / "cache").iterdir()) == []
+
+
+def test_importing_on_a_full_disk(tmp_path: Path) -> None:
+    """The space is taken before HDF5 writes: HDF5 could not stand that it is not there."""
+    features = np.ones((500, 8), np.float32)
+    bag = FoundBag("s", "s.pt", lambda: ForeignBag(features, None, "none"))
+    inspected = inspect(bag)
+    assert isinstance(inspected, Inspected)
+    with room_for(10_000), pytest.raises(OutputError, match="File too large"):
+        write_packed(tmp_path / "packed.h5", [inspected], {}, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def run_features(out: Path) -> None:

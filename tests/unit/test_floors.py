@@ -61,6 +61,7 @@ LIGHT = (
     "wsi_ncmi.files.address",
     "wsi_ncmi.files.atomic",
     "wsi_ncmi.files.product",
+    "wsi_ncmi.files.retries",
     "wsi_ncmi.files.table",
     "wsi_ncmi.files.user_table",
     "wsi_ncmi.slides.dicom_header",

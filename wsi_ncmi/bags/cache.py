@@ -10,15 +10,17 @@ is taken from the cache that is replaced.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.twins import refuse_twins, sample_digest, sets_of
+from wsi_ncmi.bags.twins import refuse_twins, sample_digest
+from wsi_ncmi.cohorts.twins import sets_of
 from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.atomic import atomic_path, writing
 from wsi_ncmi.files.frame import read_frame
@@ -171,7 +173,7 @@ class _Rows:
     By ordinary writes: on a full disk those are an error, where a mapped file ends the process.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, dtype: np.dtype[Any], width: int) -> None:
+    def __init__(self, path: Path, file: FileIO, dtype: np.dtype[Any], width: int) -> None:
         self.path, self.file, self.dtype, self.width, self.count = path, file, dtype, width, 0
         self._header()
 
@@ -179,20 +181,23 @@ class _Rows:
         # NumPy leaves room in a header for any length of the first axis.
         empty = np.empty((0, self.width), self.dtype)
         facts = header_data_from_array_1_0(empty) | {"shape": (self.count, self.width)}
-        with writing(self.path):
-            self.file.seek(0)
-            write_array_header_1_0(self.file, facts)
+        header = BytesIO()
+        write_array_header_1_0(header, facts)
+        self.file.seek(0)
+        self._write(header.getbuffer())
 
     def append(self, rows: NDArray[Any]) -> None:
-        with writing(self.path):
-            self.file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+        self._write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
         self.count += len(rows)
+
+    def _write(self, content: memoryview) -> None:
+        with writing(self.path):
+            while content:
+                content = content[self.file.write(content) :]
 
     def finish(self) -> None:
         """Say in the header how many rows there are."""
         self._header()
-        with writing(self.path):
-            self.file.flush()
 
     def written(self) -> NDArray[Any]:
         """All rows as they were written; after `finish`."""
@@ -202,7 +207,8 @@ class _Rows:
 
 @contextmanager
 def _rows(path: Path, dtype: np.dtype[Any], width: int) -> Iterator[_Rows]:
-    with atomic_path(path) as temporary, temporary.open("r+b") as file:
+    # Without a buffer, which would be written out while another file's error is on its way up.
+    with atomic_path(path) as temporary, temporary.open("r+b", buffering=0) as file:
         yield _Rows(path, file, dtype, width)
 
 

@@ -1,14 +1,14 @@
-"""The same data under several slide_ids: trained on and tested on, they make a leak."""
+"""The same bag under several slide_ids."""
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.cohorts.twins import REMEDY, told_apart
 from wsi_ncmi.errors import BagError
 
 log = logging.getLogger(__name__)
@@ -24,35 +24,15 @@ def sample_digest(features: NDArray[Any]) -> str:
     return hashlib.sha256(header + np.ascontiguousarray(features[places]).tobytes()).hexdigest()
 
 
-def sets_of(keys: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """The ids that share a key: (key, slide_id) -> sets of two and more, sorted."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for key, slide_id in keys:
-        if key:
-            found[key].append(slide_id)
-    return sorted(sorted(ids) for ids in found.values() if len(set(ids)) > 1)
-
-
-def refuse_twins(sets: Sequence[Sequence[str]], patient_of: Mapping[str, str], what: str) -> None:
-    """Note sets of one patient; raise BagError for sets of several, which may come apart.
+def refuse_twins(sets: Iterable[Sequence[str]], patient_of: Mapping[str, str], what: str) -> None:
+    """Note sets of one patient; raise BagError for sets of several.
 
     Args:
         patient_of: slide_id -> patient_id; other slides are in no split.
         what: the slides have in common.
     """
-    problems = []
-    for ids in sets:
-        patients = {s: patient_of[s] for s in ids if s in patient_of}
-        shown = ", ".join(f"{s} (patient {p})" for s, p in patients.items())
-        if len(set(patients.values())) > 1:
-            problems.append(shown)
-        elif len(patients) > 1:
-            log.warning("%s under several slide_ids of one patient: %s", what, shown)
-    if problems:
-        raise BagError(f"{what} under several slide_ids: {'; '.join(problems)}: {REMEDY}")
-
-
-REMEDY = (
-    "they could stand in two parts of a split: keep one row of each set in the sheet, or give "
-    "the rows the same patient_id if they are of one patient"
-)
+    several, one = told_apart(sets, patient_of)
+    for shown in one:
+        log.warning("%s under several slide_ids of one patient: %s", what, shown)
+    if several:
+        raise BagError(f"{what} under several slide_ids: {'; '.join(several)}: {REMEDY}")

@@ -102,15 +102,14 @@ def pack(
     out: Path,
 ) -> None:
     """Pack bags into the cache that training reads."""
+    from wsi_ncmi.cohorts.twins import patients_of
     from wsi_ncmi.stages import pack as stage
 
     if bags is not None:
-        rows = option.rows_of(Path(bags.sheet))
-        stage.run_import(bags, {row.slide_id: row.patient_id for row in rows}, out)
+        stage.run_import(bags, patients_of(option.rows_of(Path(bags.sheet))), out)
     elif features is not None and manifests:
-        rows = option.rows_of(sheet) if sheet is not None else []
-        patients = {row.slide_id: row.patient_id for row in rows}
-        stage.run_store(features, manifests, patients or None, out)
+        patients = patients_of(option.rows_of(sheet)) if sheet is not None else None
+        stage.run_store(features, manifests, patients, out)
     else:
         raise click.UsageError("Give --bags, or --features with --manifests.")
 

@@ -32,7 +32,7 @@ def retries(folder: Path) -> Retries:
 
 
 def note_retries(folder: Path, *, lacking: bool) -> None:
-    """To be called at each end of the step, before its last result is written."""
+    """To be called whenever the step comes to its end."""
     before = retries(folder)
     if lacking or before.lacking:
         after = Retries(before.tries + lacking, lacking)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
+from wsi_ncmi.cohorts.twins import REMEDY, patients_of, same_files, told_apart
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.files.address import is_remote
@@ -21,6 +22,7 @@ def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> 
         *division_problems(config, rows, sheet),
         *_files(config),
         *_scale(config),
+        *_twins(config, rows),
         *tissue_problems(rows, config.tiling.tissue, sheet),
     ]
 
@@ -38,6 +40,16 @@ def _labels(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
             if label not in found
         ]
     return problems
+
+
+def _twins(config: Config, rows: Sequence[SlideRow]) -> list[str]:
+    """Files that stand under the ids of several patients; copies are found by what they hold."""
+    paths = {row.slide_id: row.path for row in rows}
+    if config.bags and config.bags.format != "packed":
+        folder, suffix = config.bags.path, config.bags.format
+        paths = {row.slide_id: f"{folder}/{row.slide_id}.{suffix}" for row in rows}
+    several, _ = told_apart(same_files(paths), patients_of(rows))
+    return [f"the same file under several slide_ids: {shown}: {REMEDY}" for shown in several]
 
 
 def _scale(config: Config) -> list[str]:

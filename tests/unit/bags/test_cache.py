@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.bags import cache as cache_module
 from wsi_ncmi.bags.cache import BagCache, SourceBag, bags_digest, read_index, write_cache
-from wsi_ncmi.errors import BagError
+from wsi_ncmi.errors import BagError, UnreachableBagError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -210,3 +210,112 @@ def test_index_types(tmp_path: Path, source: Memory) -> None:
     index = read_index(tmp_path / "index.tsv")
     assert pd.api.types.is_integer_dtype(index.offset)
     assert pd.api.types.is_integer_dtype(index["count"])
+
+
+def test_the_files_are_plain_numpy_files(tmp_path: Path, source: Memory) -> None:
+    write_cache(source, tmp_path)
+    expected = np.concatenate([source.arrays[s] for s in ("007", "s10", "s2")])
+    np.save(tmp_path / "expected.npy", expected)
+    assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+# --- bags that cannot be reached -----------------------------------------------------------------
+
+LOST = "s3.h5: cannot be reached now (Stale file handle)"
+
+
+def test_a_bag_that_cannot_be_reached_is_no_missing_one(tmp_path: Path, source: Memory) -> None:
+    source.missing, source.status = {"s3": LOST}, "unreachable"
+    index = write_cache(source, tmp_path)
+    assert [(row.status, row.reason) for row in index if row.slide_id == "s3"] == [
+        ("unreachable", LOST)
+    ]
+    assert not BagCache(tmp_path).has("s3")
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_a_bag_that_cannot_be_reached_stays_as_it_was_packed(
+    tmp_path: Path, source: Memory, copies: int
+) -> None:
+    """Or models that are finished would be trained again without it."""
+    source.copies = copies
+    slides = ["s2", "s10", "007"]
+    before = digest_of(tmp_path, source, slides)
+    (tmp_path / "index.tsv").unlink()  # as Snakemake does before it runs a job
+    kept = source.arrays.pop("s2")
+    source.missing["s2"], source.status = LOST, "unreachable"
+    source.arrays["new"] = bag(4, 20)  # which moves the others' rows
+    assert digest_of(tmp_path, source, slides) == before
+    cache = BagCache(tmp_path)
+    assert np.array_equal(cache.read(["s2"]), kept)
+    assert (cache.coords[cache.rows("s2")] == 2).all()
+    for copy in range(copies):
+        assert np.array_equal(cache.read(["s2"], copy), kept + 100 * (copy + 1))
+    assert np.array_equal(cache.read(["new"]), source.arrays["new"])
+    assert cache.reason("s2") == f"as packed before: {LOST}"
+
+
+def test_a_bag_that_is_another_by_now_is_not_taken_from_an_old_cache(
+    tmp_path: Path, source: Memory
+) -> None:
+    write_cache(source, tmp_path)
+    del source.arrays["s2"]
+    lost = SourceBag("s2", "unreachable", LOST, "d-other")
+    bags = source.bags
+    source.bags = lambda: iter([*bags(), lost])  # type: ignore[method-assign]
+    write_cache(source, tmp_path)
+    assert not BagCache(tmp_path).has("s2")
+
+
+def test_nothing_can_be_reached(tmp_path: Path, source: Memory) -> None:
+    source.arrays, source.status = {}, "unreachable"
+    with pytest.raises(UnreachableBagError, match="there is no bag to train on"):
+        write_cache(source, tmp_path)
+
+
+# --- one bag under several ids -------------------------------------------------------------------
+
+
+@pytest.fixture
+def twins(source: Memory) -> Memory:
+    source.arrays |= {"t2": source.arrays["s2"], "t1": source.arrays["s2"].copy()}
+    return source
+
+
+def test_the_same_bag_of_several_patients_is_refused(tmp_path: Path, twins: Memory) -> None:
+    patients = {"s2": "p1", "t1": "p2", "t2": "p1", "s10": "p3", "007": "p4"}
+    with pytest.raises(BagError) as error:
+        write_cache(twins, tmp_path, patients)
+    assert str(error.value) == (
+        "the same bag or slide under several slide_ids: s2 (patient p1), t1 (patient p2), "
+        "t2 (patient p1): they could stand in two parts of a split: keep one row of each set in "
+        "the sheet, or give the rows the same patient_id if they are of one patient"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_bag_of_one_patient_is_a_note(
+    tmp_path: Path, twins: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_cache(twins, tmp_path, dict.fromkeys(("s2", "t1", "t2", "s10", "007"), "p"))
+    assert "under several slide_ids of one patient: s2 (patient p), t1 (patient p)" in caplog.text
+    cache = BagCache(tmp_path)
+    assert cache.twins == [["s2", "t1", "t2"]]
+    assert list(cache.index.same_as) == ["", "", "", "", "s2", "s2"]
+
+
+def test_one_slide_that_was_encoded_twice(tmp_path: Path, source: Memory) -> None:
+    """Another device changes the last bits of features: the slide's fingerprint tells."""
+    bags = source.bags
+    source.bags = lambda: (replace(b, slide="f") for b in bags())  # type: ignore[method-assign]
+    with pytest.raises(BagError, match=r"007 .*, s10 .*, s2 .*: they could stand in two parts"):
+        write_cache(source, tmp_path, {"s2": "a", "s10": "b", "007": "c"})
+
+
+def test_bags_that_differ_in_one_row_are_two(tmp_path: Path) -> None:
+    """Equal where they are looked at first; a note would be wrong, a refusal worse."""
+    first = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+    second = first.copy()
+    second[7] += 1
+    write_cache(Memory({"a": first, "b": second}, dtype=np.dtype(np.float32)), tmp_path, {})
+    assert BagCache(tmp_path).twins == []

@@ -126,3 +126,40 @@ def test_a_scale_that_the_encoder_is_not_meant_for_is_said_before_anything_runs(
         CheckedConfig(raw, schema)
     CheckedConfig({**raw, "extraction": {"encoder": "uni", "any_scale": True}}, schema)
     CheckedConfig({**raw, "tiling": {"mpp": 0.5, "tile_px": 224}}, schema)
+
+
+TWINS = (
+    "the same file under several slide_ids: a (patient p1), b (patient p2): they could stand in "
+    "two parts of a split: keep one row of each set in the sheet, or give the rows the same "
+    "patient_id if they are of one patient"
+)
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_one_slide_of_two_patients_is_found_before_anything_runs(
+    root: Path, folder: Path, link: str
+) -> None:
+    (folder / "b.tif").unlink()
+    getattr(folder / "b.tif", link)(folder / "a.tif")
+    with pytest.raises(ConfigError) as caught:
+        checked(root)
+    assert caught.value.problems == [TWINS]
+    sheet = (folder / "slides.tsv").read_text()
+    (folder / "slides.tsv").write_text(sheet.replace("\tp2\t", "\tp1\t"))
+    checked(root)  # of one patient they stand in one part
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("suffix", ["h5", "pt"])
+def test_one_bag_of_two_patients_is_found_before_anything_runs(root: Path, suffix: str) -> None:
+    Path("bags").mkdir()
+    Path("bags", f"a.{suffix}").write_text("features")
+    Path("bags", f"b.{suffix}").symlink_to(f"a.{suffix}")
+    raw = {
+        "cohort": "c",
+        "bags": {"path": "bags", "format": suffix, "sheet": "slides.tsv"},
+        "tasks": {"t": {"classes": ["x", "y"]}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    assert caught.value.problems == [TWINS]

@@ -1,6 +1,7 @@
 """Command `plan`: what it says before any work is what the work then finds."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -343,3 +344,36 @@ def test_numbers_as_people_say_them() -> None:
     assert [duration(s) for s in (0.04951, 4.4e6)] == ["≈0.05 s", "≈1200 h"]
     sizes = [size(n) for n in (None, 12, 999.6e3, 4.2e6, 5e12, 7e15)]
     assert sizes == ["–", "12 B", "1000 kB", "4.2 MB", "5 TB", "7000 TB"]
+
+
+def twins_sheet(folder: Path, patients: str) -> str:
+    """A slide, its copy, a link to it, and another slide."""
+    write_slide(folder / "a.tif")
+    shutil.copy(folder / "a.tif", folder / "copy.tif")
+    (folder / "link.tif").unlink(missing_ok=True)
+    (folder / "link.tif").symlink_to("a.tif")
+    write_slide(folder / "other.tif", mpp=0.4)
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
+    for name, patient in zip(("a", "copy", "link", "other"), patients, strict=True):
+        lines.append(f"{name}\t{name}.tif\tx\t{patient}\tc")
+    (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
+    return str(folder / "slides.tsv")
+
+
+def test_one_slide_under_several_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet, out = twins_sheet(tmp_path, "1223"), tmp_path / "plan.tsv"
+    assert run(sheet, "--config", config(tmp_path), "--out", str(out), "--quick") == 1
+    with out.open() as file:
+        problems = {row["slide_id"]: row["problem"] for row in csv.DictReader(file, delimiter="\t")}
+    expected = (
+        "the same slide under several slide_ids: a (patient 1), copy (patient 2), link (patient 2)"
+        ": they could stand in two parts of a split: keep one row of each set in the sheet, or "
+        "give the rows the same patient_id if they are of one patient"
+    )
+    assert problems == {"a": expected, "copy": expected, "link": expected, "other": ""}
+    capsys.readouterr()
+    assert run(twins_sheet(tmp_path, "1113"), "--config", config(tmp_path), "--quick") == 0
+    assert capsys.readouterr().out.startswith(
+        "the same slide under several slide_ids of one patient: "
+        "a (patient 1), copy (patient 1), link (patient 1)\n"
+    )

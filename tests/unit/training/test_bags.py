@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -185,3 +186,15 @@ def test_standardised_features() -> None:
     network(bag, torch.ones(1, 2, dtype=torch.bool))
     # The third never varied in training: it says nothing, whatever it is later.
     assert seen[0].tolist() == [[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]
+
+
+def test_one_bag_of_two_patients_is_not_trained_on(
+    cache_folder: Path, splits: pd.DataFrame, classes: list[str]
+) -> None:
+    """The sheet's patients may have changed since the bags were packed."""
+    cache = BagCache(cache_folder)
+    cache.index.loc["s01", "same_as"] = "s00"
+    fold_samples(splits, 0, classes, cache)  # both of p00
+    cache.index.loc["s20", "same_as"] = "s00"
+    with pytest.raises(BagError, match=r"s00 \(patient p00\), s01 .*, s20 \(patient p10\): they"):
+        fold_samples(splits, 0, classes, cache)

@@ -1,5 +1,6 @@
 """Bags of other tools into one packed HDF5 file, each looked at; memory holds one bag at a time."""
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -20,6 +21,9 @@ from wsi_ncmi.config import SAFE_NAME
 from wsi_ncmi.errors import BagError, OutputError
 from wsi_ncmi.files.atomic import atomic_path, writing
 from wsi_ncmi.files.hdf5 import open_hdf5
+
+ROOM = 1_000_000
+"""Bytes of a packed file beside its arrays: texts, attributes and HDF5's own."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ def write_packed(
     offsets = np.cumsum([0, *(bag.shape[0] for bag in bags)])
     shape = (int(offsets[-1]), bags[0].shape[1])
     texts = {"slide_id": [bag.found.slide_id for bag in bags], **columns}
-    _check_space(path, shape[0] * (shape[1] * dtype.itemsize + 8))
+    size = shape[0] * (shape[1] * dtype.itemsize + 8)
+    _check_space(path, size)
     with atomic_path(path) as temporary:
         with h5py.File(temporary, "w", locking=False) as file:
             features = file.create_dataset("features", shape, dtype)
@@ -134,6 +139,8 @@ def write_packed(
             for name, values in texts.items():
                 file.create_dataset(name, data=values, dtype=h5py.string_dtype())
             file.attrs.update(attributes)
+            file.flush()
+            _reserve(temporary, size)
             digests = [
                 _copy(bag, slice(start, stop), features, coords)
                 for bag, start, stop in zip(bags, offsets[:-1], offsets[1:], strict=True)
@@ -146,11 +153,20 @@ def _check_space(path: Path, needed: int) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
-    if free < needed * 1.01 + 1_000_000:
+    if free < needed * 1.01 + ROOM:
         raise OutputError(
             f"{path}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left: free "
             "some and give the same command again"
         )
+
+
+def _reserve(temporary: Path, size: int) -> None:
+    """Take the disk's space, which the free space that is stated does not promise (quotas)."""
+    descriptor = os.open(temporary, os.O_RDWR)
+    try:
+        os.posix_fallocate(descriptor, 0, size + ROOM)
+    finally:
+        os.close(descriptor)
 
 
 def _copy(bag: Inspected, rows: slice, features: Any, coords: Any) -> str:

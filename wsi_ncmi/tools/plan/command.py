@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.twins import REMEDY, patients_of, sets_of, told_apart
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError
 from wsi_ncmi.files.table import write_records
@@ -69,6 +70,7 @@ def run(
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
         plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick), rows))
+    plans = _with_twins(rows, plans)
     rates = (
         Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
     )
@@ -77,6 +79,22 @@ def run(
         write_records(out, SlidePlan, plans)
     print_plan(plans, storage, rates, folder)
     return 1 if storage.problem or any(plan.problem for plan in plans) else 0
+
+
+def _with_twins(rows: Sequence[SlideRow], plans: Sequence[SlidePlan]) -> list[SlidePlan]:
+    """Slides that are the same, by what their files hold; of one patient they are no problem."""
+    patients = patients_of(rows)
+    problems: dict[str, str] = {}
+    for ids in sets_of((plan.fingerprint, plan.slide_id) for plan in plans):
+        several, one = told_apart([ids], patients)
+        for shown in one:
+            print(f"the same slide under several slide_ids of one patient: {shown}")
+        for shown in several:
+            text = f"the same slide under several slide_ids: {shown}: {REMEDY}"
+            problems |= dict.fromkeys(ids, text)
+    return [
+        replace(plan, problem=plan.problem or problems.get(plan.slide_id, "")) for plan in plans
+    ]
 
 
 def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
@@ -111,6 +129,7 @@ def _with_problem(plan: SlidePlan, problem: str) -> SlidePlan:
 def _opened(plan: SlidePlan, slide: Slide) -> SlidePlan:
     return replace(
         plan,
+        fingerprint=slide.fingerprint,
         reader=slide.reader,
         reader_reason=slide.reader_reason,
         mpp=slide.mpp,

@@ -16,7 +16,8 @@ class SlidePlan:
     Attributes:
         reader_reason: why it is not read natively.
         tiles: before the quality limits of extraction; tiles_from: how they were estimated.
-        bytes: of its bag. problem: why it cannot be used as it is, or nothing.
+        bytes: of its bag. fingerprint: of what its file holds.
+        problem: why it cannot be used as it is, or nothing.
     """
 
     slide_id: str
@@ -35,6 +36,7 @@ class SlidePlan:
     tiles_from: str = ""
     seconds: float | None = None
     bytes: int | None = None
+    fingerprint: str = ""
     problem: str = ""
 
 
