@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "wsi_ncmi"
 # Room -> floor. A room imports from lower floors only, so that no two rooms can form a circle.
 FLOORS = {
     "errors": 0,
+    "address": 0,
     "bounds": 0,
     "provenance": 0,
     "machine": 0,
@@ -58,7 +59,7 @@ LIGHT = (
     "wsi_ncmi.machine",
     "wsi_ncmi.config",
     "wsi_ncmi.cohorts",
-    "wsi_ncmi.files.address",
+    "wsi_ncmi.address",
     "wsi_ncmi.files.atomic",
     "wsi_ncmi.files.product",
     "wsi_ncmi.files.retries",

@@ -19,7 +19,7 @@ if READS_SLIDES:
             "../../environment.yml"
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
-            sheet=CHECKED.sheet_path,
+            sheet=literal(CHECKED.sheet_path),
             tries=retries(Path(CACHE)).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
@@ -31,9 +31,8 @@ if READS_SLIDES:
 
 if CONFIG.bags:
 
+    # The bags are no input: the digest follows every one of them, and braces of a path are text.
     rule import_bags:
-        input:
-            bags=CONFIG.bags.path,
         output:
             index=f"{CACHE}/index.tsv",
             encoder=f"{CACHE}/encoder.json",
@@ -44,7 +43,7 @@ if CONFIG.bags:
         conda:
             "../../environment.yml"
         params:
-            bags=SETTINGS.section("bags"),
+            bags=literal(SETTINGS.section("bags")),
             digest=DIGESTS.imported(CHECKED.rows),
             tries=retries(Path(CACHE)).tries,
             folder=subpath(output.index, parent=True),
@@ -81,12 +80,12 @@ if CONFIG.tasks:
                     "reference",
                 ),
             ),
-            sheet=CHECKED.sheet_path,
+            sheet=literal(CHECKED.sheet_path),
             digest=lambda wildcards: DIGESTS.splits(wildcards.task),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} splits --sheet {params.sheet:q}"
             " --task {params.task:q} --out {output.splits:q}"
-            " && printf %s {params.digest} > {output.stamp:q}"
+            " && printf %s {params.digest:q} > {output.stamp:q}"
 
     rule train:
         input:
@@ -117,8 +116,8 @@ if CONFIG.tasks:
             cache=subpath(input.index, parent=True),
             folder=subpath(output.manifest, parent=True),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} train --name {wildcards.task} --task {params.task:q}"
+            "python -m wsi_ncmi.cli --log {log:q} train --name {wildcards.task:q} --task {params.task:q}"
             " --cohort {params.cohort:q} --encoder {params.encoder:q}"
-            " --seed {wildcards.seed} --cache {params.cache:q}"
-            " --splits {input.splits:q} --out {params.folder:q} --threads {threads}"
-            " && printf %s {params.digest} > {output.stamp:q}"
+            " --seed {wildcards.seed:q} --cache {params.cache:q}"
+            " --splits {input.splits:q} --out {params.folder:q} --threads {threads:q}"
+            " && printf %s {params.digest:q} > {output.stamp:q}"

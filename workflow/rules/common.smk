@@ -1,4 +1,5 @@
 # Reads and checks the configuration and the sheet; no rules.
+import re
 from pathlib import Path
 
 from wsi_ncmi.errors import ConfigError
@@ -31,8 +32,13 @@ FEATURE_THREADS = 8 if GPU else 1
 wildcard_constraints:
     bucket=r"\d+",
     seed=r"\d+",
-    task="|".join(CHECKED.task_names),
+    task="|".join(map(re.escape, CHECKED.task_names)),
     arm=r"[A-Za-z0-9._-]+",
+
+
+def literal(value):
+    """A user's text, or several, as a param: its braces are no wildcards."""
+    return lambda wildcards: value
 
 
 def settled(path, stamp, digest):

@@ -47,19 +47,19 @@ rule evaluate:
     conda:
         "../../environment.yml"
     params:
-        options=SETTINGS.section("evaluation"),
+        options=literal(SETTINGS.section("evaluation")),
         reference=lambda wildcards: CHECKED.task(wildcards.task).reference,
         ordinal=lambda wildcards: (
             "--ordinal" if CHECKED.task(wildcards.task).ordinal else ""
         ),
-        index=lambda wildcards, input: f"--index {input.index}" if input.index else "",
+        index=lambda wildcards, input: ["--index", input.index] if input.index else [],
         task=subpath(input.splits, parent=True),
         folder=subpath(output.summary, parent=True),
         version=SETTINGS.versions("evaluate"),
     shell:
         "python -m wsi_ncmi.cli --log {log:q} evaluate --task-dir {params.task:q}"
-        " --manifests {input.manifests:q} {params.index}"
-        " --options {params.options:q} --reference {params.reference:q} {params.ordinal}"
+        " --manifests {input.manifests:q} {params.index:q}"
+        " --options {params.options:q} --reference {params.reference:q} {params.ordinal:q}"
         " --out {params.folder:q}"
 
 
@@ -92,10 +92,10 @@ rule attention:
         mem_mb=16000,
         runtime=240,
     params:
-        options=SETTINGS.section("attention"),
+        options=literal(SETTINGS.section("attention")),
         task=lambda wildcards: SETTINGS.task(wildcards.task),
-        annotations=[row.annotation for row in CHECKED.rows],
-        sheet=CHECKED.sheet_path,
+        annotations=literal([row.annotation for row in CHECKED.rows]),
+        sheet=literal(CHECKED.sheet_path),
         cache=subpath(input.index, parent=True),
         tiles=lambda wildcards, input: str(Path(input.tiles[0]).parent),
         task_dir=subpath(input.manifest, parent=True),
@@ -133,11 +133,11 @@ rule html_report:
     conda:
         "../../environment.yml"
     params:
-        config=CONFIG.model_dump_json(),
+        config=literal(CONFIG.model_dump_json()),
         rows=DIGESTS.rows(CHECKED.rows),
-        sheet=f"--sheet {CHECKED.sheet_path}" if CHECKED.sheet_path else "",
+        sheet=literal(["--sheet", CHECKED.sheet_path] if CHECKED.sheet_path else []),
         root=subpath(output[0], ancestor=2),
         version=SETTINGS.versions("report"),
     shell:
         "python -m wsi_ncmi.cli --log {log:q} report --results {params.root:q}"
-        " --config {params.config:q} {params.sheet} --out {output:q}"
+        " --config {params.config:q} {params.sheet:q} --out {output:q}"

@@ -49,6 +49,6 @@ if CONFIG.images:
             folder=subpath(output[0], parent=True),
             version=SETTINGS.versions("images"),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task}"
+            "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task:q}"
             " --task {params.task:q} --cohort {params.cohort:q}"
-            " --seed {wildcards.seed} --out {params.folder:q} --threads {threads}"
+            " --seed {wildcards.seed:q} --out {params.folder:q} --threads {threads:q}"

@@ -30,10 +30,10 @@ if CONFIG.tasks:
             cache=subpath(input.index, parent=True),
             version=SETTINGS.versions("train"),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} search bags --name {wildcards.task}"
+            "python -m wsi_ncmi.cli --log {log:q} search bags --name {wildcards.task:q}"
             " --task {params.task:q} --cohort {params.cohort:q} --encoder {params.encoder:q}"
-            " --seed {params.seed} --cache {params.cache:q} --splits {input.splits:q}"
-            " --out {output:q} --threads {threads}"
+            " --seed {params.seed:q} --cache {params.cache:q} --splits {input.splits:q}"
+            " --out {output:q} --threads {threads:q}"
 
 
 if CONFIG.images:
@@ -58,9 +58,9 @@ if CONFIG.images:
             seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
             version=SETTINGS.versions("images"),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} search images --name {wildcards.task}"
-            " --task {params.task:q} --cohort {params.cohort:q} --seed {params.seed}"
-            " --out {output:q} --threads {threads}"
+            "python -m wsi_ncmi.cli --log {log:q} search images --name {wildcards.task:q}"
+            " --task {params.task:q} --cohort {params.cohort:q} --seed {params.seed:q}"
+            " --out {output:q} --threads {threads:q}"
 
 
 rule search:
@@ -78,5 +78,5 @@ rule search:
     params:
         section="images" if CONFIG.images else "tasks",
     shell:
-        "python -m wsi_ncmi.cli --log {log:q} search choose --section {params.section}"
+        "python -m wsi_ncmi.cli --log {log:q} search choose --section {params.section:q}"
         " --tables {input:q} --log-table {output.log:q} --out {output.chosen:q}"

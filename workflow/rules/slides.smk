@@ -17,12 +17,12 @@ if CONFIG.demo:
             "../../environment.yml"
         threads: 2
         params:
-            options=SETTINGS.section("demo"),
+            options=literal(SETTINGS.section("demo")),
             folder=subpath(output.sheet, parent=True),
             version=SETTINGS.versions("demo"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} demo --options {params.options:q}"
-            " --out {params.folder:q} --threads {threads}"
+            " --out {params.folder:q} --threads {threads:q}"
 
 
 if READS_SLIDES:
@@ -47,17 +47,17 @@ if READS_SLIDES:
             mem_mb=4000,
             runtime=720,
         params:
-            sheet=CHECKED.sheet_path,
-            options=SETTINGS.section("tiling"),
+            sheet=literal(CHECKED.sheet_path),
+            options=literal(SETTINGS.section("tiling")),
             digest=lambda wildcards: DIGESTS.tiles(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
             folder=subpath(output.manifest, parent=True),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} tiles --sheet {params.sheet:q}"
-            " --bucket {wildcards.bucket} --buckets {params.buckets}"
+            " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --out {params.folder:q}"
-            " --manifest {output.manifest:q} --threads {threads}"
-            " && printf %s {params.digest} > {output.stamp:q}"
+            " --manifest {output.manifest:q} --threads {threads:q}"
+            " && printf %s {params.digest:q} > {output.stamp:q}"
 
     rule features:
         input:
@@ -77,8 +77,8 @@ if READS_SLIDES:
             mem_mb=8000,
             runtime=1440,
         params:
-            sheet=CHECKED.sheet_path,
-            options=SETTINGS.section("extraction"),
+            sheet=literal(CHECKED.sheet_path),
+            options=literal(SETTINGS.section("extraction")),
             weights=DIGESTS.weights,
             rows=lambda wildcards: DIGESTS.bucket(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
@@ -87,7 +87,7 @@ if READS_SLIDES:
             version=SETTINGS.versions("features"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q}"
-            " --bucket {wildcards.bucket} --buckets {params.buckets}"
+            " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --tiles {params.tiles:q}"
             " --out {params.folder:q} --manifest {output.manifest:q}"
-            " --threads {threads}"
+            " --threads {threads:q}"

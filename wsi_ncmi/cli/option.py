@@ -9,11 +9,22 @@ from typing import Any, TypeVar
 
 import click
 
+from wsi_ncmi.address import expanded
+
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 Paths = tuple[Path, ...]
 
-PATH = click.Path(path_type=Path)
+
+class LocalPath(click.Path):
+    """A path with `~` and `$NAME` replaced where the shell has not: `--out=~/folder`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        return super().convert(expanded(str(value)), param, ctx)
+
+
+PATH = LocalPath(path_type=Path)
 
 
 class Positive(click.ParamType):

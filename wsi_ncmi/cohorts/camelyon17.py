@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.files.user_table import read_user_table
 
 BUCKET = "s3://camelyon-dataset/CAMELYON17"

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from wsi_ncmi.address import expanded, is_remote, no_such
 from wsi_ncmi.bounds import PLAUSIBLE_MPP
 from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.errors import ConfigError, TableError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.files.table import write_table
 from wsi_ncmi.files.user_table import read_user_table
 
@@ -75,7 +75,7 @@ def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str
         need_path: whether slides are read (False for bags that exist already).
     """
     if not path.is_file():
-        return [], [f"{path}: no such slide sheet"]
+        return [], [no_such(str(path), "slide sheet")]
     try:
         table = read_user_table(path)
     except TableError as error:
@@ -129,7 +129,7 @@ def _overrides(record: dict[str, str], folder: Path) -> Iterable[tuple[str, Any]
 
 
 def _resolve(path: str, folder: Path) -> str:
-    path = path.strip()
+    path = expanded(path.strip())
     return path if not path or is_remote(path) else str(folder / path)
 
 
@@ -157,7 +157,7 @@ def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[
             problems.append("path is empty")
         may_be_remote = key in ("path", "annotation")
         if value and not (may_be_remote and is_remote(value)) and not Path(value).is_file():
-            problems.append(f"{key} {value}: no such file")
+            problems.append(f"{key} {no_such(value, 'file')}")
     return problems
 
 

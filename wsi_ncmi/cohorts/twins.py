@@ -4,8 +4,8 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.files.address import is_remote
 
 REMEDY = (
     "they could stand in two parts of a split: keep one row of each set in the sheet, or give "

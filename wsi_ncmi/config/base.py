@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_ncmi.address import expanded, not_expanded
 
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -22,6 +24,27 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 Values = Annotated[list[Any], Field(min_length=1)]
+
+
+# Files and folders: `~`, `$NAME` and `${NAME}` are replaced here, and nowhere else.
+LocalPath = Annotated[str, AfterValidator(expanded)]
+
+
+def _check_folder(path: str) -> str:
+    """A folder that rules write to: Snakemake takes braces in it for wildcards."""
+    reason = not_expanded(path)
+    if reason:
+        raise ValueError(f"{path!r}: {reason}: set it, or write the folder's name out")
+    found = sorted({sign for sign in path if sign in "{}" or not sign.isprintable()})
+    if found or path.startswith("-"):
+        signs = " ".join(map(repr, found)) or "'-' at its start"
+        raise ValueError(f"{path!r}: a folder of results cannot have {signs}: choose another name")
+    return path
+
+
+ResultsFolder = Annotated[
+    str, Field(min_length=1), AfterValidator(expanded), AfterValidator(_check_folder)
+]
 
 
 class Model(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import Model, Name, Seed
+from wsi_ncmi.config.base import LocalPath, Model, Name, ResultsFolder, Seed
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
@@ -31,7 +31,7 @@ class Demo(Model):
 class Slides(Model):
     """Your own slides."""
 
-    sheet: str = Field(
+    sheet: LocalPath = Field(
         description=(
             "TSV with the columns `slide_id`, `path`, `label`, `patient_id`, `centre`, and "
             "optionally `mpp`, `sha256`, `annotation`, `mask`, `tissue.<key>`."
@@ -42,7 +42,7 @@ class Slides(Model):
 class Bags(Model):
     """Feature bags that exist already; no slides are read."""
 
-    path: str = Field(description="The packed file, or the folder with one file per slide.")
+    path: LocalPath = Field(description="The packed file, or the folder with one file per slide.")
     format: Literal["packed", "h5", "pt"] = Field(
         "packed",
         description=(
@@ -50,7 +50,7 @@ class Bags(Model):
             "a folder of tensors (CLAM, HIPT)."
         ),
     )
-    sheet: str = Field(
+    sheet: LocalPath = Field(
         description="TSV with the columns `slide_id`, `label`, `patient_id`, `centre`."
     )
     name: Name = Field(
@@ -91,7 +91,7 @@ class Config(Model):
             "`<results>/<cohort>`."
         )
     )
-    results: str = Field("results", description="Folder of all results.")
+    results: ResultsFolder = Field("results", description="Folder of all results.")
     question: str = Field(
         "Does training under NCMI change macro-F1 against cross-entropy?",
         description="The question at the head of the report.",

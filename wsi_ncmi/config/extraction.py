@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wsi_ncmi.config.base import Fraction, Model, Name, Seed
+from wsi_ncmi.config.base import Fraction, LocalPath, Model, Name, Seed
 
 
 class Transform(Model):
@@ -48,7 +48,7 @@ class Extraction(Model):
     options: dict[str, Any] = Field(
         {}, description="The encoder's own options; each encoder has a table under Parts."
     )
-    weights: str | None = Field(
+    weights: LocalPath | None = Field(
         None,
         description=(
             "A local `.safetensors`, `.pth`, `.pt` or `.bin` file with the weights. `null`: "

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from wsi_ncmi.address import expanded
 from wsi_ncmi.config.base import Model, problems_of
 from wsi_ncmi.config.cohort import Config, Slides
 from wsi_ncmi.config.duplicates import duplicate_keys
@@ -48,7 +49,7 @@ def sections_of(paths: Sequence[Path]) -> Sections:
         _validated(Tiling, raw.get("tiling") or {}, "tiling."),
         _validated(Extraction, raw.get("extraction") or {}, "extraction."),
         slides.sheet if slides else "",
-        results,
+        expanded(results),
     )
 
 

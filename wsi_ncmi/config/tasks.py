@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase
-from wsi_ncmi.config.base import ArmName, Model, Seed
+from wsi_ncmi.config.base import ArmName, LocalPath, Model, Seed
 from wsi_ncmi.config.extraction import Transform
 
 
@@ -24,7 +24,7 @@ class Protocol(Model):
     test_centres: list[str] = Field(
         [], description="Centres that `holdout_centres` tests on; only with that kind."
     )
-    file: str | None = Field(
+    file: LocalPath | None = Field(
         None,
         description=(
             "With kind `file` only: TSV with the columns `fold`, `part` (train, val, test) and "
@@ -101,7 +101,7 @@ class ImageTask(TaskBase):
             "`cifar10`, `cifar100` or `image_folder`."
         )
     )
-    path: str = Field(description="Folder or file with the data set.")
+    path: LocalPath = Field(description="Folder or file with the data set.")
     options: dict[str, Any] = Field(
         {}, description="The data set's own options; each data set has a table under Parts."
     )

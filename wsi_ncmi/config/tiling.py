@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import Fraction, Model
+from wsi_ncmi.config.base import Fraction, LocalPath, Model
 
 
 class Tissue(Model):
@@ -60,7 +60,7 @@ class Tissue(Model):
         le=5,
         description="`entropy`: least entropy of the grey levels within 40 µm, in bits, 0 to 5.",
     )
-    weights: str | None = Field(
+    weights: LocalPath | None = Field(
         None,
         description=(
             "`model`: a local TorchScript file, or with `architecture` a state dict. `model` "

@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.bags.store import Bag, bag_counts, stated_digest, write_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import BagError, SlideError
 from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.files.atomic import discard
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.slides.reader import slide_fingerprint

@@ -51,7 +51,7 @@ class CheckedConfig:
     @property
     def root(self) -> str:
         """results/<cohort>."""
-        return f"{self.config.results}/{self.config.cohort}"
+        return str(Path(self.config.results) / self.config.cohort)
 
     @property
     def sheet_path(self) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.settings import Settings

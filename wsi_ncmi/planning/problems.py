@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsi_ncmi.address import is_remote, no_such
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
 from wsi_ncmi.cohorts.twins import REMEDY, patients_of, same_files, told_apart
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.planning.division import division_problems
 
 
@@ -77,7 +77,7 @@ def _files(config: Config) -> list[str]:
     for name, image_task in config.images.items():
         wanted[f"images.{name}.path"] = image_task.path
     return [
-        f"{key}: {path}: no such file or folder"
+        f"{key}: {no_such(path)}"
         for key, path in wanted.items()
         if path is not None and not is_remote(path) and not Path(path).exists()
     ]

@@ -43,6 +43,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "text.parse_math": False,  # a dollar sign in the name of a class is text
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }

@@ -11,8 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 from tiffslide import TiffSlide
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.slides.chunks import Chunks, Failure, Slot
 from wsi_ncmi.slides.ome import ome_mpp
 from wsi_ncmi.slides.tiff_index import check_frames, first_pyramid

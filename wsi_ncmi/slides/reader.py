@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffPage
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import (
     GENERIC,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.files.address import is_remote
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.stages.tiles import learned_mask

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import (
     SlideRow,
     bucket_of,
@@ -13,7 +14,6 @@ from wsi_ncmi.cohorts.sheet import (
 )
 from wsi_ncmi.config import Tissue
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.files.address import is_remote
 
 HEADER = "slide_id\tpath\tlabel\tpatient_id\tcentre"
 

@@ -236,3 +236,49 @@ def test_any_other_encoder_is_timm() -> None:
         "extraction.options.width: found 'x', expected integer"
     ]
     assert part_problems(parse(minimal()), SCHEMAS) == []
+
+
+def test_paths_are_expanded_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    protocol = {"kind": "file", "file": "$DATA/folds.tsv"}
+    config = parse(
+        minimal(
+            demo=None,
+            slides={"sheet": "~/s.tsv"},
+            results="${DATA}/results",
+            extraction={"weights": "~/w.pt"},
+            tiling={"tissue": {"method": "model", "weights": "$DATA/m.pt"}},
+            tasks={"t": {"classes": ["a", "b"], "protocol": protocol}},
+        )
+    )
+    assert config.slides is not None
+    assert config.slides.sheet == "/home/me/s.tsv"
+    assert config.results == "/data/results"
+    assert config.extraction.weights == "/home/me/w.pt"
+    assert config.tiling.tissue.weights == "/data/m.pt"
+    assert config.tasks["t"].protocol.file == "/data/folds.tsv"
+    bags = {"path": "~/b.h5", "sheet": "$DATA/b.tsv"}
+    config = parse(minimal(demo=None, bags=bags))
+    assert config.bags is not None
+    assert (config.bags.path, config.bags.sheet) == ("/home/me/b.h5", "/data/b.tsv")
+    images = {"i": {"dataset": "mnist", "path": "~/mnist"}}
+    assert parse({"cohort": "c", "images": images}).images["i"].path == "/home/me/mnist"
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("", "results: String should have at least 1 character"),
+        ("$NOT_THERE/r", "results: '$NOT_THERE/r': $NOT_THERE is not set in the environment"),
+        ("~nobody-here/r", "results: '~nobody-here/r': ~nobody-here: no such user"),
+        ("r{x}", "results: 'r{x}': a folder of results cannot have '{' '}'"),
+        ("a\nb", "results: 'a\\nb': a folder of results cannot have '\\n'"),
+        ("-r", "results: '-r': a folder of results cannot have '-' at its start"),
+    ],
+)
+def test_a_folder_of_results_that_rules_cannot_write_to_is_refused(
+    folder: str, expected: str
+) -> None:
+    (found,) = problems(minimal(results=folder))
+    assert found.startswith(expected)

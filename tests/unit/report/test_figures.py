@@ -67,3 +67,11 @@ def test_reliability_draws_only_arms_that_exist():
     three = figures.reliability(dict.fromkeys(ARMS, found))
     assert ink(two, colour_of(1)) > 50
     assert ink(three, colour_of(0)) > 1.5 * ink(two, colour_of(0))
+
+
+def test_a_dollar_sign_in_a_name_is_text():
+    pictures = {
+        name: figures.confusion({("mean", "ncmi"): np.eye(2)}, [name, "b"])
+        for name in ("$x_$", "$x$", "x")  # the first is no formula, the second would be one
+    }
+    assert len(set(pictures.values())) == 3
