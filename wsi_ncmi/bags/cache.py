@@ -7,12 +7,13 @@ stays when the workflow removes `index.tsv` to pack again: by it, a bag that can
 is taken from the cache that is replaced.
 """
 
+import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -234,7 +235,7 @@ def _earlier(folder: Path, source: Source) -> "BagCache | None":
     if not (folder / PACKED).is_file():
         return None
     try:
-        cache = BagCache(folder, index=PACKED, in_memory=False)
+        cache = BagCache(folder, index=PACKED, resident=False)
     except (BagError, OSError, ValueError):
         return None
     alike = (cache.dim, cache.features.dtype, len(cache.augmented))
@@ -281,20 +282,20 @@ class BagCache:
 
     Args:
         folder: where `write_cache` wrote.
-        in_memory: read all features at once; otherwise the file stays mapped.
+        resident: ask the system to read all features ahead. None: where half of the memory that
+            may be taken holds them. The files are mapped in either case, so that all processes of a
+            machine share one copy, which is given up where memory is needed.
         index: the name of its index.
     """
 
-    def __init__(self, folder: Path, *, in_memory: bool | None = None, index: str = INDEX) -> None:
+    def __init__(self, folder: Path, *, resident: bool | None = None, index: str = INDEX) -> None:
         self.index = read_index(folder / index)
-        if in_memory is None:
-            in_memory = _fits(folder)
-        mode: Literal["r"] | None = None if in_memory else "r"
-        self.features = np.load(folder / "features.npy", mmap_mode=mode)
-        self.coords = np.load(folder / "coords.npy", mmap_mode="r")
+        resident = _fits(folder) if resident is None else resident
+        self.features = _mapped(folder / "features.npy", resident)
+        self.coords = _mapped(folder / "coords.npy", ahead=False)
         copies = len(list(folder.glob("augmented-*.npy")))
         paths = [folder / f"augmented-{i}.npy" for i in range(copies)]
-        self.augmented = [np.load(path, mmap_mode=mode) for path in paths]
+        self.augmented = [_mapped(path, resident) for path in paths]
         if len(self.features) != int(self.index["count"].sum()):
             raise BagError(f"{folder}: features and index do not fit together: pack them again")
         # Every step reads a batch of bags: looking each up in the table took a sixth of training.
@@ -330,6 +331,13 @@ class BagCache:
         """Features [N, D] of one or several slides joined; `copy` picks an augmented one."""
         array = self.features if copy is None else self.augmented[copy]
         return np.concatenate([array[self.rows(s)] for s in slide_ids])
+
+
+def _mapped(path: Path, ahead: bool) -> NDArray[Any]:
+    array: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+    if ahead and hasattr(mmap, "MADV_WILLNEED"):
+        array._mmap.madvise(mmap.MADV_WILLNEED)  # type: ignore[attr-defined]
+    return array
 
 
 def _fits(folder: Path) -> bool:

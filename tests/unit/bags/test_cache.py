@@ -84,13 +84,13 @@ def test_index_is_sorted_and_says_what_is_missing(tmp_path: Path, source: Memory
     assert cache.reason("unheard-of") == "no bag of this slide_id"
 
 
-@pytest.mark.parametrize("in_memory", [True, False, None])
-def test_in_memory_and_mapped_are_equal(
-    tmp_path: Path, source: Memory, in_memory: bool | None
+@pytest.mark.parametrize("resident", [True, False, None])
+def test_the_cache_is_mapped_whether_read_ahead_or_not(
+    tmp_path: Path, source: Memory, resident: bool | None
 ) -> None:
     write_cache(source, tmp_path)
-    cache = BagCache(tmp_path, in_memory=in_memory)
-    assert isinstance(cache.features, np.memmap) == (in_memory is False)
+    cache = BagCache(tmp_path, resident=resident)
+    assert isinstance(cache.features, np.memmap)  # which processes share
     assert np.array_equal(cache.read(["s2"]), source.arrays["s2"])
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import huggingface_hub
 import imagecodecs
+import openslide
 import pytest
 import torch
 
 from wsi_ncmi import cli
+from wsi_ncmi import machine as this_machine
 from wsi_ncmi.config import Extraction
+from wsi_ncmi.machine import MemoryLimit
 from wsi_ncmi.tools.doctor import (
     command as doctor,
 )
@@ -185,15 +188,37 @@ def test_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (finding.status, finding.remedy) == ("warn", "unset OMP_NUM_THREADS, or set it to 3")
 
 
-def test_a_container_with_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor_machine, "CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("3000000000\n")
-    (tmp_path / "memory.current").write_text("1000000000\n")
+def test_a_container_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [MemoryLimit("the control group", 3 * 10**9, 2 * 10**9)]
+    monkeypatch.setattr(this_machine, "memory_limits", lambda: limits)
+    monkeypatch.setattr(doctor_machine, "memory_limits", lambda: limits)
     (finding,) = doctor_machine.memory()
     assert finding.status == "warn"
-    assert finding.detail.endswith("3.0 GB by the control group")
-    (tmp_path / "memory.max").write_text("max\n")
+    assert finding.detail.endswith("GB are free, 2.0 of 3.0 GB by the control group")
+    limits.clear()
     assert "control group" not in doctor_machine.memory()[0].detail
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("4.0.0", "warn"), ("3.4.1", "warn"), ("4.0.1", "ok"), ("4.1", "ok")]
+)
+def test_an_openslide_with_holes(
+    monkeypatch: pytest.MonkeyPatch, version: str, status: str
+) -> None:
+    monkeypatch.setattr(openslide, "__library_version__", version)
+    (finding,) = doctor_software.openslide_release()
+    assert finding.status == status
+    holes = ", expected 4.0.1 or newer, which mends CVE-2026-48977, CVE-2026-54604"
+    assert finding.detail == f"library {version}{holes if status == 'warn' else ''}"
+    assert finding.remedy.startswith("pip install --upgrade 'openslide-bin>=4.0.1'")
+
+
+def test_the_openslide_that_is_installed_and_asked_for(root: Path) -> None:
+    assert doctor_software.openslide_release()[0].status == "ok"
+    least = ".".join(map(str, doctor_software.SAFE_OPENSLIDE))
+    assert f'"openslide-bin>={least}"' in (root / "pyproject.toml").read_text()
+    assert f"openslide >={least}" in (root / "environment.yml").read_text()
+    assert f"openslide-bin=={least}." in (root / "constraints.txt").read_text()
 
 
 def test_disks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def examine(folder: Path, extraction: Extraction | None) -> list[Finding]:
     checks: list[Callable[[], Sequence[Finding]]] = [
         software.packages,
         software.readers,
+        software.openslide_release,
         software.codecs,
         software.extras,
         machine.gpu,

@@ -8,13 +8,12 @@ from pathlib import Path
 import psutil
 
 from wsi_ncmi.files.atomic import atomic_path
-from wsi_ncmi.machine import cpu_budget, has_gpu
+from wsi_ncmi.machine import cpu_budget, free_memory, has_gpu, memory_limits
 from wsi_ncmi.tools.doctor.findings import Finding, Status
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LITTLE_MEMORY = 4e9
 LITTLE_DISK = 10e9
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def gpu() -> list[Finding]:
@@ -68,18 +67,12 @@ def processor() -> list[Finding]:
 
 
 def memory() -> list[Finding]:
-    """Memory that is free, and the control group's limit."""
+    """Memory that is free, and the limits of control groups and Slurm."""
     found = psutil.virtual_memory()
-    free = found.available
-    detail = f"{free / 1e9:.1f} of {found.total / 1e9:.1f} GB are free"
-    try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        detail += f", {limit / 1e9:.1f} GB by the control group"
-        free = min(free, limit - used)
-    except (OSError, ValueError):
-        pass  # "max", or no such group
-    status: Status = "warn" if free < LITTLE_MEMORY else "ok"
+    detail = f"{found.available / 1e9:.1f} of {found.total / 1e9:.1f} GB are free"
+    for limit in memory_limits():
+        detail += f", {max(0, limit.left) / 1e9:.1f} of {limit.limit / 1e9:.1f} GB by {limit.by}"
+    status: Status = "warn" if free_memory() < LITTLE_MEMORY else "ok"
     return [Finding("machine", "memory", status, detail, "a tiling job asks for 4 GB")]
 
 

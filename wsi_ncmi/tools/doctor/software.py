@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,8 @@ LOSSY = 8.0
 """Grey levels that a lossy codec may be off on average."""
 
 OLDEST_PYTHON = (3, 11)
+SAFE_OPENSLIDE = (4, 0, 1)
+MENDED = ("CVE-2026-48977", "CVE-2026-54604")
 # In a conda environment these are there without pip's metadata.
 WITHOUT_METADATA = ("wsi-ncmi", "openslide-bin")
 # codec -> (lossless, what needs it, whether slides of the common scanners need it)
@@ -67,6 +70,22 @@ def readers() -> list[Finding]:
         path = Path(folder) / "slide.tif"
         image = _write_slide(path)
         return [_reader(name, path, image, text) for name, text in versions.items()]
+
+
+def openslide_release() -> list[Finding]:
+    """Whether OpenSlide's library is one that damaged or made slides cannot break into."""
+    import openslide
+
+    found = str(openslide.__library_version__)
+    release = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
+    detail = f"library {found}"
+    status: Status = "ok"
+    if release < SAFE_OPENSLIDE:
+        least = ".".join(map(str, SAFE_OPENSLIDE))
+        detail = f"{detail}, expected {least} or newer, which mends {', '.join(MENDED)}"
+        status = "warn"
+    remedy = "pip install --upgrade 'openslide-bin>=4.0.1' (conda: openslide>=4.0.1)"
+    return [_finding("readers", "openslide release", status, detail, remedy)]
 
 
 def _write_slide(path: Path) -> np.ndarray:
