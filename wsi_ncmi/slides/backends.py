@@ -231,6 +231,11 @@ class TiffSlideBackend:
         facts = page_facts(series.keyframe)
         _refuse_stack(series.axes, len(series.pages))
         facts.refuse_unless_rgb()
+        if facts.compression == tifffile.COMPRESSION.OJPEG:
+            raise SlideError(
+                "old-style JPEG (TIFF compression 6), which libraries show in false colours: store "
+                "it anew, for example by `tiffcp -t -c lzw old.tif new.tif`"
+            )
         if facts.compression == APERIO_JPEG2000_YCBCR:
             raise SlideError("JPEG 2000 in YCbCr, which tiffslide shows in false colours")
         self.level_dimensions = list(self._slide.level_dimensions)

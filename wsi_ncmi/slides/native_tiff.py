@@ -285,6 +285,8 @@ def _level(
         raise NotNativeError(f"native tiles of {page.tilewidth} x {page.tilelength} pixels")
     if page.tags.valueof("Orientation", 1) != 1:
         raise NotNativeError("a level that is stored turned or mirrored")
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        raise NotNativeError("planar RGB (PlanarConfiguration 2)")
     whole = TileLayout(*stored, page.tilewidth, page.tilelength)
     offsets, sizes = np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)
     if not len(offsets) == len(sizes) == whole.rows * whole.columns:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Self, cast
 import fsspec
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffPage
+from tifffile import PLANARCONFIG, TiffPage
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
@@ -316,7 +316,17 @@ def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
             reasons.append(f"{candidate}: {error_text(error)}")
             continue
         return _native(path, backend, pages, reader)
-    raise SlideError(f"{path}: no reader opens it ({'; '.join(reasons)})")
+    raise SlideError(f"{path}: no reader opens it ({'; '.join(reasons)}){_planar(pages)}")
+
+
+def _planar(pages: Sequence[TiffPage]) -> str:
+    """What to do with a TIFF that keeps red, green and blue apart."""
+    if not pages or pages[0].planarconfig != PLANARCONFIG.SEPARATE:
+        return ""
+    return (
+        ": planar RGB (PlanarConfiguration 2), which is read from tiled little-endian files alone; "
+        "store its channels together, for example by `tiffcp -p contig -t planar.tif slide.tif`"
+    )
 
 
 def _refuse_other_light(backend: Backend, pages: Sequence[TiffPage]) -> None:

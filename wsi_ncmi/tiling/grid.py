@@ -12,6 +12,9 @@ from wsi_ncmi.slides.pyramid import LEVEL_TOLERANCE, coarsest_level_for
 UPSAMPLE_TOLERANCE = 0.02
 """A slide coarser than wanted by no more than this is read as it is."""
 
+HALF_PX = 0.5
+"""Of level 0: a size such as 511.9 must not lose its column to the rounding of the start."""
+
 
 @dataclass(frozen=True)
 class TileScale:
@@ -86,7 +89,7 @@ def tile_grid(
     dimensions: tuple[int, int],
     stride_level0: float,
     size_level0: float,
-    mask: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | NDArray[np.float64],
     mask_downsample: float,
     min_tissue: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
@@ -98,7 +101,8 @@ def tile_grid(
     Args:
         dimensions: (width, height) of level 0.
         stride_level0, size_level0: of the grid and of a tile, in level-0 pixels.
-        mask: bool `[h, w]`, true on tissue; `mask_downsample`: level-0 pixels per mask pixel.
+        mask: `[h, w]`, tissue or not, or its share of a pixel; `mask_downsample`: level-0 pixels
+            per mask pixel.
         min_tissue: least fraction of a tile that is tissue, 0 to 1.
 
     Returns:
@@ -118,12 +122,14 @@ def tile_grid(
 def _starts(length: int, stride: float, size: float) -> NDArray[np.int64]:
     count = max(0, int((length - size) / stride + 1e-6) + 2)
     starts = np.rint(np.arange(count) * stride).astype(np.int64)
-    # Half a pixel: a size such as 511.9 must not lose its column to the rounding of the start.
-    return starts[starts + size <= length + 0.5]
+    return starts[starts + size <= length + HALF_PX]
 
 
 def _box_means(
-    mask: NDArray[np.bool_], left: NDArray[np.float64], top: NDArray[np.float64], side: float
+    mask: NDArray[np.bool_] | NDArray[np.float64],
+    left: NDArray[np.float64],
+    top: NDArray[np.float64],
+    side: float,
 ) -> NDArray[np.float64]:
     """Mean of a mask in boxes with fractional borders, `[len(top), len(left)]`.
 

@@ -14,7 +14,7 @@ from wsi_ncmi.tiling.asked import tissue_options
 from wsi_ncmi.tiling.background import glass_note, other_light
 from wsi_ncmi.tiling.crosscheck import Agreement, compare_with_bytes
 from wsi_ncmi.tiling.geojson import outlines, to_geojson
-from wsi_ncmi.tiling.grid import TileScale, fit_scale, tile_grid
+from wsi_ncmi.tiling.grid import HALF_PX, TileScale, fit_scale, tile_grid
 from wsi_ncmi.tiling.mask_source import mask_on, mask_origin
 from wsi_ncmi.tiling.measure import Measured, measure_tiles
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of
@@ -69,7 +69,7 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
     picture, downsample = picture_of(slide, thumbnail.pixels, thumbnail.mpp)
     tiles = TiledSlide(
         **_facts(row, slide, tiling, scale),
-        **_verdict(grid["coords"], mask, tiling),
+        **_verdict(grid["coords"], mask, tiling, smaller_than_a_tile(slide, scale)),
         **grid,
         mask_source="geojson" if row.mask else options.method,
         mask_mpp=thumbnail.mpp,
@@ -119,6 +119,19 @@ def check_size(slide: Slide) -> None:
             f"{slide.path}: declares {width} x {height} px at {slide.mpp:.4g} µm/px = "
             f"{mm[0]:.0f} x {mm[1]:.0f} mm: no glass slide; correct the sheet's mpp or the file"
         )
+
+
+def smaller_than_a_tile(slide: Slide, scale: TileScale) -> str:
+    """A sentence where no tile fits into the slide, else nothing."""
+    width, height = slide.dimensions
+    if min(width, height) + HALF_PX >= scale.size_level0:
+        return ""
+    um = [f"{side * slide.mpp:.4g}" for side in (width, height, scale.size_level0)]
+    return (
+        f"the slide is smaller than a tile: {width} x {height} px at {slide.mpp:.4g} µm/px = "
+        f"{um[0]} x {um[1]} µm, a tile's side is {scale.size_level0:.5g} px = {um[2]} µm: lower "
+        "tiling.tile_px, or correct the sheet's mpp"
+    )
 
 
 def _facts(row: SlideRow, slide: Slide, tiling: Tiling, scale: TileScale) -> dict[str, Any]:
@@ -207,11 +220,13 @@ def _measures(found: Agreement | None) -> dict[str, Any]:
     }
 
 
-def _verdict(coords: NDArray[np.int32], mask: NDArray[np.bool_], tiling: Tiling) -> dict[str, Any]:
+def _verdict(
+    coords: NDArray[np.int32], mask: NDArray[np.bool_], tiling: Tiling, too_small: str
+) -> dict[str, Any]:
     """The status, with the reason where there is no tile."""
     if len(coords):
         return {}
-    reason = (
+    reason = too_small or (
         f"no tile of {tiling.side_px * tiling.mpp:g} µm holds {tiling.min_tissue:.0%} tissue "
         f"({mask.mean():.1%} of the slide is tissue)"
     )

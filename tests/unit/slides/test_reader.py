@@ -2,6 +2,7 @@ import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -215,3 +216,27 @@ def test_real_slides(shared_data: Path) -> None:
         open_slide(shared_data / "slides_unusual" / "small_vectra.qptiff")
     with pytest.raises(SlideError, match="states no µm/px"):
         open_slide(shared_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs")
+
+
+def test_planar_rgb_that_no_reader_opens_says_what_it_is(tmp_path: Path) -> None:
+    planes = np.moveaxis(np.full((256, 256, 3), 240, np.uint8), 2, 0)
+    options = {"photometric": "rgb", "planarconfig": "separate", "metadata": None}
+    tifffile.imwrite(tmp_path / "strips.tif", planes, rowsperstrip=64, **options)
+    with pytest.raises(SlideError, match=r"planar RGB \(PlanarConfiguration 2\), .* `tiffcp"):
+        open_slide(tmp_path / "strips.tif", mpp=0.5)
+    tifffile.imwrite(tmp_path / "tiles.tif", planes, tile=(128, 128), **options)
+    with open_slide(tmp_path / "tiles.tif", mpp=0.5) as slide:
+        assert slide.reader == "openslide"
+        assert slide.reader_reason == "planar RGB (PlanarConfiguration 2)"
+        assert (slide.read_region(0, 0, 0, 256, 256) == 240).all()
+
+
+@pytest.mark.parametrize("layout", [{"tile": (128, 128)}, {"rowsperstrip": 64}])
+def test_old_style_jpeg_is_refused(tmp_path: Path, layout: dict[str, Any]) -> None:
+    image = np.full((256, 256, 3), 240, np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="ycbcr", compression="jpeg", metadata=None, **layout)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["Compression"].overwrite(6)
+    with pytest.raises(SlideError, match=r"a\.tif: old-style JPEG \(TIFF compression 6\)"):
+        open_slide(path, mpp=0.5)

@@ -160,13 +160,6 @@ def test_a_sheet_that_contradicts_the_file(tmp_path: Path) -> None:
     assert coarse.problem.endswith("set tiling.upsample: true")
 
 
-def test_a_level_coarser_than_the_thumbnail_is_enough(tmp_path: Path) -> None:
-    path = write_slide(tmp_path / "s.tif", levels=6)  # 16 µm/px
-    planned = plan_slide(row(path), TILING, quick=False)
-    assert planned.tiles_from == "tissue at 16 µm/px"
-    assert planned.tiles == pytest.approx(8, abs=8)
-
-
 def test_quick_looks_for_no_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_slide(tmp_path / "s.tif")
 
@@ -176,8 +169,6 @@ def test_quick_looks_for_no_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(slide_plan.Slide, "thumbnail", refuse)
     planned = plan_slide(row(path), TILING, quick=True)
     assert (planned.tiles, planned.tiles_from, planned.problem) == (8 * 6, "area, at most", "")
-    monkeypatch.setattr(slide_plan, "LARGEST_OVERVIEW", 1000)
-    assert plan_slide(row(path), TILING, quick=False).tiles == 48
 
 
 def test_the_sheet_overrides_the_mask_and_the_scale(tmp_path: Path) -> None:
@@ -191,6 +182,21 @@ def test_the_sheet_overrides_the_mask_and_the_scale(tmp_path: Path) -> None:
     assert plan_slide(masked, TILING, quick=False).tiles == 8
     bad = row(path, mpp=0.5, tissue=(("method", "model"),))
     assert "model needs weights" in plan_slide(bad, TILING, quick=False).problem
+
+
+def test_a_slide_smaller_than_a_tile(tmp_path: Path) -> None:
+    path, tiling = write_slide(tmp_path / "s.tif"), Tiling(mpp=1.0, tile_px=1000)
+    planned = plan_slide(row(path), tiling, quick=False)
+    outcome = tile_slide(row(path), tiling, tmp_path)
+    assert planned.problem == (
+        "the slide is smaller than a tile: 2048 x 1536 px at 0.5 µm/px = 1024 x 768 µm, a tile's "
+        "side is 2000 px = 1000 µm: lower tiling.tile_px, or correct the sheet's mpp"
+    )
+    assert outcome.reason == planned.problem
+    assert (planned.tiles, outcome.status) == (0, "no_tissue")
+    assert plan_slide(row(path), tiling, quick=True).problem == planned.problem
+    fits = plan_slide(row(path), Tiling(mpp=1.0, tile_px=768, min_tissue=0.1), quick=False)
+    assert (fits.tiles, fits.problem) == (1, "")
 
 
 def test_an_implausible_size_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,27 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.twins import REMEDY, patients_of, sets_of, told_apart
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError
 from wsi_ncmi.files.table import write_records
-from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
-from wsi_ncmi.stages.tiles import learned_mask
-from wsi_ncmi.tiling.asked import tissue_options
-from wsi_ncmi.tiling.grid import TileScale, tile_grid
-from wsi_ncmi.tiling.mask_source import mask_on
-from wsi_ncmi.tiling.survey import check_size, overview_mpp, scale_of, stride_of
+from wsi_ncmi.tiling.grid import TileScale
+from wsi_ncmi.tiling.survey import check_size, scale_of, smaller_than_a_tile
+from wsi_ncmi.tools.plan.estimate import estimate_tiles
 from wsi_ncmi.tools.plan.storage import Storage
 from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan
-
-LARGEST_OVERVIEW = 100_000_000
-"""Pixels that are decoded for the estimate of one slide; above, its area is taken instead."""
 
 MEASURED_SECONDS = 1.0
 """Of reading with each reader; a shorter time gives a rate that is noise."""
@@ -110,7 +101,8 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
             plan = _scaled(plan, scale)
             coords, source = estimate_tiles(slide, row, tiling, scale, quick)
             if not len(coords):
-                plan = _with_problem(plan, "no tile holds enough tissue")
+                reason = smaller_than_a_tile(slide, scale) or "no tile holds enough tissue"
+                plan = _with_problem(plan, reason)
             return replace(plan, tiles=len(coords), tiles_from=source)
     except (SlideError, ConfigError, PartError) as error:
         problem = str(error)
@@ -149,33 +141,6 @@ def _scaled(plan: SlidePlan, scale: TileScale) -> SlidePlan:
         residual=scale.residual,
         scale_error_percent=scale.error_percent,
     )
-
-
-def estimate_tiles(
-    slide: Slide, row: SlideRow, tiling: Tiling, scale: TileScale, quick: bool
-) -> tuple[NDArray[np.int32], str]:
-    """Tiles by the tissue mask of the coarsest level, or all of the area, and which of the two.
-
-    The mask is that of the tiling where the slide has a level as coarse as its thumbnail; else it
-    is a little finer or coarser. The area is taken where that would mean decoding the slide.
-
-    Returns:
-        int32 `[N, 2]`, level-0 pixels.
-    """
-    stride = stride_of(slide, tiling)
-    size, whole = scale.size_level0, slide.dimensions
-    tissue = tissue_options(row, tiling)
-    coarsest = slide.mpp * max(slide.level_downsamples)
-    mpp = max(overview_mpp(slide, tissue.thumbnail_mpp), coarsest)
-    level = coarsest_level_for(slide.level_downsamples, slide.mpp, mpp)
-    if quick or np.prod(slide.level_dimensions[level]) > LARGEST_OVERVIEW:
-        nothing = np.zeros((1, 1), bool)  # and no tissue is asked for: every place of the grid
-        return tile_grid(whole, stride, size, nothing, max(whole), 0.0)[0], "area, at most"
-    thumbnail = slide.thumbnail(mpp)
-    downsample = thumbnail.mpp / slide.mpp
-    mask = mask_on(thumbnail, slide, row, tissue, learned_mask).pixels
-    coords = tile_grid(whole, stride, size, mask, downsample, tiling.min_tissue)[0]
-    return coords, f"tissue at {thumbnail.mpp:.2g} µm/px"
 
 
 def measured(
