@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
+from wsi_ncmi.cohorts.split_file import PARTS, SplitRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
 
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
-PARTS = ("train", "val", "test")
 CANDIDATES = 8
 MANY_FOLDS = 20
 
@@ -44,13 +44,15 @@ def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
     return frame
 
 
-def make_splits(rows: Iterable[SlideRow], task: Task, given: pd.DataFrame | None) -> pd.DataFrame:
+def make_splits(
+    rows: Iterable[SlideRow], task: Task, given: Sequence[SplitRow] | None
+) -> pd.DataFrame:
     """All folds of a task: columns `COLUMNS`, one row per fold and slide, audited.
 
     Args:
         rows: the slide sheet.
         task: classes, sample and protocol.
-        given: for `kind: file`, its rows of fold, part, slide_id.
+        given: for `kind: file`, its rows.
 
     Raises:
         SplitError: the split cannot be made, or leaks.
@@ -166,17 +168,9 @@ def _deviation(column: pd.Series, assignment: NDArray[np.int64], folds: int) -> 
     return np.abs(table - wanted) / np.maximum(wanted, 1)
 
 
-def _from_file(frame: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
-    missing = {"fold", "part", "slide_id"} - set(given.columns)
-    if missing:
-        raise SplitError(f"the split file lacks the columns {sorted(missing)}")
-    wrong = sorted(set(given.part) - set(PARTS))
-    if wrong:
-        raise SplitError(f"the split file has parts {wrong}, expected train, val, test")
-    unknown = sorted(set(given.slide_id) - set(frame.slide_id))
-    if unknown:
-        raise SplitError(f"{len(unknown)} slides of the split file are no sample: {unknown[:5]}")
-    return given[["fold", "part", "slide_id"]].merge(frame, on="slide_id", validate="many_to_one")
+def _from_file(frame: pd.DataFrame, given: Sequence[SplitRow]) -> pd.DataFrame:
+    table = pd.DataFrame(given, columns=SplitRow._fields).drop(columns="line")
+    return table.merge(frame, on="slide_id", validate="many_to_one")
 
 
 def audit(splits: pd.DataFrame, classes: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.settings import Settings
-from wsi_ncmi.provenance import digest
+from wsi_ncmi.provenance import digest, sha256_file
 from wsi_ncmi.slides.parts import slide_files
 from wsi_ncmi.tiling.asked import deciding
 
@@ -43,7 +43,7 @@ class Digests:
         """Of all that decides a task's splits."""
         task = self._config.tasks[name].model_dump(include={"classes", "sample", "protocol"})
         given = task["protocol"]["file"]
-        content = Path(given).read_text() if given else ""
+        content = sha256_file(Path(given)) if given else ""
         labels = [
             [row.slide_id, row.label, row.patient_id, row.centre]
             for row in self._checked.task_rows(name)

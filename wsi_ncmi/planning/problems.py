@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wsi_ncmi.address import is_remote, no_such
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
+from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.cohorts.twins import REMEDY, patients_of, same_files, told_apart
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
@@ -21,6 +22,7 @@ def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> 
         *_labels(config, rows, sheet),
         *division_problems(config, rows, sheet),
         *_files(config),
+        *_split_files(config, rows),
         *_scale(config),
         *_twins(config, rows),
         *tissue_problems(rows, config.tiling.tissue, sheet),
@@ -39,6 +41,15 @@ def _labels(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
             for label in task.classes
             if label not in found
         ]
+    return problems
+
+
+def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:
+    problems = []
+    for name, task in config.tasks.items():
+        if rows and task.protocol.file is not None:
+            found = read_split_file(Path(task.protocol.file), rows, task.classes)[1]
+            problems += [f"tasks.{name}.protocol.file: {text}" for text in found]
     return problems
 
 
@@ -72,8 +83,6 @@ def _files(config: Config) -> list[str]:
     if config.demo or config.slides:
         wanted["extraction.weights"] = config.extraction.weights
         wanted["tiling.tissue.weights"] = config.tiling.tissue.weights
-    for name, task in config.tasks.items():
-        wanted[f"tasks.{name}.protocol.file"] = task.protocol.file
     for name, image_task in config.images.items():
         wanted[f"images.{name}.path"] = image_task.path
     return [

@@ -163,3 +163,21 @@ def test_one_bag_of_two_patients_is_found_before_anything_runs(root: Path, suffi
     with pytest.raises(ConfigError) as caught:
         CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
     assert caught.value.problems == [TWINS]
+
+
+def test_a_split_file_is_checked_when_planning(root: Path, folder: Path) -> None:
+    (folder / "folds.tsv").write_text("fold\tpart\tslide_id\n\ttrain\ta\n0\ttest\tgone\n")
+    protocol = {"kind": "file", "file": "folds.tsv"}
+    raw = {
+        "cohort": "c",
+        "slides": {"sheet": "slides.tsv"},
+        "tasks": {"t": {"classes": ["x", "y"], "protocol": protocol}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    assert caught.value.problems == [
+        "tasks.t.protocol.file: folds.tsv: line 2: column fold: found '', expected a whole number "
+        "such as 0 in every line",
+        "tasks.t.protocol.file: folds.tsv: line 3: slide_id 'gone' is not in the slide sheet: "
+        "correct or remove the line",
+    ]
