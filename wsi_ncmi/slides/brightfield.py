@@ -54,7 +54,8 @@ def refuse_other_light(
 def _by_ndpi(pages: Sequence[tifffile.TiffPage]) -> str:
     if not pages or not str(pages[0].tags.valueof("Make", "")).startswith("Hamamatsu"):
         return ""
-    name = str(pages[0].tags.valueof(NDPI_FILTER_SET, "")).strip("\0 ")
+    stated = pages[0].tags.valueof(NDPI_FILTER_SET)
+    name = stated.strip("\0 ") if isinstance(stated, str) else ""
     wavelength = pages[0].tags.valueof(NDPI_WAVELENGTH, 0)
     if not name or TRANSMITTED.search(name):
         return ""

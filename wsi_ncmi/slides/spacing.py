@@ -161,7 +161,8 @@ def _against_file(sheet: float, found: Stated | None) -> str:
 
 
 def _against_others(found: Stated, others: Sequence[Stated]) -> str:
-    for other in others:
+    """What else the file says against OME-XML; vendors fill the resolution tags with anything."""
+    for other in others if found.source == OME else ():
         if other.is_plausible and not _agree(found.mean, other.mean):
             return (
                 f"the file says {found.mean:.4g} µm/px ({found.source}) and {other.mean:.4g} "

@@ -27,9 +27,9 @@ from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.report.attention import SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
-from wsi_ncmi.slides.reader import open_slide
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.asap import Annotation, read_asap
+from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run
 
@@ -169,7 +169,7 @@ def _draw(
     write_bytes(out_dir / "heatmaps" / f"{one.stem}.png", heatmap)
     top = np.argsort(-one.weights, kind="stable")[: options.tiles]
     side = tiles.read_px
-    with open_slide(row.path, mpp=row.mpp) as slide:
+    with open_as_tiled(row.path, tiles, row.mpp) as slide:
         images = [
             slide.read_region(int(x), int(y), tiles.level, side, side) for x, y in one.coords[top]
         ]

@@ -1,11 +1,29 @@
 """Whether a slide still has the levels that its tiles were laid on."""
 
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.slides.reader import Slide
+from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.tiling.tilefile import TiledSlide
 
 TOLERANCE = 1e-4
 """Of a downsample; a level that is not the same one differs by far more."""
+
+
+def open_as_tiled(path: str, tiles: TiledSlide, mpp: float | None) -> Slide:
+    """A slide by the reader that tiled it: halved levels are no other reader's.
+
+    Args:
+        mpp: the sheet's µm/px.
+
+    Raises:
+        SlideError: it cannot be opened, or has other levels now.
+    """
+    slide = open_slide(path, reader=tiles.reader, mpp=mpp)  # type: ignore[arg-type]
+    try:
+        check_geometry(slide, tiles)
+    except SlideError:
+        slide.close()
+        raise
+    return slide
 
 
 def check_geometry(slide: Slide, tiles: TiledSlide) -> None:

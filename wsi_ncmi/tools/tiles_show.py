@@ -14,11 +14,11 @@ from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.config import Tiling
 from wsi_ncmi.errors import SlideError
-from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.reader import Slide
 from wsi_ncmi.slides.stream import read_tiles
 from wsi_ncmi.stages.tiles import learned_mask
 from wsi_ncmi.tiling import tilefile
-from wsi_ncmi.tiling.geometry import check_geometry
+from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.tiling.one_slide import tile_paths, tile_slide
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of, write_png
 from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
@@ -97,8 +97,7 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
         tiles, overlay = _tile(row, tiling)
     pictures = Pictures(out / f"{tiles.slide_id}.overlay.png", out / f"{tiles.slide_id}.tiles.png")
     given = tiles.mpp if tiles.mpp_source.startswith("sheet") else None
-    with open_slide(_path_of(tiles, slide), mpp=given) as opened:
-        check_geometry(opened, tiles)
+    with open_as_tiled(_path_of(tiles, slide), tiles, given) as opened:
         write_png(pictures.overlay, _plain_overlay(opened, tiles) if overlay is None else overlay)
         print(
             f"{pictures.overlay}: {len(tiles)} tiles of {tiles.tile_um:g} µm {tiles.note}".strip()

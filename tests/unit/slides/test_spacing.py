@@ -32,6 +32,10 @@ def test_vendor_key_then_tags() -> None:
     assert (spacing.mpp, spacing.source) == (0.3, "tiff resolution tags")
 
 
+def test_a_vendors_tags_mean_nothing() -> None:
+    assert chosen({"aperio.MPP": "0.25"}, (2.5, 2.5)) == Spacing(0.25, "aperio.MPP")
+
+
 def test_generic_tiff_names_the_tags() -> None:
     properties = {"openslide.vendor": "generic-tiff", "openslide.mpp-x": "0.5"}
     assert chosen(properties).source == "tiff resolution tags"

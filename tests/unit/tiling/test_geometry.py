@@ -12,9 +12,10 @@ from made_stained import TILING, row, write_slide
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.slides import open_slide
-from wsi_ncmi.tiling.geometry import check_geometry
+from wsi_ncmi.tiling.geometry import check_geometry, open_as_tiled
 from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tiling.tilefile import TiledSlide
+from wsi_ncmi.tools.tiles_show import row_of, run
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,19 @@ def test_a_level_of_a_dicom_slide_that_vanishes(shared_data: Path, tmp_path: Pat
     assert isinstance(second, TiledSlide)
     assert (second.level, second.read_px, first.read_px) == (0, 257, 128)
     assert second.digest != first.digest
+
+
+def test_halved_levels_are_opened_as_they_were_tiled(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tif", compression="jpeg", levels=1)
+    tiling = TILING.model_copy(update={"half_decoding": True})
+    tiles = tile_slide(row(path), tiling, tmp_path / "tiles")
+    assert isinstance(tiles, TiledSlide)
+    assert (tiles.reader, tiles.level, tiles.stored_level) == ("native_half", 1, 0)
+    with open_as_tiled(str(path), tiles, None) as slide:
+        assert slide.reader == "native_half"
+        found = slide.read_region(0, 0, tiles.level, 1024, 768)
+        assert found[300, 400].mean() < 200 < found[100, 100].mean()
+    with pytest.raises(SlideError, match="tiled on level 1 at downsample 2"):
+        open_as_tiled(str(path), replace(tiles, reader="native"), None)
+    shown = run(row_of(str(tmp_path / "tiles" / "s1.h5"), "", None), tiling, tmp_path / "out", 2, 0)
+    assert shown.sample.is_file()
