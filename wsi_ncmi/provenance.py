@@ -15,7 +15,7 @@ STAGE_VERSIONS = {
     "splits": 2,
     "train": 3,
     "evaluate": 3,
-    "attention": 1,
+    "attention": 2,
     "report": 3,
     "images": 3,
 }

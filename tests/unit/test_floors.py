@@ -64,6 +64,7 @@ LIGHT = (
     "wsi_ncmi.files.product",
     "wsi_ncmi.files.retries",
     "wsi_ncmi.files.table",
+    "wsi_ncmi.files.tree",
     "wsi_ncmi.files.user_table",
     "wsi_ncmi.slides.dicom_header",
     "wsi_ncmi.slides.parts",

@@ -94,7 +94,7 @@ rule attention:
     params:
         options=literal(SETTINGS.section("attention")),
         task=lambda wildcards: SETTINGS.task(wildcards.task),
-        annotations=literal([row.annotation for row in CHECKED.rows]),
+        annotations=lambda wildcards: DIGESTS.annotations(wildcards.task),
         sheet=literal(CHECKED.sheet_path),
         cache=subpath(input.index, parent=True),
         tiles=lambda wildcards, input: str(Path(input.tiles[0]).parent),

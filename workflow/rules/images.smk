@@ -22,6 +22,7 @@ if CONFIG.images:
                     "augmentation",
                 ),
             ),
+            images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images splits --task {params.task:q}"
@@ -47,6 +48,7 @@ if CONFIG.images:
             task=lambda wildcards: SETTINGS.training(wildcards.task),
             cohort=CONFIG.cohort,
             folder=subpath(output[0], parent=True),
+            images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task:q}"

@@ -56,6 +56,7 @@ if CONFIG.images:
             task=lambda wildcards: SETTINGS.search(wildcards.task, wildcards.arm),
             cohort=CONFIG.cohort,
             seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
+            images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} search images --name {wildcards.task:q}"

@@ -76,7 +76,8 @@ def plan(
     storage = storage_of(sections.extraction, sections.tiling, dim)
     settings = stage.Options(quick, rate, threads)
     folder = nearest_folder(Path(sections.results))
-    return stage.run(option.rows_of(sheet), sections.tiling, storage, settings, out, folder)
+    config_of = (sections.tiling, sections.attention)
+    return stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)
 
 
 @commands.command("tiles show")

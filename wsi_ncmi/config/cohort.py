@@ -60,7 +60,7 @@ class Bags(Model):
 
 
 class Attention(Model):
-    """What is drawn of an aggregator's attention."""
+    """What is drawn of an aggregator's attention, and the lesions that it is compared with."""
 
     slides: int = Field(
         6, ge=0, description="Slides with a heatmap per task. 0: no attention is computed at all."
@@ -68,6 +68,26 @@ class Attention(Model):
     tiles: int = Field(
         8, ge=1, description="Most attended tiles shown beside each heatmap, 1 or more."
     )
+    lesion_groups: list[str] = Field(
+        ["metastases", "metastasis", "tumor", "tumour", "lesion", "_0", "_1", "None"],
+        description=(
+            "Groups of annotations that are lesions, in any case of letters; `None`: annotations "
+            "without a group. A group inside of another one counts as that one, unless it is "
+            "named itself."
+        ),
+    )
+    excluded_groups: list[str] = Field(
+        ["normal", "_2", "exclude", "exclusion"],
+        description="Groups of annotations that are cut out of lesions. Other groups get a note.",
+    )
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> "Attention":
+        excluded = {name.casefold() for name in self.excluded_groups}
+        both = [name for name in self.lesion_groups if name.casefold() in excluded]
+        if both:
+            raise ValueError(f"{', '.join(both)}: both in lesion_groups and in excluded_groups")
+        return self
 
 
 class Evaluation(Model):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from wsi_ncmi.address import expanded
 from wsi_ncmi.config.base import Model, problems_of
-from wsi_ncmi.config.cohort import Config, Slides
+from wsi_ncmi.config.cohort import Attention, Config, Slides
 from wsi_ncmi.config.duplicates import duplicate_keys
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tiling import Tiling
@@ -25,6 +25,7 @@ class Sections:
 
     tiling: Tiling
     extraction: Extraction
+    attention: Attention
     sheet: str
     results: str
 
@@ -48,6 +49,7 @@ def sections_of(paths: Sequence[Path]) -> Sections:
     return Sections(
         _validated(Tiling, raw.get("tiling") or {}, "tiling."),
         _validated(Extraction, raw.get("extraction") or {}, "extraction."),
+        _validated(Attention, raw.get("attention") or {}, "attention."),
         slides.sheet if slides else "",
         expanded(results),
     )

@@ -10,7 +10,9 @@ from typing import Any
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.product import Product
+from wsi_ncmi.files.tree import state_below
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.settings import Settings
 from wsi_ncmi.provenance import digest, sha256_file
@@ -25,6 +27,7 @@ class Digests:
         self._checked, self._config = checked, checked.config
         self._settings = Settings(checked)
         self._file_states: dict[str, list[int] | None] = {}
+        self._folder_states: dict[str, str] = {}
         self._slide_files: dict[str, list[Path]] = {}
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
@@ -82,6 +85,29 @@ class Digests:
         states = [self._state(str(file)) for file in files]
         return digest([bags.model_dump(), [row.slide_id for row in rows], states])
 
+    def annotations(self, name: str) -> str:
+        """Of the annotations of a task's slides; an edited file counts like one that is new."""
+        rows = [row for row in self._checked.task_rows(name) if row.annotation]
+        return digest([[row.slide_id, self._annotation_state(row)] for row in rows])
+
+    def images(self, name: str) -> str:
+        """Of the files of an image task: an archive's size and time, or those of all in a folder.
+
+        Looked up once, like single files.
+
+        Raises:
+            ConfigError: a folder cannot be read.
+        """
+        path = self._config.images[name].path
+        if not Path(path).is_dir():
+            return digest([path, self._state(path)])
+        if path not in self._folder_states:
+            try:
+                self._folder_states[path] = state_below(Path(path))
+            except OSError as error:
+                raise ConfigError([f"images.{name}.path: cannot be read: {error}"]) from error
+        return digest([path, self._folder_states[path]])
+
     @property
     def weights(self) -> Any:
         """Size and time of the encoder's local weights, so that replaced ones are noticed."""
@@ -93,10 +119,16 @@ class Digests:
         return [row.slide_id, row.path, row.sha256, self._slide_state(row), decided]
 
     def _slide_state(self, row: SlideRow) -> Any:
+        return self._demo_state or self._files_state(row.path)
+
+    def _annotation_state(self, row: SlideRow) -> Any:
+        return self._demo_state or [row.annotation, self._state(row.annotation)]
+
+    @property
+    def _demo_state(self) -> list[Any]:
+        """What the demo's files follow from, before it has written them; [] for other cohorts."""
         demo = self._config.demo
-        if demo:
-            return [demo.seed, demo.centres, self._settings.versions("demo")]
-        return self._files_state(row.path)
+        return [demo.seed, demo.centres, self._settings.versions("demo")] if demo else []
 
     def _files_state(self, path: str) -> Any:
         """Of all files of a slide, with their names where it has several."""

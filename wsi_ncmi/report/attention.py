@@ -10,6 +10,7 @@ from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text, facts
 from wsi_ncmi.report.wording import arm_title, number, title
 
+ANNOTATION_NOTES = "annotation_notes.tsv"
 SEPARATOR = "--"  # <slide_id>--<aggregator>--<objective>.png
 EXPLAINED = (
     "Colours are ranks within a slide: 100 is the most attended tile. Lesions are outlined where "
@@ -21,17 +22,20 @@ def attention_section(folder: Path, task: str, labels: Mapping[str, str]) -> Sec
     """The attention of a task's models; None if none was computed.
 
     Args:
-        folder: `runs/<task>/attention`: heatmaps/, tiles/, lesion_auroc.tsv, summary.json.
+        folder: `runs/<task>/attention`: heatmaps/, tiles/, lesion_auroc.tsv, annotation_notes.tsv,
+            summary.json.
         task: its name.
         labels: slide_id -> label, for headings.
     """
     pictures = sorted((folder / "heatmaps").glob("*.png"))
     aurocs = _read_aurocs(folder / "lesion_auroc.tsv")
-    if not pictures and aurocs.empty:
+    notes = _notes_table(folder / ANNOTATION_NOTES)
+    if not pictures and aurocs.empty and not notes:
         return None
     blocks: list[Block] = [Text(EXPLAINED, "note"), *_summary_blocks(folder / "summary.json")]
     if len(aurocs):
         blocks += [_arm_table(aurocs), _slide_table(aurocs)]
+    blocks += notes
     slide = ""
     for path in pictures:
         slide_id, aggregator, objective = path.stem.rsplit(SEPARATOR, 2)
@@ -48,6 +52,12 @@ def _read_aurocs(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     return read_frame(path, {"tiles": int, "lesion_tiles": int, "auroc": float})
+
+
+def _notes_table(path: Path) -> list[Block]:
+    """What of the annotations does not count, and why."""
+    rows = read_frame(path).to_numpy(str).tolist() if path.is_file() else []
+    return [Table("Notes on the annotations.", ["slide", "note"], rows, 2)] if rows else []
 
 
 def _summary_blocks(path: Path) -> list[Block]:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.cohorts.sheet import SlideRow
@@ -22,14 +23,14 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import write_bytes, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.hdf5 import hdf5_image
+from wsi_ncmi.files.table import write_table
 from wsi_ncmi.predictions.records import OK, read_manifest
 from wsi_ncmi.predictions.splits import read_splits
-from wsi_ncmi.report.attention import SEPARATOR
+from wsi_ncmi.report.attention import ANNOTATION_NOTES, SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
-from wsi_ncmi.report.lesions import attention_auroc, lesion_tiles
 from wsi_ncmi.tiling import tilefile
-from wsi_ncmi.tiling.asap import Annotation, read_asap
 from wsi_ncmi.tiling.geometry import open_as_tiled
+from wsi_ncmi.tiling.lesions import Lesions, read_lesions
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run
 
@@ -60,24 +61,28 @@ def run(
     options: Attention,
     out_dir: Path,
 ) -> None:
-    """Write attention.h5, lesion_auroc.tsv, heatmaps and tiles, and last summary.json."""
+    """Write attention.h5, the tables of lesions, heatmaps and tiles, and last summary.json."""
     sheet = {row.slide_id: row for row in rows}
     found = list(_attention(task, cache_dir, task_dir))
     _write_weights(out_dir / "attention.h5", found)
-    annotations = {s: _annotations(sheet[s]) for s in dict.fromkeys(a.slide_id for a in found)}
-    table = [_lesion_row(a, sheet[a.slide_id], annotations[a.slide_id], tiles_dir) for a in found]
+    coords = {one.slide_id: one.coords for one in found}
+    lesions = {s: read_lesions(sheet[s].annotation, options) for s in coords}
+    table = [_lesion_row(a, sheet[a.slide_id], lesions[a.slide_id], tiles_dir) for a in found]
+    notes = [(s, note) for s in coords for note in _notes(lesions[s], tiles_dir, s, coords[s])]
     frame = pd.DataFrame([row for row in table if row is not None], columns=list(COLUMNS))
-    shown = _shown([sheet[s] for s in annotations], task.classes, options.slides)
+    shown = _shown([sheet[s] for s in coords], task.classes, options.slides)
     for folder in ("heatmaps", "tiles"):
         _clear(out_dir / folder)
     for one in found:
         if one.slide_id in shown:
-            _draw(one, sheet[one.slide_id], annotations[one.slide_id], tiles_dir, options, out_dir)
+            _draw(one, sheet[one.slide_id], lesions[one.slide_id], tiles_dir, options, out_dir)
     write_frame(out_dir / "lesion_auroc.tsv", frame)
+    write_table(out_dir / ANNOTATION_NOTES, ["slide_id", "note"], notes)
     summary = {
         "seed": task.seeds[0],
-        "slides": len(annotations),
+        "slides": len(coords),
         "slides with an annotated lesion": int(frame.slide_id.nunique()),
+        "slides whose annotation has a note": len({slide for slide, _ in notes}),
     }
     write_json(out_dir / "summary.json", summary)
 
@@ -115,20 +120,32 @@ def _write_weights(path: Path, found: Sequence[SlideAttention]) -> None:
     write_bytes(path, hdf5_image(fill))
 
 
-def _annotations(row: SlideRow) -> list[Annotation]:
-    return read_asap(Path(row.annotation)) if row.annotation else []
+def _notes(
+    lesions: Lesions, tiles_dir: Path, slide_id: str, coords: NDArray[np.int32]
+) -> Sequence[str]:
+    if not lesions.outlines:
+        return lesions.notes
+    tiles = tilefile.read_tiled(tiles_dir / f"{slide_id}.h5")
+    return lesions.notes_on((tiles.width, tiles.height), coords, tiles.tile_size_level0)
 
 
 def _lesion_row(
-    one: SlideAttention, row: SlideRow, annotations: Sequence[Annotation], tiles_dir: Path
+    one: SlideAttention, row: SlideRow, lesions: Lesions, tiles_dir: Path
 ) -> tuple[str, str, str, str, int, int, float] | None:
-    if not any(a.is_area and not a.is_excluded for a in annotations):
+    if not lesions.outlines:
         return None
     size = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5").tile_size_level0
-    lesion = lesion_tiles(annotations, one.coords, size)
-    auroc = attention_auroc(one.weights, lesion)
+    lesion = lesions.tiles(one.coords, size)
+    auroc = _auroc(one.weights, lesion)
     count = len(one.weights), int(lesion.sum())
     return one.aggregator, one.objective, one.slide_id, row.label, *count, auroc
+
+
+def _auroc(attention: NDArray[np.floating], lesion: NDArray[np.bool_]) -> float:
+    """AUROC of attention for lesion tiles; NaN where all tiles are alike."""
+    if lesion.all() or not lesion.any():
+        return float("nan")
+    return float(roc_auc_score(lesion, attention))
 
 
 def _shown(rows: Sequence[SlideRow], classes: Sequence[str], count: int) -> set[str]:
@@ -156,16 +173,15 @@ def _clear(folder: Path) -> None:
 def _draw(
     one: SlideAttention,
     row: SlideRow,
-    annotations: Sequence[Annotation],
+    lesions: Lesions,
     tiles_dir: Path,
     options: Attention,
     out_dir: Path,
 ) -> None:
     tiles = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5")
     thumbnail = np.asarray(Image.open(tiles_dir / "thumbnails" / f"{one.slide_id}.jpg"))
-    outlines = [a.points for a in annotations if a.is_area and not a.is_excluded]
     size, factor = tiles.tile_size_level0, tiles.thumbnail_downsample
-    heatmap = draw_heatmap(thumbnail, one.coords, size, factor, one.weights, outlines)
+    heatmap = draw_heatmap(thumbnail, one.coords, size, factor, one.weights, lesions.outlines)
     write_bytes(out_dir / "heatmaps" / f"{one.stem}.png", heatmap)
     top = np.argsort(-one.weights, kind="stable")[: options.tiles]
     side = tiles.read_px

@@ -1,26 +1,29 @@
 """Annotated regions in ASAP's XML, the format of CAMELYON-16 and -17.
 
-All coordinates are x, y in level-0 pixels. The layout is that of https://github.com/computationalpathologygroup/ASAP;
-CAMELYON-17 names its groups `metastases` and `normal`, CAMELYON-16 `_0`, `_1` and `_2`, where
-`normal` and `_2` are healthy islands cut out of a lesion.
+All coordinates are x, y in level-0 pixels, also where a slide has `openslide.bounds-*`. The layout
+is that of https://github.com/computationalpathologygroup/ASAP; what the groups mean: see `lesions`.
 """
 
+import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import fsspec
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
+from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.atomic import write_text
 
-LESION_GROUP = "metastases"
-EXCLUDED_GROUPS = frozenset({"normal", "_2", "exclusion"})
-AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
-COLOURS = {LESION_GROUP: "#ff0000", "normal": "#00ff00"}
+UNGROUPED = "None"
+"""What ASAP writes where there is no group, and where a group belongs to no other one."""
+
+AREAS = frozenset({"polygon", "spline", "rectangle"})
+COLOURS = {"metastases": "#ff0000", "normal": "#00ff00"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +32,18 @@ class Annotation:
 
     Attributes:
         points: float64 `[n, 2]`, x, y in level-0 pixels; a polygon is closed implicitly.
+        groups: the group that it belongs to, the group that this one is part of, and so on.
         kind: ASAP's type: Polygon, Spline and Rectangle are areas; Dot, PointSet are not.
     """
 
     points: NDArray[np.float64]
-    group: str = LESION_GROUP
+    groups: tuple[str, ...] = ("metastases",)
     name: str = ""
     kind: str = "Polygon"
 
     @property
     def is_area(self) -> bool:
-        return self.kind in AREAS
-
-    @property
-    def is_excluded(self) -> bool:
-        """Whether it cuts healthy tissue out of a lesion."""
-        return self.group.lower() in EXCLUDED_GROUPS
+        return self.kind.lower() in AREAS
 
 
 def write_asap(annotations: Sequence[Annotation], path: Path) -> None:
@@ -54,9 +53,11 @@ def write_asap(annotations: Sequence[Annotation], path: Path) -> None:
     for order, annotation in enumerate(annotations):
         _append_shape(shapes, annotation, annotation.name or f"Annotation {order}")
     groups = ET.SubElement(root, "AnnotationGroups")
-    for group in dict.fromkeys(annotation.group for annotation in annotations):
+    # Each group with the one that it is part of, once.
+    parents = [pair for one in annotations for pair in pairwise((*one.groups, UNGROUPED))]
+    for group, parent in dict.fromkeys(parents):
         colour = COLOURS.get(group, "#64fe2e")
-        element = ET.SubElement(groups, "Group", Name=group, PartOfGroup="None", Color=colour)
+        element = ET.SubElement(groups, "Group", Name=group, PartOfGroup=parent, Color=colour)
         ET.SubElement(element, "Attributes")
     ET.indent(root, "\t")
     write_text(path, '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
@@ -68,7 +69,7 @@ def _append_shape(shapes: ET.Element, annotation: Annotation, name: str) -> None
         "Annotation",
         Name=name,
         Type=annotation.kind,
-        PartOfGroup=annotation.group,
+        PartOfGroup=annotation.groups[0],
         Color="#F4FA58",
     )
     coordinates = ET.SubElement(element, "Coordinates")
@@ -77,58 +78,61 @@ def _append_shape(shapes: ET.Element, annotation: Annotation, name: str) -> None
         ET.SubElement(coordinates, "Coordinate", values)
 
 
-def read_asap(path: Path) -> list[Annotation]:
-    """Every annotation of an ASAP XML, in the file's order.
+def read_asap(path: str | Path) -> list[Annotation]:
+    """Every annotation of an ASAP XML, a file or an address, in the file's order.
 
     Raises:
         SlideError: the file is missing, is no ASAP XML, or has a coordinate that is no number.
     """
+    name = Path(path).name
     try:
-        root = ET.parse(path).getroot()
-    except (OSError, ET.ParseError) as error:
-        raise SlideError(f"annotation {path}: cannot be read as XML: {error}") from error
+        root = _root(str(path))
+    except FileNotFoundError:
+        raise SlideError(f"{name}: no such file") from None
+    # Of the parser: ValueError and LookupError for encodings that are not what is declared.
+    except (OSError, ET.ParseError, ValueError, LookupError, ImportError) as error:
+        raise SlideError(f"{name}: cannot be read as XML: {error}") from error
     if root.tag != "ASAP_Annotations":
-        raise SlideError(f"annotation {path}: found <{root.tag}>, expected <ASAP_Annotations>")
-    return [_annotation(element, path) for element in root.findall("Annotations/Annotation")]
+        raise SlideError(f"{name}: found <{root.tag}>, expected <ASAP_Annotations>")
+    parents = {
+        group.get("Name", ""): group.get("PartOfGroup") or UNGROUPED
+        for group in root.iterfind("AnnotationGroups/Group")
+    }
+    return [_annotation(one, parents, name) for one in root.iterfind("Annotations/Annotation")]
 
 
-def _annotation(element: ET.Element, path: Path) -> Annotation:
-    name, kind = element.get("Name", ""), element.get("Type", "Polygon")
+def _root(path: str) -> ET.Element:
+    with fsspec.open(path, "rb") if is_remote(path) else open(path, "rb") as file:
+        return ET.parse(file).getroot()
+
+
+def _annotation(element: ET.Element, parents: Mapping[str, str], file: str) -> Annotation:
+    name = element.get("Name", "")
     try:
         # ASAP states the order; the elements of an edited file need not follow it.
         found = sorted(
-            (int(c.attrib["Order"]), float(c.attrib["X"]), float(c.attrib["Y"]))
+            (int(c.attrib["Order"]), _finite(c.attrib["X"]), _finite(c.attrib["Y"]))
             for c in element.iterfind("Coordinates/Coordinate")
         )
     except (KeyError, ValueError) as error:
         raise SlideError(
-            f"annotation {path}: {name!r} has a Coordinate without numbers in Order, X, Y: {error}"
+            f"{file}: {name!r} has a Coordinate without numbers in Order, X, Y: {error}"
         ) from error
     points = np.array([xy for _, *xy in found], dtype=np.float64).reshape(-1, 2)
-    if kind in AREAS and len(points) < 3:
-        raise SlideError(
-            f"annotation {path}: {kind} {name!r} has {len(points)} points, expected 3 or more"
-        )
-    return Annotation(points, element.get("PartOfGroup", ""), name, kind)
+    groups = _upwards(element.get("PartOfGroup") or UNGROUPED, parents)
+    return Annotation(points, groups, name, element.get("Type", "Polygon"))
 
 
-def in_lesion(
-    annotations: Iterable[Annotation], points: NDArray[np.floating | np.integer]
-) -> NDArray[np.bool_]:
-    """Whether each point lies in a lesion and in none of its excluded islands.
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite")
+    return value
 
-    Args:
-        points: `[n, 2]`, x, y in level-0 pixels.
 
-    Returns:
-        bool `[n]`.
-    """
-    x, y = np.asarray(points, dtype=np.float64).reshape(-1, 2).T
-    inside = np.zeros(len(x), dtype=bool)
-    excluded = np.zeros(len(x), dtype=bool)
-    for annotation in annotations:
-        if annotation.is_area:
-            part = excluded if annotation.is_excluded else inside
-            # An outline drawn by hand may cross itself: GEOS applies the even-odd rule.
-            part |= shapely.contains_xy(shapely.Polygon(annotation.points), x, y)
-    return inside & ~excluded
+def _upwards(group: str, parents: Mapping[str, str]) -> tuple[str, ...]:
+    """A group and those above it; a group that is part of itself ends the way."""
+    found = [group]
+    while (group := parents.get(group, UNGROUPED)) not in (UNGROUPED, *found):
+        found.append(group)
+    return tuple(found)

@@ -9,7 +9,7 @@ import pytest
 from wsi_ncmi.demo.design import Centre, DemoSlide, design_slide
 from wsi_ncmi.demo.paint import paint
 from wsi_ncmi.demo.shapes import diameter
-from wsi_ncmi.tiling.asap import Annotation, in_lesion
+from wsi_ncmi.tiling.lesions import Lesions
 
 GREY_LEVELS = 6
 
@@ -35,8 +35,7 @@ def test_lesions_have_their_stages_size_and_lie_in_tissue(
     np.testing.assert_allclose(sizes, slide.lesions_um, rtol=1e-6)
     assert least <= sizes[0] <= most
     y, x = np.mgrid[8 : slide.height : 16, 8 : slide.width : 16].reshape(2, -1)
-    lesions = [Annotation(outline) for outline in painting.lesions]
-    inside = in_lesion(lesions, np.stack([x, y], axis=1))
+    inside = Lesions(painting.lesions).contain(np.stack([x, y], axis=1))
     assert inside.sum() >= 3
     assert _is_tissue(painting.image)[y, x][inside].mean() > 0.85
 

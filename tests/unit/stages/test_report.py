@@ -76,6 +76,19 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
         assert words in page.text, words
 
 
+def test_notes_on_annotations_are_stated(evaluated, settings):
+    cohort, rows, _ = evaluated
+    notes = cohort / "runs/stage/attention/annotation_notes.tsv"
+    notes.write_text("slide_id\tnote\nslide_03\tx.xml: no such file: the annotation is not used\n")
+    page = Page(make_report(cohort, settings(), rows))
+    assert "Notes on the annotations. slide note slide_03 x.xml: no such file" in page.text
+    shutil.rmtree(cohort / "runs/stage/attention/heatmaps")
+    (cohort / "runs/stage/attention/lesion_auroc.tsv").unlink()
+    assert "x.xml: no such file" in Page(make_report(cohort, settings(), rows)).text
+    notes.write_text("slide_id\tnote\n")
+    assert "Notes on the annotations" not in Page(make_report(cohort, settings(), rows)).text
+
+
 def test_the_report_is_deterministic(evaluated, settings):
     cohort, rows, _ = evaluated
     first = make_report(cohort, settings(), rows)

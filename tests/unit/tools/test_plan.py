@@ -1,6 +1,7 @@
 """Command `plan`: what it says before any work is what the work then finds."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tifffile
 from wsi_ncmi import cli
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.tiling.asap import Annotation, write_asap
 from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tools.plan import command as slide_plan
 from wsi_ncmi.tools.plan import table as plan_table
@@ -123,7 +125,7 @@ def test_every_fault_is_a_row(
         assert rows[name]["problem"].startswith(problem), name
     assert rows["coarse"]["mpp"] == "4"
     printed = capsys.readouterr().out
-    assert "6 slide(s), 5 with a problem, about 8 tiles" in printed
+    assert "6 slide(s), 5 with a problem, 0 with a note, about 8 tiles" in printed
     assert "time: ≈2 s at 4 tiles/s (--rate)" in printed
     assert "disk: 82 kB of bags (2560 features of virchow2)" in printed
 
@@ -199,6 +201,49 @@ def test_a_slide_smaller_than_a_tile(tmp_path: Path) -> None:
     assert (fits.tiles, fits.problem) == (1, "")
 
 
+def test_odd_annotations_and_masks_are_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_slide(tmp_path / "s.tif")
+    tissue = np.array([[512.0, 512], [1536, 512], [1536, 1024]])
+    write_asap([Annotation(tissue), Annotation(tissue, ("roi",))], tmp_path / "roi.xml")
+    write_asap([Annotation(tissue + 2000)], tmp_path / "other.xml")
+    write_asap([Annotation(tissue)], tmp_path / "fine.xml")
+    (tmp_path / "bad.xml").write_text("no XML")
+    wide = [[[512, 512], [2560, 512], [2560, 1024], [512, 1024], [512, 512]]]
+    mask = {"type": "Polygon", "coordinates": wide}
+    (tmp_path / "wide.geojson").write_text(json.dumps(mask))
+    lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre\tannotation\tmask"]
+    for name in ("roi", "other", "fine", "bad", "gone"):
+        lines.append(f"{name}\t{path}\ta\tp\tc\t{name}.xml\t")
+    lines.append(f"wide\t{path}\ta\tp\tc\t\twide.geojson")
+    for number in range(1, len(lines)):  # a slide stands in one row only
+        copy = tmp_path / f"s{number}.tif"
+        copy.write_bytes(Path(path).read_bytes())
+        lines[number] = lines[number].replace(path, copy.name)
+    (tmp_path / "slides.tsv").write_text("\n".join(lines) + "\n")
+    arguments = [str(tmp_path / "slides.tsv"), "--config", config(tmp_path), "--dim", "8"]
+    assert run(*arguments, "--out", str(tmp_path / "plan.tsv"), "--rate", "9") == 0
+    notes = {name: row["note"] for name, row in table(tmp_path / "plan.tsv").items()}
+    starts = {
+        "roi": "group 'roi': 1 annotation(s) neither count as lesion",
+        "other": "1 of 1 lesions do not lie on the slide of 2048 x 1536 px",
+        "bad": "bad.xml: cannot be read as XML",
+        "gone": "gone.xml: no such file",
+        "wide": "mask wide.geojson: 25% of its area does not lie on the 2048 x 1536 px",
+    }
+    assert notes.pop("fine") == ""
+    assert notes.keys() == starts.keys()
+    for name, start in starts.items():
+        assert notes[name].startswith(start), notes[name]
+    printed = capsys.readouterr().out
+    assert "6 slide(s), 0 with a problem, 5 with a note, about" in printed
+    assert "note on bad: bad.xml: cannot be read as XML" in printed
+    grouped = config(tmp_path, "attention: {excluded_groups: [roi]}")
+    run(str(tmp_path / "slides.tsv"), "--config", grouped, "--dim", "8", "--rate", "9")
+    assert "group 'roi'" not in capsys.readouterr().out
+
+
 def test_an_implausible_size_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsi_ncmi.tiling.survey.LARGEST_MM2", 5000.0)
     path = write_slide(tmp_path / "s.tif", mpp=None)
@@ -254,7 +299,10 @@ def test_each_slide_has_the_rate_of_its_reader(
 def test_measuring_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_slide(tmp_path / "s.tif")
     tiling = Tiling(mpp=0.5, tile_px=16)
-    plan, options = plan_slide(row(path), tiling, quick=True), Options(quick=True, threads=2)
+    plan, options = (
+        plan_slide(row(path), tiling, quick=True),
+        Options(quick=True, threads=2),
+    )
     blocks = []
     real = slide_plan.read_tiles
 

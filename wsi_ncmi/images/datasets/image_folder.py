@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from wsi_ncmi.bounds import bounded, check_options
+from wsi_ncmi.files.tree import files_below
 from wsi_ncmi.images.datasets.interface import DatasetError, ImageDataset, Images
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def build(path: Path, options: Options) -> ImageDataset:
         DatasetError: nothing there, no classes, other classes in the test part, or no test part
             and no test_fraction.
     """
-    found, read, files = _open(path)
+    found, read = _open(path)
     names = _images(found, path)
     depth = _wrapping(names)
     tops = {n.parts[depth] for n in names}
@@ -112,24 +113,30 @@ def build(path: Path, options: Options) -> ImageDataset:
         if own is not None:
             raise DatasetError(f"{path}: {own}/ without a train/ beside it")
         classes, images = _classify(names, depth, read, path, None)
-        return _cut(classes, images, files, options, path)
+        return _cut(classes, images, options, path)
     inside = {top: [n for n in names if n.parts[depth] == top] for top in ("train", own) if top}
     classes, train = _classify(inside["train"], depth + 1, read, path, None)
     if own is None:
-        return _cut(classes, train, files, options, path)
+        return _cut(classes, train, options, path)
     unused = sorted(tops - set(inside))
     if unused:
         log.warning("%s: not used: %s (the test part is %s/)", path, ", ".join(unused), own)
     _, test = _classify(inside[own], depth + 1, read, path, classes)
-    return ImageDataset(classes, train, test, files)
+    return ImageDataset(classes, train, test, _files(path, [*train.ids, *test.ids]))
 
 
-def _open(path: Path) -> tuple[list[str], Read, tuple[Path, ...]]:
-    """Names of all files relative to the root, how to read one, and what is on the disk."""
+def _files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The images themselves, or the zip: other files beside them decide nothing."""
+    return tuple(path / name for name in names) if path.is_dir() else (path,)
+
+
+def _open(path: Path) -> tuple[list[str], Read]:
+    """Names of all files relative to the root, and how to read one."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        names = [file.relative_to(path).as_posix() for file in files]
-        return names, lambda name: (path / name).read_bytes(), tuple(files)
+        try:
+            return files_below(path), lambda name: (path / name).read_bytes()
+        except OSError as error:
+            raise DatasetError(f"{path}: a folder in it cannot be read: {error}") from None
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such folder or zip; expected train/<class>/<image> and test/ or val/"
@@ -139,7 +146,7 @@ def _open(path: Path) -> tuple[list[str], Read, tuple[Path, ...]]:
     except zipfile.BadZipFile as error:
         raise DatasetError(f"{path}: neither a folder nor a zip ({error})") from None
     names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    return names, archive.read, (path,)
+    return names, archive.read
 
 
 def _images(names: Sequence[str], path: Path) -> list[PurePosixPath]:
@@ -192,13 +199,11 @@ def _classify(
     return classes, Images(ids, targets, FilePixels(ids, read, path))
 
 
-def _cut(
-    classes: list[str], images: Images, files: tuple[Path, ...], options: Options, path: Path
-) -> ImageDataset:
+def _cut(classes: list[str], images: Images, options: Options, path: Path) -> ImageDataset:
     if options.test_fraction is None:
         raise DatasetError(
             f"{path}: no test/ or val/ beside the training images: set options.test_fraction to "
             "cut a test part off"
         )
     train, test = images.split(options.test_fraction, options.test_seed, "options.test_fraction")
-    return ImageDataset(classes, train, test, files, protocol="holdout")
+    return ImageDataset(classes, train, test, _files(path, images.ids), protocol="holdout")

@@ -10,12 +10,13 @@ from typing import cast
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.twins import REMEDY, patients_of, sets_of, told_apart
-from wsi_ncmi.config import Tiling
+from wsi_ncmi.config import Attention, Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
 from wsi_ncmi.tiling.grid import TileScale
+from wsi_ncmi.tiling.lesions import read_lesions
 from wsi_ncmi.tiling.survey import check_size, scale_of, smaller_than_a_tile
 from wsi_ncmi.tools.plan.estimate import estimate_tiles
 from wsi_ncmi.tools.plan.storage import Storage
@@ -46,6 +47,7 @@ class Options:
 def run(
     rows: Sequence[SlideRow],
     tiling: Tiling,
+    attention: Attention,
     storage: Storage,
     options: Options,
     out: Path | None,
@@ -60,7 +62,7 @@ def run(
         1 if there is any problem, with a slide or with the encoder; else 0.
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
-        plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick), rows))
+        plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick, attention), rows))
     plans = _with_twins(rows, plans)
     rates = (
         Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
@@ -88,9 +90,15 @@ def _with_twins(rows: Sequence[SlideRow], plans: Sequence[SlidePlan]) -> list[Sl
     ]
 
 
-def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
-    """Open one slide and look at its scale and its coarsest pixels; errors become `problem`."""
-    plan = SlidePlan(row.slide_id)
+def plan_slide(
+    row: SlideRow, tiling: Tiling, quick: bool, attention: Attention | None = None
+) -> SlidePlan:
+    """Open one slide and look at its scale, its coarsest pixels and its annotation.
+
+    Errors become `problem`; what is worth a look although the slide can be used becomes `note`.
+    """
+    lesions = read_lesions(row.annotation, attention or Attention())
+    plan = SlidePlan(row.slide_id, note="; ".join(lesions.notes))
     if not row.path:
         return replace(plan, problem="the sheet gives no path")
     try:
@@ -99,11 +107,13 @@ def plan_slide(row: SlideRow, tiling: Tiling, quick: bool) -> SlidePlan:
             check_size(slide)
             scale = scale_of(slide, tiling)
             plan = _scaled(plan, scale)
-            coords, source = estimate_tiles(slide, row, tiling, scale, quick)
+            coords, source, note = estimate_tiles(slide, row, tiling, scale, quick)
             if not len(coords):
                 reason = smaller_than_a_tile(slide, scale) or "no tile holds enough tissue"
                 plan = _with_problem(plan, reason)
-            return replace(plan, tiles=len(coords), tiles_from=source)
+            notes = [note, *lesions.notes_on(slide.dimensions, coords, scale.size_level0)]
+            note = "; ".join(text for text in notes if text)
+            return replace(plan, tiles=len(coords), tiles_from=source, note=note)
     except (SlideError, ConfigError, PartError) as error:
         problem = str(error)
     except Exception as error:  # whatever a damaged file makes of a library
@@ -165,7 +175,8 @@ def _read_for(
     The tiles are those of the plan: glass would be read several times faster than tissue.
     """
     with open_slide(row.path, mpp=row.mpp) as slide:
-        coords = estimate_tiles(slide, row, tiling, scale_of(slide, tiling), options.quick)[0]
+        scale = scale_of(slide, tiling)
+        coords = estimate_tiles(slide, row, tiling, scale, options.quick).coords
         first = max(0, len(coords) - MEASURED_TILES) // 2  # the middle, if all of the area is taken
         coords = coords[first : first + MEASURED_TILES]
         count, seconds, start = 0, 0.0, time.perf_counter()

@@ -1,5 +1,7 @@
 """Where a slide's tiles will be, without decoding more of it than an overview."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +28,31 @@ Share = NDArray[np.bool_] | NDArray[np.float64]
 """How much of each pixel or stored tile is tissue."""
 
 
+class Estimate(NamedTuple):
+    """The tiles that are expected of a slide.
+
+    Attributes:
+        coords: int32 `[N, 2]`, level-0 pixels. source: what they follow from.
+        note: on the slide's mask by hand; empty: nothing.
+    """
+
+    coords: NDArray[np.int32]
+    source: str
+    note: str = ""
+
+
+class _Tissue(NamedTuple):
+    """Where tissue is: how much of each pixel, level-0 pixels of a pixel, and as of `Estimate`."""
+
+    share: Share
+    downsample: float
+    source: str
+    note: str = ""
+
+
 def estimate_tiles(
     slide: Slide, row: SlideRow, tiling: Tiling, scale: TileScale, quick: bool
-) -> tuple[NDArray[np.int32], str]:
+) -> Estimate:
     """The tiles by a tissue mask, and what it was made from.
 
     It is the tiling's own mask where the thumbnail takes at most `LARGEST_OVERVIEW` pixels; else
@@ -37,29 +61,27 @@ def estimate_tiles(
 
     Args:
         quick: the area at once.
-
-    Returns:
-        int32 `[N, 2]`, level-0 pixels.
     """
     found = None if quick else _by_tissue(slide, row, tiling) or _by_bytes(slide, scale)
     stride, size, whole = stride_of(slide, tiling), scale.size_level0, slide.dimensions
     if found is None:
         nothing = np.zeros((1, 1), bool)  # and no tissue is asked for: every place of the grid
-        return tile_grid(whole, stride, size, nothing, max(whole), 0.0)[0], AREA
-    mask, downsample, source = found
-    return tile_grid(whole, stride, size, mask, downsample, tiling.min_tissue)[0], source
+        return Estimate(tile_grid(whole, stride, size, nothing, max(whole), 0.0)[0], AREA)
+    grid = tile_grid(whole, stride, size, found.share, found.downsample, tiling.min_tissue)
+    return Estimate(grid[0], found.source, found.note)
 
 
-def _by_tissue(slide: Slide, row: SlideRow, tiling: Tiling) -> tuple[Share, float, str] | None:
-    """A mask as the tiling makes it, level-0 pixels of one of its pixels, and the source."""
+def _by_tissue(slide: Slide, row: SlideRow, tiling: Tiling) -> _Tissue | None:
+    """A mask as the tiling makes it."""
     options = tissue_options(row, tiling)
     wanted = overview_mpp(slide, options.thumbnail_mpp)
     mpp = _affordable_mpp(slide, wanted)
     if mpp is None and not row.mask:
         return None
     thumbnail = _blank(slide, wanted) if mpp is None else slide.thumbnail(mpp)
-    mask = mask_on(thumbnail, slide, row, options, learned_mask).pixels
-    return mask, thumbnail.mpp / slide.mpp, f"tissue at {thumbnail.mpp:.2g} µm/px"
+    mask, note = mask_on(thumbnail, slide, row, options, learned_mask)
+    source = f"tissue at {thumbnail.mpp:.2g} µm/px"
+    return _Tissue(mask, thumbnail.mpp / slide.mpp, source, note)
 
 
 def _affordable_mpp(slide: Slide, wanted: float) -> float | None:
@@ -78,7 +100,7 @@ def _blank(slide: Slide, mpp: float) -> Thumbnail:
     return Thumbnail(pixels, mpp, np.ones((height, width), bool))
 
 
-def _by_bytes(slide: Slide, scale: TileScale) -> tuple[Share, float, str] | None:
+def _by_bytes(slide: Slide, scale: TileScale) -> _Tissue | None:
     """Stored tiles with tissue take many bytes, those at its edge some: no pixel is decoded."""
     stored = slide.compressed_sizes(scale.level)
     full = None if stored is None else many_bytes(stored.sizes)
@@ -86,4 +108,5 @@ def _by_bytes(slide: Slide, scale: TileScale) -> tuple[Share, float, str] | None
         return None
     few, many = (np.median(stored.sizes[part & (stored.sizes > 0)]) for part in (~full, full))
     share = np.clip((stored.sizes - few) / (many - few), 0, 1)
-    return share, stored.tile[0] * scale.level_downsample, "tissue by the bytes of stored tiles"
+    downsample = stored.tile[0] * scale.level_downsample
+    return _Tissue(share, downsample, "tissue by the bytes of stored tiles")

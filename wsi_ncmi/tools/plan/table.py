@@ -18,6 +18,7 @@ class SlidePlan:
         tiles: before the quality limits of extraction; tiles_from: how they were estimated.
         bytes: of its bag. fingerprint: of what its file holds.
         problem: why it cannot be used as it is, or nothing.
+        note: what is worth a look although it can be used: of its mask and annotation.
     """
 
     slide_id: str
@@ -38,6 +39,7 @@ class SlidePlan:
     bytes: int | None = None
     fingerprint: str = ""
     problem: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,12 @@ def _totals(
 ) -> Iterable[str]:
     bad = [plan for plan in plans if plan.problem]
     tiles = sum(plan.tiles or 0 for plan in plans)
-    yield f"{len(plans)} slide(s), {len(bad)} with a problem, about {tiles} tiles"
+    noted = [plan for plan in plans if plan.note]
+    yield (
+        f"{len(plans)} slide(s), {len(bad)} with a problem, {len(noted)} with a note, "
+        f"about {tiles} tiles"
+    )
+    yield from (f"  note on {plan.slide_id}: {plan.note}" for plan in noted)
     sources = sorted({plan.tiles_from for plan in plans if plan.tiles_from})
     if sources:
         yield f"tiles: an estimate ({'; '.join(sources)}), before the quality limits of extraction"
