@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ class Dataset:
     Attributes:
         chunks: the shape of the pieces it is stored in; None: in one.
         compression: their filter, or None.
-        offset: where its plain bytes are, if they are stored so.
+        plain_rows: of each piece, if it is stored as plain bytes in pieces of whole rows.
         written: whether all of it was ever written.
     """
 
@@ -134,7 +135,7 @@ class Dataset:
     attrs: dict[str, Any]
     chunks: tuple[int, ...] | None
     compression: str | None
-    offset: int | None
+    plain_rows: int | None
     written: bool
 
     def __len__(self) -> int:
@@ -173,17 +174,38 @@ class Dataset:
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         if not self.shape or self.dtype.hasobject:
             return np.asarray(self._decoded(start, stop))
-        if self.offset is not None and self.offset + self.nbytes > self.file.size:
-            raise DamagedFileError(f"the file ends before the data of `{self.name}`")
+        if self.plain_rows is not None and self.nbytes > self.file.size:
+            raise DamagedFileError(f"the file is shorter than the data of `{self.name}`")
         array = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        if self.offset is not None:
-            self.file.read_bytes(self.offset + start * self.row_bytes, array)
+        if self.plain_rows is not None and array.size:
+            for rows, offset in self._stretches(start, stop, self.plain_rows):
+                self.file.read_bytes(offset, array[rows.start - start : rows.stop - start])
             return array
         step = self._step()
         for at in range(start, stop, step):
             end = min(at + step, stop)
             array[at - start : end - start] = self._decoded(at, end)
         return array
+
+    def _stretches(self, start: int, stop: int, piece: int) -> Iterator[tuple[slice, int]]:
+        """Rows that lie together, and where in the file."""
+        begins = np.arange(start // piece, -(-stop // piece)) * piece
+        offsets = self._places[begins // piece] if self.row_bytes else begins
+        if (offsets < 0).any():
+            raise DamagedFileError(f"`{self.name}` was not written to its end")
+        breaks = np.flatnonzero(np.diff(offsets) != piece * self.row_bytes) + 1
+        for first, last in zip([0, *breaks], [*breaks, len(begins)], strict=True):
+            begin = max(start, int(begins[first]))
+            end = min(stop, int(begins[last - 1]) + piece)
+            skipped = (begin - int(begins[first])) * self.row_bytes
+            yield slice(begin, end), int(offsets[first]) + skipped
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Where each piece begins."""
+        place = str(self.file.path), self.file.identity, self.name
+        found: NDArray[np.int64] = _WORKER.ask("places", *place, size=self.nbytes)
+        return found
 
     def _step(self) -> int:
         """Rows to decode at a time: whole chunks."""
@@ -226,12 +248,7 @@ class _Worker:
                 self._connection.send((request, arguments, seconds))
                 kind, found, dtype = self._connection.recv()
                 if kind == "array":
-                    array = np.empty(found, dtype)
-                    if array.size:
-                        self._connection.recv_bytes_into(array.reshape(-1).view("u1").data)
-                    else:
-                        self._connection.recv_bytes()
-                    return array
+                    return self._receive(np.empty(found, dtype))
             except (EOFError, OSError):
                 self._end(asked)
             except BaseException:  # an interrupted answer would be taken for the next one's
@@ -240,6 +257,15 @@ class _Worker:
         if kind == "error":
             raise OSError(found, dtype) if found else DamagedFileError(dtype)
         return found
+
+    def _receive(self, array: NDArray[Any]) -> NDArray[Any]:
+        left = array.reshape(-1).view(np.uint8).data
+        while left:
+            count = os.readv(self._connection.fileno(), [left])
+            if not count:
+                raise EOFError
+            left = left[count:]
+        return array
 
     def _start(self) -> None:
         self._connection, theirs = Pipe()
