@@ -110,14 +110,15 @@ def _annotation(element: ET.Element, parents: Mapping[str, str], file: str) -> A
     name = element.get("Name", "")
     try:
         # ASAP states the order; the elements of an edited file need not follow it.
-        found = sorted(
+        found = [
             (int(c.attrib["Order"]), _finite(c.attrib["X"]), _finite(c.attrib["Y"]))
             for c in element.iterfind("Coordinates/Coordinate")
-        )
+        ]
     except (KeyError, ValueError) as error:
         raise SlideError(
             f"{file}: {name!r} has a Coordinate without numbers in Order, X, Y: {error}"
         ) from error
+    found.sort(key=lambda point: point[0])  # equal numbers stay as they stand
     points = np.array([xy for _, *xy in found], dtype=np.float64).reshape(-1, 2)
     groups = _upwards(element.get("PartOfGroup") or UNGROUPED, parents)
     return Annotation(points, groups, name, element.get("Type", "Polygon"))

@@ -89,7 +89,7 @@ def read_geojson(path: Path, origin: Origin = (0, 0)) -> BaseGeometry:
         SlideError: it is no GeoJSON, or holds something without an area (points, lines).
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_bytes())  # UTF-8, -16 or -32
     except (OSError, ValueError, RecursionError) as error:
         raise SlideError(f"{path}: cannot be read as GeoJSON: {error}") from error
     inside: list[BaseGeometry] = []

@@ -81,7 +81,9 @@ def _within(
     inside = np.zeros(len(x), dtype=bool)
     for outline in outlines:
         # An outline drawn by hand may cross itself: GEOS applies the even-odd rule.
-        inside |= shapely.contains_xy(shapely.Polygon(outline), x, y)
+        area = shapely.Polygon(outline)
+        shapely.prepare(area)
+        inside |= shapely.contains_xy(area, x, y)
     return inside
 
 
@@ -128,13 +130,17 @@ def _has_area(annotation: Annotation) -> bool:
 def _is_lesion(annotation: Annotation, options: Attention) -> bool | None:
     """Lesion, cut out, or None: neither list names any of its groups."""
     lesions, excluded = (
-        {name.casefold() for name in names}
+        {_plain(name) for name in names}
         for names in (options.lesion_groups, options.excluded_groups)
     )
     for group in annotation.groups:
-        if group.casefold() in lesions | excluded:
-            return group.casefold() in lesions
+        if _plain(group) in lesions | excluded:
+            return _plain(group) in lesions
     return None
+
+
+def _plain(group: str) -> str:
+    return group.strip().casefold()
 
 
 def _shapes_left_out(annotations: Sequence[Annotation]) -> Iterator[str]:

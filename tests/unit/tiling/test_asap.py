@@ -138,3 +138,15 @@ def test_groups_within_groups_come_back(tmp_path: Path) -> None:
     written = [Annotation(SQUARE, ("a", "b")), Annotation(SQUARE, ("b",)), Annotation(SQUARE)]
     write_asap(written, path)
     assert [a.groups for a in read_asap(path)] == [("a", "b"), ("b",), ("metastases",)]
+
+
+def test_points_of_equal_order_stay_as_they_stand(tmp_path: Path) -> None:
+    corners = [(9, 0), (0, 0), (0, 9), (9, 9)]
+    points = "".join(f'<Coordinate Order="0" X="{x}" Y="{y}"/>' for x, y in corners)
+    path = tmp_path / "slide.xml"
+    path.write_text(
+        "<ASAP_Annotations><Annotations><Annotation><Coordinates>"
+        f"{points}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
+    )
+    (found,) = read_asap(path)
+    assert found.points.tolist() == [list(corner) for corner in corners]

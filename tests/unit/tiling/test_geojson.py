@@ -141,6 +141,14 @@ def test_every_form_of_one_square(tmp_path: Path, content: Any) -> None:
     assert area.bounds == (100, 100, 300, 300)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mask.geojson"
+    content = feature([SQUARE], classification={"name": "Gewebe: übrig"})
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    assert read_geojson(path).bounds == (100, 100, 300, 300)
+
+
 def test_a_ring_that_crosses_itself_is_mended(tmp_path: Path) -> None:
     bow = [[0, 0], [100, 100], [100, 0], [0, 100], [0, 0]]
     area = read_geojson(write(tmp_path, feature([bow])))

@@ -26,7 +26,9 @@ def count(*annotations: Annotation, options: Attention = OPTIONS) -> int:
     return int(lesions_of(annotations, options).tiles(GRID, 256).sum())
 
 
-@pytest.mark.parametrize("group", ["metastases", "Tumor", "_0", "_1", "None", "METASTASES"])
+@pytest.mark.parametrize(
+    "group", ["metastases", "Tumor", "_0", "_1", "None", "METASTASES", " Tumor "]
+)
 def test_groups_of_lesions(group: str) -> None:
     assert count(box(LESION, group)) == 16
 
