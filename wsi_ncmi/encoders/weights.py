@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.files.patience import patiently
 
 # Where training scripts of the field put the state dict inside a .pth.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
@@ -80,8 +81,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise PartError(f"{path}: no such file of weights")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return patiently(lambda: load_file(path))
+        state = patiently(lambda: torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError:  # torch's words advise to run what is in the file
         raise PartError(
             f"{path}: cannot be read as weights: it holds more than tensors, or is damaged; code "

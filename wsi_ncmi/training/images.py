@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsi_ncmi.config import SEARCHES, ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
+from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.images.data import Parts, channel_statistics, to_square
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
@@ -171,7 +172,9 @@ def identity(ids: Sequence[str]) -> pd.DataFrame:
 
 def load_run(folder: Path, device: torch.device) -> tuple[ImageEncoder, Objective, dict[str, Any]]:
     """A trained encoder and objective in eval mode, with the checkpoint they came from."""
-    content = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    content = patiently(
+        lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    )
     task = ImageTask.model_validate({**content["task"], "pretrained": False})
     unit = [1.0, 1.0, 1.0]  # mean and deviation come with the state
     encoder = build_network(task, tuple(content["size"]), unit, unit)

@@ -10,6 +10,7 @@ import torch
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Task
+from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
@@ -82,7 +83,9 @@ def identity(samples: list[Sample]) -> pd.DataFrame:
 
 def load_run(folder: Path, device: torch.device) -> tuple[BagNetwork, Objective, dict[str, Any]]:
     """A trained network and objective in eval mode, with the checkpoint they came from."""
-    content = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    content = patiently(
+        lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    )
     aggregator: Aggregator = rebuild_part(
         "aggregator", content["aggregator"], content["feature_dim"]
     )

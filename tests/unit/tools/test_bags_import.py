@@ -1,6 +1,8 @@
 """Command `bags import`: every file is looked at; one packed file and a list of the refused."""
 
 import csv
+import errno
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from wsi_ncmi.bags.foreign.importers import open_source
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS
 from wsi_ncmi.cli.bags import IMPORTED
 from wsi_ncmi.errors import BagError
+from wsi_ncmi.files import patience
 from wsi_ncmi.tools.bags.importing import run
 
 Features = np.ndarray[Any, Any]
@@ -278,3 +281,29 @@ def test_a_pickled_program_and_a_long_list(
     reasons = refused(tmp_path / "packed.refused.tsv")
     assert len(reasons) == 7
     assert not any("weights_only" in reason for reason in reasons.values())
+
+
+def test_a_bag_that_cannot_be_reached_is_not_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packed file would be taken for the whole, and the bag be missing for good."""
+    for n, name in enumerate("abc"):
+        bag(tmp_path / "in" / f"{name}.h5", 5, n)
+    real = Path.open
+
+    def lost(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self.name == "b.h5":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(patience, "PAUSES", ())
+    with monkeypatch.context() as lose:
+        lose.setattr(Path, "open", lost)
+        assert call(tmp_path / "in", tmp_path / "packed.h5") == 1
+    printed = capsys.readouterr().out
+    assert (
+        "b.h5: cannot be reached now, which says nothing about the bag (Permission den" in printed
+    )
+    assert "1 bag(s) cannot be reached now: nothing was written; give the command" in printed
+    assert not (tmp_path / "packed.h5").exists()
+    assert call(tmp_path / "in", tmp_path / "packed.h5") == 0

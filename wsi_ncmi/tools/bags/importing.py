@@ -19,6 +19,7 @@ from wsi_ncmi.bags.foreign.repack import (
     missing_from,
     write_packed,
 )
+from wsi_ncmi.bags.store import UNREACHABLE
 from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.table import write_records
@@ -39,7 +40,8 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
         refused: TSV of what was not imported and why; by default beside `out`.
 
     Returns:
-        1 if nothing was usable, which writes no packed file; else 0.
+        1 if nothing was usable or some bag cannot be reached now, which writes no packed file;
+        else 0.
 
     Raises:
         BagError: nothing of such a layout is there.
@@ -55,6 +57,10 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     bags, unfit = compatible([bag for bag in seen if isinstance(bag, Inspected)])
     unfit += [bag for bag in seen if isinstance(bag, Refusal)] + missing_from(rows or (), found)
     _write_refused(refused or out.with_suffix(".refused.tsv"), unfit)
+    lost = sum(UNREACHABLE in refusal.reason for refusal in unfit)
+    if lost:  # a file without them would be taken for the whole
+        print(f"{lost} bag(s) cannot be reached now: nothing was written; give the command again")
+        return 1
     if bags:
         facts = {"layout": layout, "source": path.name, "wsi_ncmi": package_version("wsi-ncmi")}
         known = source.attributes if source else {}
