@@ -70,16 +70,7 @@ if CONFIG.tasks:
         conda:
             "../../environment.yml"
         params:
-            task=lambda wildcards: SETTINGS.task(
-                wildcards.task,
-                without=(
-                    "aggregators",
-                    "objectives",
-                    "training",
-                    "seeds",
-                    "reference",
-                ),
-            ),
+            task=lambda wildcards: SETTINGS.splits(wildcards.task),
             sheet=literal(CHECKED.sheet_path),
             digest=lambda wildcards: DIGESTS.splits(wildcards.task),
         shell:

@@ -93,7 +93,7 @@ rule attention:
         runtime=240,
     params:
         options=literal(SETTINGS.section("attention")),
-        task=lambda wildcards: SETTINGS.task(wildcards.task),
+        task=lambda wildcards: SETTINGS.attention(wildcards.task),
         annotations=lambda wildcards: DIGESTS.annotations(wildcards.task),
         sheet=literal(CHECKED.sheet_path),
         cache=subpath(input.index, parent=True),

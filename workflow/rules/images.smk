@@ -12,16 +12,7 @@ if CONFIG.images:
         conda:
             "../../environment.yml"
         params:
-            task=lambda wildcards: SETTINGS.task(
-                wildcards.task,
-                without=(
-                    "objectives",
-                    "training",
-                    "seeds",
-                    "reference",
-                    "augmentation",
-                ),
-            ),
+            task=lambda wildcards: SETTINGS.image_splits(wildcards.task),
             images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:

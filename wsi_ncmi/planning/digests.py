@@ -63,10 +63,11 @@ class Digests:
         """Of all that decides the bags of a task: slides, tiling, extraction, or imported bags."""
         rows = self._checked.task_rows(name)
         if self._config.bags:
-            return digest([self.rows(rows), self.imported(rows)])
+            return self.imported(rows)
         versions = self._settings.versions("tiles", "features")
-        slides = [[row.as_dict(), self._slide(row)] for row in rows]
-        return digest([slides, self._config.extraction.model_dump(), self.weights, versions])
+        slides = [self._slide(row) for row in rows]
+        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
+        return digest([slides, extraction, self.weights, versions])
 
     def rows(self, rows: Sequence[SlideRow]) -> str:
         """Changes when a row changes or its slide is replaced, not when the sheet is touched."""

@@ -1,7 +1,5 @@
 """What the rules hand to their commands: sections of the configuration as JSON."""
 
-from collections.abc import Sequence
-
 from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.provenance import STAGE_VERSIONS
@@ -26,22 +24,34 @@ class Settings:
         text: str = getattr(self._checked.config, name).model_dump_json()
         return text
 
-    def task(self, name: str, *, without: Sequence[str] = ()) -> str:
-        """A task (of bags or images), without searches and what its rule does not read.
+    def splits(self, name: str) -> str:
+        """What the splits of a task on bags read of it."""
+        return self._checked.task(name).model_dump_json(include={"classes", "sample", "protocol"})
+
+    def image_splits(self, name: str) -> str:
+        """What the splits of an image task read of it: its images, and how many of them."""
+        images = {"dataset", "path", "options"}
+        parts = {"train_samples", "test_samples", "validation_fraction", "subset_seed"}
+        return self._checked.task(name).model_dump_json(include=images | parts)
+
+    def attention(self, name: str) -> str:
+        """What heatmaps read of a task beside its runs: they show the first seed's."""
+        task = self._checked.task(name)
+        first = task.model_copy(update={"seeds": task.seeds[:1]})
+        return first.model_dump_json(include={"classes", "seeds"})
+
+    def training(self, name: str) -> str:
+        """What decides a task's models: neither seeds nor who is compared with whom.
 
         Whether its classes are ordinal is read by `evaluate` alone.
         """
-        hidden = {**SEARCHES, **dict.fromkeys((*without, "ordinal"), True)}
-        return self._checked.task(name).model_dump_json(exclude=hidden)
-
-    def training(self, name: str) -> str:
-        """What decides a task's models: neither seeds nor who is compared with whom."""
         task = self._checked.task(name)
+        hidden = {**SEARCHES, "seeds": True, "ordinal": True}
         if type(task).model_fields["reference"].default in task.objectives:
-            return self.task(name, without=("seeds", "reference"))
+            return task.model_dump_json(exclude={**hidden, "reference": True})
         # Its reader asks for a reference that is an arm: one that does not follow the user's.
         settled = task.model_copy(update={"reference": next(iter(task.objectives))})
-        return settled.model_dump_json(exclude={**SEARCHES, "seeds": True, "ordinal": True})
+        return settled.model_dump_json(exclude=hidden)
 
     def search(self, name: str, arm: str) -> str:
         """What decides the search of one arm of a task: the other arms do not."""

@@ -108,10 +108,10 @@ def test_a_search_changes_no_training_and_no_split(checked: Any) -> None:
     for made in (Digests(plain), Digests(searched)):
         found.append((made.train("t"), made.splits("t")))
     for one in (Settings(plain), Settings(searched)):
-        found.append((one.training("t"), one.task("t")))
+        found.append((one.training("t"), one.splits("t")))
     assert found[0] == found[1]
     assert found[2] == found[3]
-    assert "search" not in Settings(searched).task("t")
+    assert "search" not in Settings(searched).training("t")
     assert plain.searched == []
     assert searched.searched == [("t", "ncmi")]
     alone = Task.model_validate_json(Settings(searched).search("t", "ncmi"))
