@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import paint
 
 SLIDE_RULES = {"tiles", "features", "pack"}
 
@@ -84,7 +85,7 @@ def test_touching_the_sheet_and_saving_the_configuration_plans_nothing(copy: Any
 
 def test_one_more_slide_runs_one_bucket_and_the_training_of_its_task(copy: Any) -> None:
     workflow = copy()
-    shutil.copy(workflow.folder / "slide_00.tif", workflow.folder / "more.tif")
+    paint(workflow.folder / "more.tif", 77, coarse=False)
     with (workflow.folder / "slides.tsv").open("a") as sheet:
         sheet.write("more\tmore.tif\tfine\tpatient_30\tcentre_0\n")
     plan = workflow.plan()
@@ -126,7 +127,7 @@ def test_another_tile_size_reads_every_slide_again(copy: Any) -> None:
 
 def test_a_replaced_slide_is_read_again_and_its_task_trained(copy: Any) -> None:
     workflow = copy()
-    shutil.copy(workflow.folder / "slide_03.tif", workflow.folder / "slide_00.tif")
+    paint(workflow.folder / "slide_00.tif", 77, coarse=False)
     plan = workflow.plan()
     assert plan["tiles"] == plan["features"] == 1
     assert plan["train"] == 1

@@ -57,8 +57,7 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
         SlideError: the slide is coarser than wanted or implausibly large, most of its overview
             cannot be decoded, or its mask's file cannot be used.
     """
-    check_size(slide)
-    scale = scale_of(slide, tiling)
+    scale = _checked_scale(slide, tiling)
     options = tissue_options(row, tiling)
     thumbnail = slide.thumbnail(overview_mpp(slide, options.thumbnail_mpp))
     mask, mask_note = mask_on(thumbnail, slide, row, options, mask_of)
@@ -85,6 +84,17 @@ def survey(slide: Slide, row: SlideRow, tiling: Tiling, mask_of: MaskOf | None =
         overlay=draw_overlay(picture, *marks, thumbnail.readable),
         outlines=to_geojson(outlines(mask, thumbnail.mpp / slide.mpp), mask_origin(slide, options)),
     )
+
+
+def _checked_scale(slide: Slide, tiling: Tiling) -> TileScale:
+    """A scale that cannot be used may be wrong in the first place."""
+    try:
+        check_size(slide)
+        return scale_of(slide, tiling)
+    except SlideError as error:
+        raise SlideError(
+            "; ".join(text for text in (slide.mpp_problem, str(error)) if text)
+        ) from error
 
 
 def scale_of(slide: Slide, tiling: Tiling) -> TileScale:

@@ -160,6 +160,7 @@ def test_a_sheet_that_contradicts_the_file(tmp_path: Path) -> None:
     coarse = plan_slide(row(path, mpp=5.0), TILING, quick=False)
     assert "about 10 times as much" in coarse.problem
     assert coarse.problem.endswith("set tiling.upsample: true")
+    assert tile_slide(row(path, mpp=5.0), TILING, tmp_path).reason == coarse.problem
 
 
 def test_quick_looks_for_no_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
