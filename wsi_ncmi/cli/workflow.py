@@ -60,9 +60,11 @@ def tiles_of_bucket(
 
     `wsi-ncmi tiles show` is another command, which draws the tiles of one slide.
     """
+    from wsi_ncmi.cohorts.twins import patients_of
     from wsi_ncmi.stages import tiles as stage
 
-    stage.run(rows, options, out, manifest, threads)
+    patients = patients_of(option.rows_of(click.get_current_context().params["sheet"]))
+    stage.run(rows, options, out, manifest, threads, patient_of=patients)
 
 
 @commands.command("features")

@@ -1,7 +1,7 @@
 """Stage `tiles`: tissue, grid and quality of slides; a file per slide, a manifest per bucket."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool
 from wsi_ncmi.tiling.one_slide import SlideTiles, tile_slide
+from wsi_ncmi.tiling.same_slides import refuse_same_slides
 from wsi_ncmi.tiling.tilefile import TiledSlide, TileFile
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,12 @@ class TileOutcome:
 
 
 def run(
-    rows: Sequence[SlideRow], tiling: Tiling, out_dir: Path, manifest: Path, threads: int
+    rows: Sequence[SlideRow],
+    tiling: Tiling,
+    out_dir: Path,
+    manifest: Path,
+    threads: int,
+    patient_of: Mapping[str, str] | None = None,
 ) -> None:
     """Tile a bucket of slides and write its manifest, which stays as it is if nothing changed.
 
@@ -66,6 +72,7 @@ def run(
         out_dir: `<slide_id>.h5`, `overlays/`, `thumbnails/`, `masks/` are written below it.
         manifest: TSV, a row per slide, sorted by slide_id.
         threads: slides that are worked on at the same time, at most as many as cores are granted.
+        patient_of: slide_id -> patient_id of the whole sheet, see `refuse_same_slides`.
     """
     wanted = [SlideTiles(row, tiling, out_dir) for row in sorted(rows, key=lambda r: r.slide_id)]
     known = {one.row.slide_id: one.known() for one in wanted}
@@ -73,6 +80,8 @@ def run(
     todo = [one for one in wanted if one.row.slide_id not in outcomes]
     outcomes |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))))
     sweep(out_dir)
+    tiled = {s: found.fingerprint for s, found in outcomes.items() if found.status == "ok"}
+    refuse_same_slides(tiled, manifest, patient_of or {})
     write_records(manifest, TileOutcome, [outcomes[one.row.slide_id] for one in wanted])
 
 
