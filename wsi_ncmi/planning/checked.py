@@ -37,7 +37,9 @@ class CheckedConfig:
         self.config = configuration.parse(raw)
         problems = configuration.part_problems(self.config, json.loads(schema.read_text()))
         self.rows, sheet_problems = self._read_rows()
-        problems += sheet_problems + problems_of_cohort(self.config, self.rows, self.sheet_path)
+        whole = not sheet_problems
+        problems += sheet_problems
+        problems += problems_of_cohort(self.config, self.rows, self.sheet_path, whole=whole)
         if problems:
             raise ConfigError(problems)
 

@@ -12,17 +12,20 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.planning.division import division_problems
 
 
-def problems_of_cohort(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+def problems_of_cohort(
+    config: Config, rows: Sequence[SlideRow], sheet: str, *, whole: bool = True
+) -> list[str]:
     """Every problem, in words.
 
     Args:
         sheet: path of the slide sheet, for the texts.
+        whole: the rows are all of the sheet's. Where some could not be read, nothing is said of
+            what the sheet lacks.
     """
     return [
         *_labels(config, rows, sheet),
-        *division_problems(config, rows, sheet),
+        *(_lacks(config, rows, sheet) if whole else []),
         *_files(config),
-        *_split_files(config, rows),
         *_scale(config),
         *_twins(config, rows),
         *tissue_problems(rows, config.tiling.tissue, sheet),
@@ -33,15 +36,22 @@ def _labels(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
     if not rows:
         return []
     classes = [label for task in config.tasks.values() for label in task.classes]
-    problems = label_problems(rows, classes, config.ignore_labels, sheet)
+    return label_problems(rows, classes, config.ignore_labels, sheet)
+
+
+def _lacks(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    """What the tasks ask for and the sheet does not have."""
+    if not rows:
+        return []
     found = {row.label for row in rows}
-    for name, task in config.tasks.items():
-        problems += [
-            f"tasks.{name}.classes: no slide of {sheet} has label {label!r}"
-            for label in task.classes
-            if label not in found
-        ]
-    return problems
+    problems = [
+        f"tasks.{name}.classes: no slide of {sheet} has label {label!r}"
+        for name, task in config.tasks.items()
+        for label in task.classes
+        if label not in found
+    ]
+    problems += division_problems(config, rows, sheet)
+    return problems + _split_files(config, rows)
 
 
 def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:

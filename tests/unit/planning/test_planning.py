@@ -165,6 +165,17 @@ def test_one_bag_of_two_patients_is_found_before_anything_runs(root: Path, suffi
     assert caught.value.problems == [TWINS]
 
 
+def test_a_row_with_a_problem_is_not_said_to_lack(root: Path, folder: Path) -> None:
+    """Its label and its slide_id are in the sheet, although the row cannot be used."""
+    write(folder, mask="typo.geojson")
+    (folder / "folds.tsv").write_text("fold\tpart\tslide_id\n0\ttrain\ta\n0\ttest\tb\n")
+    task = {"classes": ["x", "y"], "protocol": {"kind": "file", "file": "folds.tsv"}}
+    raw = {"cohort": "c", "slides": {"sheet": "slides.tsv"}, "tasks": {"t": task}}
+    with pytest.raises(ConfigError) as caught:
+        CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    assert caught.value.problems == ["slides.tsv row 3: mask typo.geojson: no such file"]
+
+
 def test_a_split_file_is_checked_when_planning(root: Path, folder: Path) -> None:
     (folder / "folds.tsv").write_text("fold\tpart\tslide_id\n\ttrain\ta\n0\ttest\tgone\n")
     protocol = {"kind": "file", "file": "folds.tsv"}

@@ -245,7 +245,7 @@ def test_a_column_runs_what_the_table_says(root: Path, column: str) -> None:
     [
         ("slides", "a.tif", {"tiles", "features", "train", "report"}),
         ("bags", "h5/a.h5", {"pack", "train"}),
-        ("images", "mnist/train-images-idx3-ubyte", {"splits", "train"}),
+        ("images", "mnist/train-images-idx3-ubyte", {"splits", "train", "search"}),
     ],
 )
 def test_a_replaced_file_runs_what_reads_it(
