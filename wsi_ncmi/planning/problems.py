@@ -10,6 +10,7 @@ from wsi_ncmi.cohorts.twins import REMEDY, patients_of, same_files, told_apart
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.planning.division import division_problems
+from wsi_ncmi.slides.parts import slide_files
 
 
 def problems_of_cohort(
@@ -65,12 +66,20 @@ def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:
 
 def _twins(config: Config, rows: Sequence[SlideRow]) -> list[str]:
     """Files that stand under the ids of several patients; copies are found by what they hold."""
-    paths = {row.slide_id: row.path for row in rows}
+    paths = {row.slide_id: _first_file(row.path) for row in rows}
     if config.bags and config.bags.format != "packed":
         folder, suffix = config.bags.path, config.bags.format
         paths = {row.slide_id: f"{folder}/{row.slide_id}.{suffix}" for row in rows}
     several, _ = told_apart(same_files(paths), patients_of(rows))
     return [f"the same file under several slide_ids: {shown}: {REMEDY}" for shown in several]
+
+
+def _first_file(path: str) -> str:
+    """The same one for whichever file of a DICOM series the sheet names."""
+    try:
+        return path if not path or is_remote(path) else str(min(slide_files(Path(path))))
+    except OSError:  # its stage says so
+        return path
 
 
 def _scale(config: Config) -> list[str]:

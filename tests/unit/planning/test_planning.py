@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from made_dicom import write_dicom
 
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.planning.checked import CheckedConfig
@@ -147,6 +148,18 @@ def test_one_slide_of_two_patients_is_found_before_anything_runs(
     sheet = (folder / "slides.tsv").read_text()
     (folder / "slides.tsv").write_text(sheet.replace("\tp2\t", "\tp1\t"))
     checked(root)  # of one patient they stand in one part
+
+
+def test_two_files_of_a_dicom_slide_are_one_slide(root: Path, folder: Path) -> None:
+    sheet = (folder / "slides.tsv").read_text().replace(".tif", ".dcm")
+    (folder / "slides.tsv").write_text(sheet)
+    write_dicom(folder / "a.dcm", "1.2.3")
+    write_dicom(folder / "b.dcm", "1.2.4")
+    checked(root)
+    write_dicom(folder / "b.dcm", "1.2.3", content=b"another level")
+    with pytest.raises(ConfigError) as caught:
+        checked(root)
+    assert caught.value.problems == [TWINS]
 
 
 @pytest.mark.usefixtures("folder")
