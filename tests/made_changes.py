@@ -1,12 +1,17 @@
-"""Every key of the configuration, and another value for each."""
+"""Every key of the configuration and every column of the sheet, and another value for each."""
 
 import copy
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from wsi_ncmi.cohorts.sheet import OPTIONAL, OVERRIDES, REQUIRED
+from wsi_ncmi.config import Config
 
 NAMES = {"tasks": "t", "images": "t", "objectives": "ncmi", "aggregators": "abmil"}
 """What stands for `<name>` in the keys: the one task and arm of the tests' configurations."""
@@ -88,3 +93,152 @@ def changed(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         at = at[name]
     at[last] = value
     return made
+
+
+COLUMNS = [*REQUIRED, *OPTIONAL, *OVERRIDES]
+ARMS = {"cross_entropy": {}, "ncmi": {"search": {"options": {"temperature": [0.1, 0.2]}}}}
+TASK = {"classes": ["x", "y"], "objectives": ARMS, "aggregators": {"abmil": {}}}
+TRANSFORM = {"name": "HorizontalFlip"}
+NETWORK = {"method": "model", "weights": "m.pt"}
+FILE = {"kind": "file", "file": "folds.tsv"}
+BASES: dict[str, dict[str, Any]] = {
+    "slides": {"cohort": "c", "slides": {"sheet": "slides.tsv"}, "tasks": {"t": TASK}},
+    "bags": {
+        "cohort": "c",
+        "bags": {"path": "h5", "format": "h5", "sheet": "slides.tsv"},
+        "tasks": {"t": TASK},
+    },
+    "images": {
+        "cohort": "c",
+        "images": {"t": {"dataset": "mnist", "path": "mnist", "objectives": ARMS}},
+    },
+    "demo": {
+        "cohort": "c",
+        "demo": {},
+        "ignore_labels": ["macro", "itc"],
+        "tasks": {"t": {**TASK, "classes": ["negative", "micro"]}},
+    },
+}
+# Another value where there is no number to change, and what must go with it.
+OTHER: dict[str, Any] = {
+    "cohort": "d",
+    "results": "elsewhere",
+    "question": "Is it so?",
+    "slides.sheet": "other.tsv",
+    "bags.path": "pt",
+    "bags.sheet": "other.tsv",
+    "bags.name": "clam",
+    "bags.format": "pt",
+    "tiling.tissue.weights": "w.pt",
+    "tiling.tissue.architecture": "resnet18",
+    "extraction.encoder": "resnet18",
+    "extraction.options": {"input_px": 96},
+    "extraction.weights": "w.pt",
+    "extraction.name": "mine",
+    "extraction.augmentation.transforms.[].name": "VerticalFlip",
+    "extraction.augmentation.transforms.[].options": {"p": 1.0},
+    "<task>.reference": "ncmi",
+    "<task>.seeds": [0, 1],
+    "<task>.objectives.<>.part": "ncmi_mixture",
+    "<task>.objectives.<>.options": {"centroid_decay": 0.5},
+    "<task>.objectives.<>.training": {"epochs": 3},
+    "<task>.objectives.<>.search.options": {"temperature": [0.1, 0.3]},
+    "<task>.objectives.<>.search.training": {"epochs": [3, 4]},
+    "tasks.<>.classes": ["y", "x"],
+    "tasks.<>.aggregators.<>.part": "mean",
+    "tasks.<>.aggregators.<>.options": {"hidden_dim": 64},
+    "tasks.<>.protocol.kind": "leave_one_centre_out",
+    "tasks.<>.protocol.test_centres": ["c2"],
+    "tasks.<>.protocol.file": "other_folds.tsv",
+    "images.<>.dataset": "fashion_mnist",
+    "images.<>.path": "other",
+    "images.<>.options": {"test_fraction": 0.3},
+    "images.<>.model": "resnet34",
+    "images.<>.augmentation.[].name": "VerticalFlip",
+    "images.<>.augmentation.[].options": {"p": 1.0},
+}
+WITH: dict[str, dict[str, Any]] = {
+    "extraction.augmentation": {"extraction.augmentation": {"transforms": [TRANSFORM]}},
+    "images.<>.augmentation": {"images.<>.augmentation": [TRANSFORM]},
+    "images.<>.options": {"images.<>.dataset": "image_folder"},
+    "tasks.<>.protocol.test_centres": {
+        "tasks.<>.protocol": {"kind": "holdout_centres", "test_centres": ["c1"]}
+    },
+    "tasks.<>.protocol.file": {"tasks.<>.protocol": FILE},
+    "tiling.tissue.weights": {"tiling.tissue": NETWORK},
+    "tiling.tissue.architecture": {"tiling.tissue": NETWORK},
+    "tiling.tissue.patch_px": {"tiling.tissue": NETWORK},
+}
+
+
+def base_of(key: str) -> dict[str, Any]:
+    """The configuration in which a key is changed."""
+    raw = BASES.get(key.split(".")[0], BASES["slides"])
+    for start, changes in WITH.items():
+        if key.startswith(start):
+            for place, value in changes.items():
+                raw = changed(raw, place, value)
+    return raw
+
+
+def other_value(key: str) -> Any:
+    shared = re.sub(r"^(tasks|images)\.<>", "<task>", key)
+    found = [OTHER[name] for name in (key, shared) if name in OTHER]
+    return found[0] if found else other(Config, key)
+
+
+SHEET = {
+    "path": ["a.tif", "b.tif", "c.tif", "d.tif"],
+    "label": ["x", "y", "x", "y"],
+    "patient_id": ["p0", "p1", "p2", "p3"],
+    "centre": ["c1", "c2", "c1", "c2"],
+}
+
+
+def write_sheet(name: str, **cells: list[str]) -> None:
+    columns = {"slide_id": ["a", "b", "c", "d"], **SHEET, **cells}
+    lines = [list(columns), *zip(*columns.values(), strict=True)]
+    Path(name).write_text("".join("\t".join(line) + "\n" for line in lines))
+
+
+def write_files() -> None:
+    """What the configurations name, in the working folder."""
+    for name in ("a.tif", "b.tif", "c.tif", "d.tif", "e.tif", "w.pt", "m.pt", "m.geojson", "n.xml"):
+        Path(name).write_text(name)
+    for name in ("h5", "pt", "mnist", "other"):
+        Path(name).mkdir()
+    write_sheet("slides.tsv")
+    write_sheet("other.tsv")
+    parts = [*zip(("train", "train", "val", "test"), "abcd", strict=True)]
+    for name in ("folds.tsv", "other_folds.tsv"):
+        lines = "".join(f"0\t{part}\t{slide}\n" for part, slide in parts)
+        Path(name).write_text(f"fold\tpart\tslide_id\n{lines}")
+
+
+CELLS = {
+    "slide_id": "b2",
+    "path": "e.tif",
+    "label": "x",
+    "patient_id": "p9",
+    "centre": "c9",
+    "mpp": "0.5",
+    "sha256": "ab",
+    "annotation": "n.xml",
+    "mask": "m.geojson",
+    "tissue.weights": "w.pt",
+    "tissue.architecture": "resnet18",
+}
+
+
+def base_of_column(column: str) -> dict[str, Any]:
+    """The configuration under which a column of the sheet is changed."""
+    own = column.removeprefix("tissue.")
+    return base_of(f"tiling.tissue.{own}") if column in OVERRIDES else BASES["slides"]
+
+
+def change_cell(column: str) -> None:
+    """Another value in the cell of slide b, and only there."""
+    own = column.removeprefix("tissue.")
+    value = CELLS.get(column) or str(other(Config, f"tiling.tissue.{own}")).lower()
+    cells = SHEET.get(column, [*"abcd"] if column == "slide_id" else [""] * 4)
+    write_sheet("slides.tsv", **{column: [cells[0], value, *cells[2:]]})

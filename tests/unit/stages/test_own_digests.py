@@ -1,0 +1,134 @@
+"""A key or cell that changes a result changes the digest that the result itself records.
+
+The workflow only starts jobs; what a job makes again is decided by these digests.
+"""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from made_changes import (
+    base_of,
+    base_of_column,
+    change_cell,
+    changed,
+    keys,
+    other_value,
+    write_files,
+)
+
+from wsi_ncmi.bags.splits import make_splits
+from wsi_ncmi.cohorts.sheet import OVERRIDES, checked_sheet
+from wsi_ncmi.cohorts.split_file import SplitRow
+from wsi_ncmi.config import Config, parse
+from wsi_ncmi.extraction.extract import Extractor
+from wsi_ncmi.images.datasets.interface import ImageDataset, Images
+from wsi_ncmi.stages import images, train
+from wsi_ncmi.tiling.one_slide import SlideTiles
+
+ALL = [*keys(Config)]
+TILING = [key for key in ALL if key.startswith("tiling.")]
+EXTRACTION = [key for key in ALL if key.startswith("extraction.")]
+TRAINING = re.compile(
+    r"^(tasks|images)\.<>\.(training\..*|objectives\.<>\.(part|options|training)|standardise"
+    r"|aggregators\..*|model|pretrained|small_stem|image_size|augmentation.*|dataset|options)$"
+)
+# They say where bags lie, what is refused, and what an encoder is: its facts are in the digest.
+NOT_OF_BAGS = {"any_scale", "name", "encoder", "options", "weights", "autocast"}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files()
+
+
+def tiles_of(raw: dict[str, Any]) -> list[str]:
+    rows = checked_sheet(Path("slides.tsv"), need_path=True)
+    return [SlideTiles(row, parse(raw).tiling, Path("out")).product.asked for row in rows]
+
+
+def differing(first: list[str], second: list[str]) -> int:
+    assert all(first)
+    assert all(second)
+    return sum(a != b for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("key", TILING)
+def test_tiling_changes_every_tile_file(key: str) -> None:
+    raw = base_of(key)
+    assert differing(tiles_of(raw), tiles_of(changed(raw, key, other_value(key)))) == 4
+
+
+@pytest.mark.parametrize("column", ["path", "mpp", "sha256", "mask", *OVERRIDES])
+def test_a_cell_changes_the_tile_file_of_its_slide(column: str) -> None:
+    raw = base_of_column(column)
+    before = tiles_of(raw)
+    change_cell(column)
+    assert differing(before, tiles_of(raw)) == 1
+
+
+@pytest.mark.parametrize("column", ["label", "patient_id", "centre", "annotation"])
+def test_other_cells_change_no_tile_file(column: str) -> None:
+    raw = base_of_column(column)
+    before = tiles_of(raw)
+    change_cell(column)
+    assert differing(before, tiles_of(raw)) == 0
+
+
+def bag_of(raw: dict[str, Any]) -> str:
+    encoder: Any = SimpleNamespace(encoder=SimpleNamespace(facts=lambda: {"name": "e"}))
+    tiles: Any = SimpleNamespace(digest="of the tiles")
+    return Extractor(encoder, parse(raw).extraction, "none", None, None, 1).digest(tiles)
+
+
+@pytest.mark.parametrize("key", EXTRACTION)
+def test_extraction_changes_the_bags(key: str) -> None:
+    raw = base_of(key)
+    changes = bag_of(raw) != bag_of(changed(raw, key, other_value(key)))
+    assert changes == (key.removeprefix("extraction.") not in NOT_OF_BAGS)
+
+
+def runs_of(raw: dict[str, Any]) -> set[str]:
+    """Digests of the runs of the arm ncmi."""
+    config = parse(raw)
+    if config.images:
+        runs = list(
+            images.runs_of_seed("t", config.images["t"], "c", 0, "official", _facts(config))
+        )
+    else:
+        given = [SplitRow(i, 0, part, s) for i, (part, s) in enumerate(PARTS)]
+        rows = checked_sheet(Path("slides.tsv"), need_path=True)
+        splits = make_splits(rows, config.tasks["t"], given)
+        runs = list(train.runs_of_seed("t", config.tasks["t"], "c", "e", 0, splits, "of the bags"))
+    return {run.digest for run in runs if run.objective == "ncmi"}
+
+
+PARTS = [("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")]
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    part = Images(["i0", "i1"], np.array([0, 1]), np.zeros((2, 8, 8, 3), np.uint8))
+    dataset = ImageDataset(["x", "y"], part, part, files=(Path("w.pt"),))
+    task = config.images["t"].model_copy(update={"path": "."})
+    return images.data_facts(task, dataset, {"train": ["i0"]})
+
+
+@pytest.mark.parametrize("key", [key for key in ALL if TRAINING.match(key)])
+def test_training_changes_the_runs(key: str) -> None:
+    raw = base_of(key)
+    assert not runs_of(raw) & runs_of(changed(raw, key, other_value(key)))
+
+
+@pytest.mark.parametrize("key", [k for k in ALL if k.endswith(("reference", "ordinal", "seeds"))])
+def test_what_is_compared_changes_no_run(key: str) -> None:
+    raw = base_of(key)
+    assert runs_of(raw) == runs_of(changed(raw, key, other_value(key)))
+
+
+def test_the_order_of_classes_changes_the_runs() -> None:
+    raw = base_of("tasks.<>.classes")
+    assert not runs_of(raw) & runs_of(changed(raw, "tasks.<>.classes", ["y", "x"]))
