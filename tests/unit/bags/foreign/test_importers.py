@@ -370,3 +370,47 @@ def test_packed_coordinates(tmp_path: Path) -> None:
         file["coords"] = places[:4]
     with pytest.raises(BagError, match=r"coords are \(4, 2\), expected \(5, 2\)"):
         open_source(path, "packed", ["b"])
+
+
+@pytest.mark.parametrize("layout", ["packed", "h5", "pt"])
+def test_one_bag_under_several_ids_whatever_the_layout(tmp_path: Path, layout: str) -> None:
+    """Bytes, links, or the same values in files of another name and another writer."""
+    values = features(6)
+    names, path = ["a", "b", "other"], tmp_path / "bags"
+    path.mkdir()
+    if layout == "packed":
+        path = tmp_path / "bags.h5"
+        rows = np.concatenate([values, values, features(5, seed=1)])
+        write_h5(path, features=rows, offsets=[0, 6, 12, 17], slide_id=np.array(names, "S"))
+    elif layout == "h5":
+        write_h5(path / "a.h5", features=values)
+        write_h5(path / "b.h5", features=values, coords=np.ones((6, 2), np.int32))
+        write_h5(path / "other.h5", features=features(5, seed=1))
+    else:
+        torch.save(torch.from_numpy(values), path / "a.pt")
+        (path / "b.pt").symlink_to("a.pt")
+        torch.save(torch.from_numpy(features(5, seed=1)), path / "other.pt")
+    source = open_source(path, layout, names)
+    with pytest.raises(BagError, match=r"a \(patient p1\), b \(patient p2\): they could stand"):
+        write_cache(source, tmp_path / "cache", {"a": "p1", "b": "p2", "other": "p3"})
+    write_cache(source, tmp_path / "cache", {"a": "p1", "b": "p1", "other": "p3"})
+    assert BagCache(tmp_path / "cache").twins == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"), [("h5", "neither `features` nor `feats`"), ("pt", "holds dict")]
+)
+def test_where_no_bag_can_be_read_the_first_reasons_are_said(
+    tmp_path: Path, suffix: str, said: str
+) -> None:
+    for name in "abcde":
+        if suffix == "h5":
+            write_h5(tmp_path / f"{name}.h5", embeddings=features(3))
+        else:
+            torch.save({"features": torch.zeros(3, 4)}, tmp_path / f"{name}.pt")
+    with pytest.raises(BagError) as error:
+        open_source(tmp_path, suffix, list("abcde"))
+    text = str(error.value)
+    assert text.startswith(f"{tmp_path}: no bag can be read (expected files such as a.{suffix}): ")
+    assert [text.count(f"{n}.{suffix}: {said}") for n in "abcde"] == [1, 1, 1, 0, 0]
+    assert text.endswith("; and 2 more")
