@@ -14,7 +14,7 @@ tile_one = tiles.tile_one
 """Tests replace it."""
 
 
-def deadly(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.TileOutcome:
+def deadly(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.Made:
     """Tiles slides, except those whose name says that they kill."""
     if row.slide_id.startswith("kill"):
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -22,11 +22,11 @@ def deadly(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.TileOutcome:
     return tile_one(row, tiling, out_dir)
 
 
-def full(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.TileOutcome:
+def full(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.Made:
     raise OutputError("the disk is full")
 
 
-def counts(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.TileOutcome:
+def counts(row: SlideRow, tiling: Tiling, out_dir: Path) -> tiles.Made:
     """Raises what is known of the threads of a tiling process."""
     import cv2
     from threadpoolctl import threadpool_info

@@ -1,6 +1,7 @@
 """The errors that a user can meet: their text says what is wrong, where, and what to do."""
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class UserError(Exception):
@@ -26,6 +27,27 @@ class TableError(UserError):
 
 class SlideError(UserError):
     """One slide cannot be used; its text becomes the reason in the manifest and in the report."""
+
+
+class UnreachableError(SlideError):
+    """A slide, or a file that its result needs, cannot be seen now: it is absent, locked, refused,
+    or the way to it fails. Nothing is said of its bytes: what is finished stands, and the next run
+    tries again."""
+
+
+class AbsentError(UnreachableError):
+    """There is no such file."""
+
+
+class TimedOutError(UnreachableError):
+    """Reading took longer than it may, and may still go on in a thread that is left behind."""
+
+    @classmethod
+    def after(cls, seconds: float, path: str) -> Self:
+        return cls(
+            f"{path}: not read within {seconds / 60:g} minutes (slide_minutes): it hangs the "
+            "library that reads it, or the way to it is slow"
+        )
 
 
 class BagError(UserError):

@@ -4,9 +4,11 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from pebble import ProcessPool
+from pebble import ProcessPool, concurrent
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -30,6 +32,19 @@ def process_pool(count: int, begin: Callable[[], Any] | None = None) -> Iterator
         raise
     finally:
         pool.join()
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` returns, if it does so in time.
+
+    It runs in a thread that is left behind if it does not, and that holds up nothing, not even the
+    end of the process.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    found: T = concurrent.thread(daemon=True)(work)().result(timeout=seconds)
+    return found
 
 
 def how_it_died(exitcode: int) -> str:

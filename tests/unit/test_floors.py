@@ -62,6 +62,8 @@ LIGHT = (
     "wsi_ncmi.address",
     "wsi_ncmi.files.atomic",
     "wsi_ncmi.files.product",
+    "wsi_ncmi.files.patience",
+    "wsi_ncmi.files.reach",
     "wsi_ncmi.files.retries",
     "wsi_ncmi.files.table",
     "wsi_ncmi.files.tree",
@@ -69,6 +71,7 @@ LIGHT = (
     "wsi_ncmi.slides.dicom_header",
     "wsi_ncmi.slides.parts",
     "wsi_ncmi.tiling.asked",
+    "wsi_ncmi.tiling.seen",
 )
 HEAVY = ("torch", "pandas", "numpy")
 

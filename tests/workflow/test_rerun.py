@@ -137,6 +137,73 @@ def test_a_replaced_slide_is_read_again_and_its_task_trained(copy: Any) -> None:
     assert bag.read_bytes() != old
 
 
+def made(workflow: Any) -> dict[str, Any]:
+    """Tile files, bags and bags' manifests, by name."""
+    folders = [workflow.results / "tiles", workflow.results / "features" / "random_resnet"]
+    files = [*folders[0].glob("*.h5"), *folders[1].glob("*.h5")]
+    found = {str(f.relative_to(workflow.results)): f.stat().st_mtime_ns for f in files}
+    manifests = {f.name: f.read_text() for f in folders[1].glob("bucket-*.tsv")}
+    return {**found, **manifests}
+
+
+def tile_rows(workflow: Any) -> pd.DataFrame:
+    tables = workflow.results.glob("tiles/bucket-*.tsv")
+    found = pd.concat(pd.read_csv(p, sep="\t", keep_default_na=False) for p in tables)
+    return found.set_index("slide_id")
+
+
+def test_slides_that_are_put_away_keep_what_is_finished(copy: Any) -> None:
+    workflow = copy()
+    away = [workflow.folder / f"{name}.tif" for name in ("slide_00", "slide_01", "empty")]
+    for path in away:
+        path.rename(path.with_suffix(".away"))
+    before = made(workflow)
+    assert workflow.plan() == {}
+    bags = [f"results/small/features/random_resnet/bucket-{b}.tsv" for b in (0, 1)]
+    workflow.run(*bags, "--forcerun", "tiles")
+    assert made(workflow) == before
+    rows = tile_rows(workflow)
+    assert list(rows.loc[["slide_00", "slide_01", "empty"], "status"]) == ["ok", "ok", "no_tissue"]
+    assert rows.unreachable["slide_00"] == "slide_00.tif: no such file"
+    assert rows.unreachable["slide_02"] == ""
+    assert workflow.plan(*bags) == {}
+    # And back again.
+    for path in away:
+        path.with_suffix(".away").rename(path)
+    assert workflow.plan(*bags) == {}
+    assert made(workflow) == before
+
+
+def test_an_address_that_cannot_be_reached_is_tried_again(copy: Any) -> None:
+    workflow = copy()
+    sheet = workflow.folder / "slides.tsv"
+    known = sheet.read_text()
+    sheet.write_text(f"{known}far\tmemory://nowhere/far.tif\t\tpatient_30\tcentre_0\n")
+    index = "results/small/cache/random_resnet/index.tsv"
+    workflow.run(index)
+    row = tile_rows(workflow).loc["far"]
+    assert (row.status, row.reason) == ("unreachable", "far.tif: no such file")
+    # It is in no task: nothing is trained again.
+    plan = workflow.plan()
+    assert plan["tiles"] == plan["features"] == plan["pack"] == 1
+    assert "train" not in plan
+    shutil.copy(workflow.folder / "slide_00.tif", workflow.folder / "far.tif")
+    sheet.write_text(f"{known}far\tfar.tif\t\tpatient_30\tcentre_0\n")
+    workflow.run(index)
+    assert tile_rows(workflow).status["far"] == "ok"
+    assert (workflow.results / "features/random_resnet/far.h5").is_file()
+    assert workflow.plan(index) == {}
+
+
+def test_a_slide_that_is_not_finished_must_be_there(copy: Any) -> None:
+    workflow = copy()
+    (workflow.folder / "slide_00.tif").unlink()
+    (workflow.results / "features/random_resnet/slide_00.h5").unlink()
+    done = workflow.snakemake("--dry-run")
+    assert done.returncode == 1
+    assert "path slide_00.tif: no such file" in done.stdout + done.stderr
+
+
 def test_an_imported_cohort_needs_no_slides(copy: Any) -> None:
     workflow = copy()
     sheet = (workflow.folder / "slides.tsv").read_text().splitlines()

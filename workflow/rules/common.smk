@@ -27,6 +27,8 @@ READS_SLIDES = CHECKED.reads_slides
 GPU = int(has_gpu())
 # A GPU is fed by several reading threads; without one, each core takes a bucket of its own.
 FEATURE_THREADS = 8 if GPU else 1
+# A resource and no param: another limit changes no result, so that nothing runs again for it.
+SLIDE_MINUTES = str(CONFIG.slide_minutes)
 
 
 wildcard_constraints:

@@ -46,6 +46,7 @@ if READS_SLIDES:
         resources:
             mem_mb=4000,
             runtime=720,
+            slide_minutes=SLIDE_MINUTES,
         params:
             sheet=literal(CHECKED.sheet_path),
             options=literal(SETTINGS.section("tiling")),
@@ -57,6 +58,7 @@ if READS_SLIDES:
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --out {params.folder:q}"
             " --manifest {output.manifest:q} --threads {threads:q}"
+            " --slide-minutes {resources.slide_minutes:q}"
             " && printf %s {params.digest:q} > {output.stamp:q}"
 
     rule features:
@@ -76,6 +78,7 @@ if READS_SLIDES:
             gpu=GPU,
             mem_mb=8000,
             runtime=1440,
+            slide_minutes=SLIDE_MINUTES,
         params:
             sheet=literal(CHECKED.sheet_path),
             options=literal(SETTINGS.section("extraction")),
@@ -90,4 +93,4 @@ if READS_SLIDES:
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --tiles {params.tiles:q}"
             " --out {params.folder:q} --manifest {output.manifest:q}"
-            " --threads {threads:q}"
+            " --threads {threads:q} --slide-minutes {resources.slide_minutes:q}"

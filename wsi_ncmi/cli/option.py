@@ -123,6 +123,11 @@ task_dir = path("--task-dir", "Folder of the task's runs, one folder each.")
 threads = number("--threads", int, "Threads that work at once.", 1)
 
 
+slide_minutes = number(
+    "--slide-minutes", float, "Minutes after which a slide is given up for this run.", 120
+)
+
+
 def rows_of(sheet: Path) -> list[Any]:
     """The rows of a sheet, whether or not their files are there.
 

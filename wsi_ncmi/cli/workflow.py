@@ -53,8 +53,14 @@ def demo_slides(options: "Demo", out: Path, threads: int) -> None:
 @option.path("--out", "Folder of the tile files.")
 @manifest
 @option.threads
+@option.slide_minutes
 def tiles_of_bucket(
-    rows: list[Any], options: "Tiling", out: Path, manifest: Path, threads: int
+    rows: list[Any],
+    options: "Tiling",
+    out: Path,
+    manifest: Path,
+    threads: int,
+    slide_minutes: float,
 ) -> None:
     """Write tissue masks and grids of a bucket of slides.
 
@@ -64,7 +70,7 @@ def tiles_of_bucket(
     from wsi_ncmi.stages import tiles as stage
 
     patients = patients_of(option.rows_of(click.get_current_context().params["sheet"]))
-    stage.run(rows, options, out, manifest, threads, patient_of=patients)
+    stage.run(rows, options, out, manifest, threads, slide_minutes, patient_of=patients)
 
 
 @commands.command("features")
@@ -75,6 +81,7 @@ def tiles_of_bucket(
 @manifest
 @option.threads
 @option.number("--processes", int, "Processes that share the slides.  [default: one for each GPU]")
+@option.slide_minutes
 def features(
     rows: list[Any],
     options: "Extraction",
@@ -83,11 +90,12 @@ def features(
     manifest: Path,
     threads: int,
     processes: int | None,
+    slide_minutes: float,
 ) -> None:
     """Write feature bags of a bucket of slides."""
     from wsi_ncmi.stages import features as stage
 
-    stage.run(rows, options, tiles, out, manifest, threads, processes)
+    stage.run(rows, options, tiles, out, manifest, threads, processes, slide_minutes)
 
 
 @commands.command("pack")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,8 @@ from wsi_ncmi.address import expanded, is_remote, no_such
 from wsi_ncmi.bounds import PLAUSIBLE_MPP
 from wsi_ncmi.config import SAFE_NAME, Tissue
 from wsi_ncmi.config.base import problems_of
-from wsi_ncmi.errors import ConfigError, TableError
+from wsi_ncmi.errors import AbsentError, ConfigError, TableError, UnreachableError
+from wsi_ncmi.files.reach import file_status
 from wsi_ncmi.files.table import write_table
 from wsi_ncmi.files.user_table import read_user_table
 
@@ -67,12 +68,16 @@ class SlideRow:
             ) from None
 
 
-def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str]]:
+def read_sheet(
+    path: Path, *, need_path: bool, is_finished: Callable[[str], bool] = lambda slide_id: False
+) -> tuple[list[SlideRow], list[str]]:
     """Rows of a sheet in its order, and every problem with them.
 
     Args:
         path: TSV with a header. Relative paths in it are relative to the sheet's folder.
         need_path: whether slides are read (False for bags that exist already).
+        is_finished: slide_id -> whether there are results for which its files were needed: these
+            may be gone.
     """
     if not path.is_file():
         return [], [no_such(str(path), "slide sheet")]
@@ -94,7 +99,7 @@ def read_sheet(path: Path, *, need_path: bool) -> tuple[list[SlideRow], list[str
         return [], problems
     rows: list[SlideRow] = []
     for line, record in table.rows:
-        found = _row_problems(record, path, need_path)
+        found = _row_problems(record, path, need_path, is_finished)
         problems += [f"{path} row {line}: {problem}" for problem in found]
         if not found:
             rows.append(_row(record, path.parent))
@@ -133,7 +138,9 @@ def _resolve(path: str, folder: Path) -> str:
     return path if not path or is_remote(path) else str(folder / path)
 
 
-def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[str]:
+def _row_problems(
+    record: dict[str, str], sheet: Path, need_path: bool, is_finished: Callable[[str], bool]
+) -> list[str]:
     if None in record or None in record.values():
         columns = len([key for key in record if key is not None])
         return [f"expected {columns} tab-separated fields as in the header"]
@@ -156,9 +163,22 @@ def _row_problems(record: dict[str, str], sheet: Path, need_path: bool) -> list[
         if key == "path" and not value:
             problems.append("path is empty")
         may_be_remote = key in ("path", "annotation")
-        if value and not (may_be_remote and is_remote(value)) and not Path(value).is_file():
-            problems.append(f"{key} {no_such(value, 'file')}")
+        problem = "" if may_be_remote and is_remote(value) else _file_problem(value)
+        # Tiles and bags that are finished need it no more; an annotation is read afterwards.
+        if problem and (key == "annotation" or not is_finished(record["slide_id"].strip())):
+            problems.append(f"{key} {problem}")
     return problems
+
+
+def _file_problem(path: str) -> str:
+    try:
+        if path:
+            file_status(path)
+    except AbsentError:
+        return no_such(path, "file")
+    except UnreachableError as error:
+        return str(error)
+    return ""
 
 
 def _override_problems(record: dict[str, str]) -> list[str]:

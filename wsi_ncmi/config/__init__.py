@@ -17,7 +17,15 @@ from wsi_ncmi.config.arms import (
 )
 from wsi_ncmi.config.base import SAFE_NAME, ArmName, Fraction, Model, Name, problems_of
 from wsi_ncmi.config.check import parse, part_problems
-from wsi_ncmi.config.cohort import Attention, Bags, Config, Demo, Evaluation, Slides
+from wsi_ncmi.config.cohort import (
+    SLIDE_MINUTES,
+    Attention,
+    Bags,
+    Config,
+    Demo,
+    Evaluation,
+    Slides,
+)
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
 from wsi_ncmi.config.tasks import ImageTask, Protocol, Task
 from wsi_ncmi.config.tiling import Tiling, Tissue
@@ -25,6 +33,7 @@ from wsi_ncmi.config.tiling import Tiling, Tissue
 __all__ = [
     "SAFE_NAME",
     "SEARCHES",
+    "SLIDE_MINUTES",
     "Arm",
     "ArmName",
     "Attention",

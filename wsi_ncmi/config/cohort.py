@@ -10,6 +10,8 @@ from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
 
+SLIDE_MINUTES = 120.0
+
 
 class Demo(Model):
     """A cohort of synthetic slides, written by the workflow itself."""
@@ -123,6 +125,15 @@ class Config(Model):
         description=(
             "Number of jobs among which slides are divided, 1 to 999. A slide's bucket depends on "
             "its `slide_id` alone."
+        ),
+    )
+    slide_minutes: float = Field(
+        SLIDE_MINUTES,
+        gt=0,
+        description=(
+            "Minutes after which a slide is given up for this run, above 0: when tiling it takes "
+            "longer, or when encoding has waited so long for its pixels. It becomes `unreachable`, "
+            "and the next run tries it again. No result depends on it."
         ),
     )
     demo: Demo | None = Field(

@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.errors import SlideError
+from wsi_ncmi.errors import SlideError, TimedOutError
 from wsi_ncmi.extraction.encode import Prepare
+from wsi_ncmi.extraction.readers import Readers
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import Allocate, read_tiles
 from wsi_ncmi.tiling.geometry import check_geometry
@@ -61,35 +61,27 @@ class Segment:
     Attributes:
         pixels: uint8 [b, side, side, 3]; indices: int64 [b], positions in `job.kept`.
         invalid: position -> why it could not be decoded; its pixels mean nothing.
-        error: why the whole slide cannot be read; there are no tiles then.
+        error: why the slide cannot be read (any further); there are no tiles then, and none follow.
     """
 
     job: Job
     pixels: NDArray[np.uint8]
     indices: NDArray[np.int64]
     invalid: dict[int, str]
-    error: str = ""
+    error: SlideError | None = None
 
 
 Batch = list[Segment]
 
 
 def batches(
-    jobs: Iterable[Job],
-    batch_size: int,
-    pool: Executor,
-    allocate: Allocate,
-    ahead: int = 0,
+    jobs: Iterable[Job], batch_size: int, readers: Readers, allocate: Allocate
 ) -> Iterator[Batch]:
-    """Full batches of tiles, slide after slide; the last one may be smaller.
-
-    Args:
-        pool: threads that decode; ahead: how many they are.
-    """
+    """Full batches of tiles, slide after slide; the last one may be smaller."""
     batch: Batch = []
     filled = 0
     for job in jobs:
-        for segment in _segments(job, batch_size, filled, pool, allocate, ahead):
+        for segment in _segments(job, batch_size, filled, readers, allocate):
             batch.append(segment)
             filled += len(segment.indices)
             if filled == batch_size:
@@ -100,28 +92,35 @@ def batches(
 
 
 def _segments(
-    job: Job, batch_size: int, filled: int, pool: Executor, allocate: Allocate, ahead: int
+    job: Job, batch_size: int, filled: int, readers: Readers, allocate: Allocate
 ) -> Iterator[Segment]:
     """A slide's tiles; the first segment fills up the batch that is begun."""
     tiles = job.tiles
     try:
-        with job.open() as slide:
+        with readers.open(job.row.path, job.open) as slide:
             blocks = read_tiles(
                 slide,
                 tiles.coords[job.kept],
                 tiles.level,
                 tiles.read_px,
-                threads=pool,
-                ahead=ahead,
+                threads=readers,
+                ahead=readers.threads,
                 block=batch_size,
                 first=batch_size - filled,
                 allocate=allocate,
+                seconds=readers.seconds,
             )
             for block in blocks:
                 yield Segment(job, block.pixels, block.indices, block.invalid)
+    except TimedOutError as error:
+        readers.replace()
+        yield _broken(job, error)
     except SlideError as error:
-        nothing = np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.int64)
-        yield Segment(job, *nothing, {}, str(error))
+        yield _broken(job, error)
+
+
+def _broken(job: Job, error: SlideError) -> Segment:
+    return Segment(job, np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.int64), {}, error)
 
 
 class Prefetched(Generic[T]):

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.bags.store import Bag, cast_features
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Extraction
+from wsi_ncmi.config import SLIDE_MINUTES, Extraction
 from wsi_ncmi.errors import BagError, SlideError
 from wsi_ncmi.extraction.batches import Batch, Job, Prefetched, Segment, batches
 from wsi_ncmi.extraction.encode import BatchEncoder, Pending, TilePixels
+from wsi_ncmi.extraction.readers import Readers
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
 from wsi_ncmi.images.augmentation import Augmenter
@@ -42,6 +42,7 @@ class Extractor:
         augment: what makes the augmented copies, if the configuration asks for them.
         stain: what brings slides to one stain, likewise.
         threads: that decode tiles.
+        slide_minutes: after which a slide that gives no pixels is given up.
     """
 
     encode: BatchEncoder
@@ -50,6 +51,7 @@ class Extractor:
     augment: Augmenter | None
     stain: StainNormaliser | None
     threads: int
+    slide_minutes: float = SLIDE_MINUTES
 
     def digest(self, tiles: TiledSlide) -> str:
         """All that decides a bag's content."""
@@ -96,9 +98,9 @@ class Extractor:
                 buffers.give_back(segment.pixels)
             speed.add(sum(len(segment.indices) for segment in batch))
 
-        with ThreadPoolExecutor(self.threads) as pool:
+        with Readers(self.threads, self.slide_minutes) as readers:
             buffers = Buffers(self.encode.allocate)
-            stream = batches(jobs, self.options.batch_size, pool, buffers, self.threads)
+            stream = batches(jobs, self.options.batch_size, readers, buffers)
             with Prefetched(stream) as ahead:
                 while True:
                     with speed.loader():
@@ -143,8 +145,9 @@ class Extractor:
         start = 0
         for segment in batch:
             job = segment.job
-            if segment.error:
-                on_done(job, SlideError(segment.error))
+            if segment.error is not None:
+                collecting.pop(job, None)
+                on_done(job, segment.error)
                 continue
             collected = collecting.setdefault(job, _Collected(len(job.kept), self.options.dtype))
             stop = start + len(segment.indices)

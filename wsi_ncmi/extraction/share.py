@@ -10,15 +10,16 @@ from pathlib import Path
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.bags.store import Bag, bag_counts, stated_digest, write_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.errors import BagError, SlideError
+from wsi_ncmi.errors import BagError, SlideError, UnreachableBagError, UnreachableError
 from wsi_ncmi.extraction.batches import Job
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.files.atomic import discard
 from wsi_ncmi.files.product import Product
+from wsi_ncmi.processes import within
 from wsi_ncmi.slides.reader import slide_fingerprint
 from wsi_ncmi.tiling import tilefile
-from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
+from wsi_ncmi.tiling.tilefile import UNREACHABLE, TiledSlide, UnreadableSlide
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,14 @@ def tiles_of(tiles_dir: Path, row: SlideRow) -> TiledSlide:
     """A slide's tiles.
 
     Raises:
-        SlideError: there are none to encode: its tile file is missing, or says why.
+        UnreachableError: its tile file cannot be read now, or it could not be tiled because the
+            slide could not be seen.
+        SlideError: there are none to encode: its tile file says why.
     """
     try:
-        tiles = tilefile.read(tiles_dir / f"{row.slide_id}.h5")
+        tiles = tilefile.read_noted(tiles_dir / f"{row.slide_id}.h5")
+    except UnreachableError:
+        raise
     except SlideError as error:
         raise SlideError(f"no tiles: {error}") from error
     if isinstance(tiles, UnreadableSlide) or tiles.status != "ok":
@@ -92,13 +97,14 @@ class Share:
                     continue
                 job = self.extractor.job(row, tiles)
             except (SlideError, BagError) as error:
-                self._fail(row, str(error))
+                self._fail(row, error)
                 continue
             yield job
 
     def _product(self, row: SlideRow, tiles: TiledSlide) -> Product:
         # Of a slide that was replaced since it was tiled no bag is current.
-        asked = "" if _is_replaced(row, tiles) else self.extractor.digest(tiles)
+        seconds = self.extractor.slide_minutes * 60
+        asked = "" if _is_replaced(row, tiles, seconds) else self.extractor.digest(tiles)
         return Product(asked, self._path(row), stated_digest)
 
     def _path(self, row: SlideRow) -> Path:
@@ -109,17 +115,24 @@ class Share:
         facts = self.facts["name"], self.facts["weights_sha256"]
         return FeatureRow(row.slide_id, "ok", "", tiles, invalid, dim, digest, *facts)
 
-    def _fail(self, row: SlideRow, reason: str) -> None:
-        text = " ".join(reason.split())
+    def _fail(self, row: SlideRow, error: SlideError | BagError) -> None:
+        # The sheet's path is the user's own, but a manifest must not change when slides move.
+        text = str(error).replace(row.path, Path(row.path).name) if row.path else str(error)
+        text = " ".join(text.split())
         log.warning("slide %s: %s", row.slide_id, text)
-        discard(self._path(row))  # a bag of an earlier, readable version
-        status = "no_tissue" if text.startswith("no_tissue") else "failed"
+        if isinstance(
+            error, UnreachableError | UnreachableBagError
+        ):  # which says nothing against a bag that is there
+            status = UNREACHABLE
+        else:
+            discard(self._path(row))  # a bag of an earlier, readable version
+            status = "no_tissue" if text.startswith("no_tissue") else "failed"
         facts = self.facts["name"], self.facts["weights_sha256"]
         self.rows[row.slide_id] = FeatureRow(row.slide_id, status, text, 0, 0, 0, "", *facts)
 
     def _done(self, job: Job, result: Bag | SlideError | BagError) -> None:
         if not isinstance(result, Bag):
-            self._fail(job.row, str(result))
+            self._fail(job.row, result)
             return
         for future in [future for future in self.writing if future.done()]:
             future.result()  # a full disk ends the run
@@ -133,12 +146,16 @@ class Share:
             self.rows[row.slide_id] = self._row(row, bag.attributes["digest"])
             log.info("slide %s: %d tiles", row.slide_id, len(bag.features))
         except BagError as error:
-            self._fail(row, str(error))
+            self._fail(row, error)
         finally:
             self.slots.release()
 
 
-def _is_replaced(row: SlideRow, tiles: TiledSlide) -> bool:
-    """Whether another slide is there now; one that was put away keeps its bag."""
-    there = not is_remote(row.path) and Path(row.path).is_file()
-    return there and slide_fingerprint(row.path) != tiles.fingerprint
+def _is_replaced(row: SlideRow, tiles: TiledSlide, seconds: float) -> bool:
+    """Whether another slide is there now; one that is gone, or cannot be seen, keeps its bag."""
+    if is_remote(row.path):
+        return False
+    try:
+        return within(seconds, lambda: slide_fingerprint(row.path)) != tiles.fingerprint
+    except (UnreachableError, TimeoutError):
+        return False

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_ncmi.files.reach import reaching
+
 
 @dataclass(frozen=True)
 class Product:
@@ -29,9 +31,15 @@ class Product:
 
     @property
     def recorded(self) -> str:
-        """The digest that the record states; "" where there is no whole result."""
-        if not all(path.is_file() for path in (self.record, *self.beside)):
-            return ""
+        """The digest that the record states; "" where there is no whole result.
+
+        Raises:
+            UnreachableError: that cannot be seen now.
+        """
+        for path in (self.record, *self.beside):
+            with reaching(str(path)):
+                if not path.is_file():
+                    return ""
         return self.stated(self.record)
 
     @property

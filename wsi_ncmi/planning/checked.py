@@ -11,6 +11,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
 from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.files.table import read_text
 from wsi_ncmi.planning.problems import problems_of_cohort
 
 
@@ -48,7 +49,25 @@ class CheckedConfig:
             return sheet_rows(design_cohort(self.config.demo, Path(self.root) / "slides")), []
         if self.config.images:
             return [], []
-        return read_sheet(Path(self.sheet_path), need_path=self.config.slides is not None)
+        return read_sheet(
+            Path(self.sheet_path),
+            need_path=self.config.slides is not None,
+            is_finished=self._is_finished,
+        )
+
+    def _is_finished(self, slide_id: str) -> bool:
+        """Whether a slide has a bag of this encoder, or is known to hold no tissue.
+
+        Bags of other settings count: the slide's row will say that it could not be made again.
+        """
+        bag = Path(self.root, "features", self.config.encoder_folder, f"{slide_id}.h5")
+        return bag.is_file() or slide_id in self._without_tissue
+
+    @cached_property
+    def _without_tissue(self) -> set[str]:
+        manifests = Path(self.root, "tiles").glob("bucket-*.tsv")
+        rows = [row for manifest in manifests for _, row in read_text(manifest).rows]
+        return {row["slide_id"] for row in rows if row["status"] == "no_tissue"}
 
     @property
     def root(self) -> str:

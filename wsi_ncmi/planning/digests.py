@@ -5,19 +5,19 @@ outside: size and time stand for the content that a stage will read.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.tree import state_below
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.settings import Settings
 from wsi_ncmi.provenance import digest, sha256_file
-from wsi_ncmi.slides.parts import slide_files
-from wsi_ncmi.tiling.asked import deciding
+from wsi_ncmi.tiling.seen import Seen, State, decided_by, file_state, read_seen, slide_state
 
 
 class Digests:
@@ -26,9 +26,10 @@ class Digests:
     def __init__(self, checked: CheckedConfig) -> None:
         self._checked, self._config = checked, checked.config
         self._settings = Settings(checked)
-        self._file_states: dict[str, list[int] | None] = {}
+        self._file_states: dict[str, State] = {}
+        self._slide_states: dict[str, State] = {}
         self._folder_states: dict[str, str] = {}
-        self._slide_files: dict[str, list[Path]] = {}
+        self._seen_by_bucket: dict[int, list[dict[str, Seen]]] = {}
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
         """Whether a job's stamp, written when it last succeeded, says what it would say now."""
@@ -71,7 +72,10 @@ class Digests:
 
     def rows(self, rows: Sequence[SlideRow]) -> str:
         """Changes when a row changes or its slide is replaced, not when the sheet is touched."""
-        states = [[self._slide_state(row), self._state(row.mask)] for row in rows]
+        if self._checked.reads_slides:
+            states = [self._slide(row) for row in rows]
+        else:
+            states = [self._slide_state(row) for row in rows]
         return digest([[row.as_dict() for row in rows], states])
 
     def imported(self, rows: Sequence[SlideRow]) -> str:
@@ -115,12 +119,41 @@ class Digests:
         return self._state(self._config.extraction.weights or "")
 
     def _slide(self, row: SlideRow) -> Any:
-        """All that decides a slide's tiles."""
-        decided = deciding(row, self._config.tiling, lambda path, _: self._state(path))
-        return [row.slide_id, row.path, row.sha256, self._slide_state(row), decided]
+        """All that decides a slide's tiles.
 
-    def _slide_state(self, row: SlideRow) -> Any:
-        return self._demo_state or self._files_state(row.path)
+        What is gone, and was there when the slide was finished with these settings, counts as it
+        was: nothing runs again for a slide that was put away.
+        """
+        tiling, seen = self._config.tiling, self._seen(row)
+        slide = self._slide_state(row)
+        now = decided_by(row, tiling, slide, self._state)
+        last = decided_by(
+            row,
+            tiling,
+            slide or seen.files.get(row.path),
+            lambda path: self._state(path) or seen.files.get(path),
+        )
+        if digest(last) == seen.digest:
+            return [*last, seen.missed]
+        # Of a local file that is still not there it is known that trying is in vain.
+        return [*now, seen.missed if slide or is_remote(row.path) else 0]
+
+    def _seen(self, row: SlideRow) -> Seen:
+        """What the stages saw of a slide."""
+        bucket = bucket_of(row.slide_id, self._config.buckets)
+        if bucket not in self._seen_by_bucket:
+            folders = ("tiles", f"features/{self._config.encoder_folder}")
+            manifests = [Path(self._checked.root, f, f"bucket-{bucket}.tsv") for f in folders]
+            self._seen_by_bucket[bucket] = [read_seen(manifest) for manifest in manifests]
+        tiled, encoded = (found.get(row.slide_id, Seen()) for found in self._seen_by_bucket[bucket])
+        return replace(tiled, missed=tiled.missed + encoded.missed)
+
+    def _slide_state(self, row: SlideRow) -> State:
+        if self._demo_state:
+            return self._demo_state
+        if row.path not in self._slide_states:
+            self._slide_states[row.path] = slide_state(row.path, self._state)
+        return self._slide_states[row.path]
 
     def _annotation_state(self, row: SlideRow) -> Any:
         return self._demo_state or [row.annotation, self._state(row.annotation)]
@@ -131,24 +164,11 @@ class Digests:
         demo = self._config.demo
         return [demo.seed, demo.centres, self._settings.versions("demo")] if demo else []
 
-    def _files_state(self, path: str) -> Any:
-        """Of all files of a slide, with their names where it has several."""
-        if is_remote(path):
-            return None
-        if path not in self._slide_files:
-            self._slide_files[path] = slide_files(Path(path))
-        files = self._slide_files[path]
-        if len(files) == 1:
-            return self._state(path)
-        return [[file.name, self._state(str(file))] for file in files]
-
-    def _state(self, path: str) -> list[int] | None:
-        """Size and time of a local file; None where there is none.
+    def _state(self, path: str) -> State:
+        """Size and time of a local file; None where none can be seen.
 
         Looked up once: every job's params ask for it, and all of a run are to see the same.
         """
         if path not in self._file_states:
-            known = bool(path) and not is_remote(path) and Path(path).exists()
-            status = Path(path).stat() if known else None
-            self._file_states[path] = [status.st_size, status.st_mtime_ns] if status else None
+            self._file_states[path] = file_state(path)
         return self._file_states[path]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tiffslide import TiffSlide
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.errors import SlideError
+from wsi_ncmi.errors import SlideError, UnreachableError
+from wsi_ncmi.files.reach import reaching
 from wsi_ncmi.slides.chunks import Chunks, Failure, Slot
 from wsi_ncmi.slides.ome import ome_mpp
 from wsi_ncmi.slides.tiff_index import check_frames, first_pyramid
@@ -48,6 +49,8 @@ class Backend(Protocol):
 class RegionReader(Protocol):
     """A library that reads one region at a time."""
 
+    path: str
+
     def read(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
         """uint8 `[height, width, 3]`; x, y at level 0; white outside the slide."""
         ...
@@ -75,7 +78,10 @@ class RegionChunk:
         for region in self.regions.tolist():
             x, y = self.coords[region].tolist()
             try:
-                slot(region)[...] = self.reader.read(x, y, self.level, *self.size)
+                with reaching(self.reader.path):
+                    slot(region)[...] = self.reader.read(x, y, self.level, *self.size)
+            except UnreachableError:
+                raise
             except Exception as error:  # whatever a library raises on damaged bytes
                 whole = slice(None), slice(None)
                 failures.append(Failure(region, *whole, error_text(error)))
@@ -167,7 +173,7 @@ class OpenSlideBackend:
     def __init__(self, path: str, pages: Sequence[tifffile.TiffPage] = ()) -> None:
         if is_remote(path):
             raise SlideError("OpenSlide reads no remote addresses: use reader 'tiffslide'")
-        self._path = path
+        self.path = path
         self._handle = openslide.OpenSlide(path)
         self.properties: Mapping[str, str] = dict(self._handle.properties)
         self._levels = self._own_levels(pages)
@@ -201,9 +207,9 @@ class OpenSlideBackend:
             # Perhaps another thread's region broke the handle: once more with a handle of our own.
             # The old one is closed by the garbage collector, when no thread reads from it.
             try:
-                rgb = on_white(np.asarray(openslide.OpenSlide(self._path).read_region(*region)))
+                rgb = on_white(np.asarray(openslide.OpenSlide(self.path).read_region(*region)))
             finally:
-                self._handle = openslide.OpenSlide(self._path)
+                self._handle = openslide.OpenSlide(self.path)
             return rgb
 
     def chunks_of(self, coords: NDArray[np.int64], level: int, width: int, height: int) -> Chunks:
@@ -225,6 +231,7 @@ class TiffSlideBackend:
     def __init__(self, path: str, pages: Sequence[tifffile.TiffPage] = ()) -> None:
         if pages:
             check_frames(path, pages)
+        self.path = path
         self._slide = TiffSlide(path)
         properties = self._slide.properties
         series = self._slide.ts_tifffile.series[properties.get("tiffslide.series-index") or 0]

@@ -33,7 +33,11 @@ class Chunk(Protocol):
         ...
 
     def read(self, slot: Slot) -> list[Failure]:
-        """Write all that this chunk knows into its regions."""
+        """Write all that this chunk knows into its regions.
+
+        Raises:
+            UnreachableError: the file cannot be reached, which says nothing of its bytes.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsi_ncmi.files.reach import reaching
 from wsi_ncmi.slides.backends import GENERIC, Backend
 from wsi_ncmi.slides.chunks import Chunks, Failure, Pieces, Slot, TileLayout, cut
 from wsi_ncmi.slides.decoders import Decoder, NotNativeError, decoder_of, half_decoder
@@ -150,7 +151,8 @@ class NativeChunk:
     ) -> list[Failure]:
         start = tiles[0].offset
         try:
-            block = os.pread(self._level.descriptor, tiles[-1].end - start, start)
+            with reaching("the slide's file"):
+                block = os.pread(self._level.descriptor, tiles[-1].end - start, start)
         except OSError as error:
             return [failure for tile in tiles for failure in tile.failures(str(error))]
         failures: list[Failure] = []

@@ -72,11 +72,8 @@ def _dicom(path: Path) -> Iterable[Path]:
 
 
 def _known_series(path: Path) -> str:
-    try:
-        status = path.stat()
-        return _series(path, status.st_size, status.st_mtime_ns)
-    except OSError:
-        return ""
+    status = path.stat()
+    return _series(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=65_536)

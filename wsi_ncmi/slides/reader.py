@@ -1,7 +1,8 @@
 """Slides by path: dimensions, levels, µm/px and pixels, whatever library can read them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from tifffile import PLANARCONFIG, TiffPage
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.errors import SlideError
+from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
+from wsi_ncmi.files.reach import file_status, reaching, unreachable_cause
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import (
     GENERIC,
@@ -100,7 +102,8 @@ class Slide:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if not isinstance(error, TimedOutError):  # else a thread may still read from it
+            self.close()
 
     def close(self) -> None:
         self._backend.close()
@@ -144,6 +147,7 @@ class Slide:
 
         Raises:
             SlideError: the pixels cannot be decoded. Other regions can still be read.
+            UnreachableError: the file cannot be reached any more.
         """
         pixels, failures = self._read(x, y, level, width, height)
         if failures:
@@ -160,6 +164,9 @@ class Slide:
 
         Returns:
             uint8 `[height, width, 3]`, and bool `[height, width]`: False where it is not known.
+
+        Raises:
+            UnreachableError: the file cannot be reached any more: that is no damage to count.
         """
         pixels, failures = self._read(x, y, level, width, height)
         readable = np.ones((height, width), bool)
@@ -276,15 +283,17 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
         mpp: µm/px by the sheet; overrides what the file says.
 
     Raises:
+        UnreachableError: it is not there, or cannot be reached now.
         SlideError: no reader opens it, it is not RGB, or its µm/px is unknown or implausible.
     """
     name = str(path)
-    if not is_remote(name) and not Path(name).is_file():
-        raise SlideError(f"{name}: no such file")
+    if not is_remote(name):
+        file_status(name)
     refuse_format(Path(name))
     if not is_remote(name):
-        refuse_text(Path(name))
-        check_complete(Path(name))
+        with reaching(name):
+            refuse_text(Path(name))
+            check_complete(Path(name))
     backend, reason = _open_backend(name, reader)
     try:
         return Slide(name, backend, mpp, reason)
@@ -301,15 +310,21 @@ def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
         candidates = ["openslide" if reader.startswith("native") else reader]
     reasons = []
     try:
-        pages = [] if is_remote(path) else tiff_pages(path)
+        with reaching(path):
+            pages = [] if is_remote(path) else tiff_pages(path)
+    except UnreachableError:
+        raise
     except SlideError as error:
         raise SlideError(f"{path}: {error}") from error
     except OSError as error:
         raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
     for candidate in candidates:
         try:
-            backend = OPEN[candidate](path, pages)
-            _refuse_other_light(backend, pages)
+            with reaching(path):
+                backend = OPEN[candidate](path, pages)
+                _refuse_other_light(backend, pages)
+        except UnreachableError:
+            raise
         except SlideError as error:
             raise SlideError(f"{path}: {error}") from error
         except Exception as error:  # whatever a library raises on a damaged file
@@ -388,12 +403,12 @@ def slide_fingerprint(path: str) -> str:
     slide its size, its first and its last 64 KiB.
 
     Raises:
-        SlideError: it or one of its files is not there, or cannot be reached.
+        UnreachableError: it or one of its files is not there, or cannot be reached: nothing but
+            its bytes is read.
     """
-    try:
+    with _transporting(path):
         if not is_remote(path):
-            if not Path(path).is_file():  # a pipe would be waited for
-                raise FileNotFoundError
+            file_status(path)
             return _local_fingerprint(Path(path))
         with _open_remote(path) as file:
             size = file.seek(0, 2)
@@ -402,12 +417,6 @@ def slide_fingerprint(path: str) -> str:
             file.seek(0)
             head = file.read(REMOTE_EDGE)
         return digest([size, *(hashlib.sha256(edge).hexdigest() for edge in (head, tail))])
-    except SlideError:
-        raise
-    except FileNotFoundError as error:
-        raise SlideError(f"{path}: no such file") from error
-    except Exception as error:
-        raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
 
 
 LEAST_BLOCKS = 4
@@ -427,21 +436,38 @@ def _local_fingerprint(path: Path) -> str:
 
 
 def check_complete(path: Path) -> None:
-    """Raise SlideError where files are not there that a slide lists beside the named one."""
+    """Raise UnreachableError where files are not there that a slide lists beside its own."""
     missing = missing_files(path)
     if missing:
         names = ", ".join(str(file.relative_to(path.parent)) for file in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise SlideError(
+        raise UnreachableError(
             f"{path}: it is a slide of several files, and {names}{more} beside it cannot be found: "
             "copy all of its files, with their folder"
         )
 
 
 def slide_sha256(path: str) -> str:
-    """SHA-256 of the file that names a slide, local or remote, in hex."""
-    with _open_remote(path) if is_remote(path) else Path(path).open("rb") as file:
+    """SHA-256 of the file that names a slide, in hex; UnreachableError as above."""
+    with (
+        _transporting(path),
+        _open_remote(path) if is_remote(path) else Path(path).open("rb") as file,
+    ):
         return sha256_stream(file)
+
+
+@contextmanager
+def _transporting(path: str) -> Iterator[None]:
+    """Around reading bytes as they are: whatever is raised there is of the way to them."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreachableError(f"{path}: no such file") from error
+    except Exception as error:
+        cause = unreachable_cause(error) or error_text(error)
+        raise UnreachableError(f"{path}: cannot be reached: {cause}") from error
 
 
 def _open_remote(path: str) -> BufferedReader:

@@ -3,16 +3,17 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.errors import TimedOutError
 from wsi_ncmi.slides.chunks import Chunks, Failure
 from wsi_ncmi.slides.reader import Slide
 
@@ -20,6 +21,12 @@ BLOCKS_AHEAD = 2
 """Blocks' worth of chunks that are decoded before they are asked for."""
 
 Allocate = Callable[[tuple[int, int, int, int]], NDArray[np.uint8]]
+
+
+class Pool(Protocol):
+    """Threads that decode."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]: ...
 
 
 class TileBlock(NamedTuple):
@@ -90,11 +97,12 @@ def read_tiles(
     level: int,
     side: int,
     *,
-    threads: int | Executor = 1,
+    threads: int | Pool = 1,
     ahead: int = 0,
     block: int = 64,
     first: int | None = None,
     allocate: Allocate = _empty,
+    seconds: float | None = None,
 ) -> Iterator[TileBlock]:
     """Every tile once, in the order in which the reader gets them.
 
@@ -107,17 +115,22 @@ def read_tiles(
         ahead: chunks that are decoded ahead, at least: as many as a shared pool has threads.
         block: tiles of a block; first: of the first one, to fill up another slide's last.
         allocate: makes the memory of a block, for example memory that a GPU can fetch from.
+        seconds: that are waited for one chunk; None: for ever.
+
+    Raises:
+        UnreachableError: the slide cannot be reached any more.
+        TimedOutError: a chunk took longer; the thread that reads it is left to the pool's owner.
     """
     plan = slide.chunks_of(coords, level, side, side)
     sizes = _block_sizes(len(coords), block, first)
     # Of a pool that is shared the owner takes care.
-    own: AbstractContextManager[Executor]
+    own: AbstractContextManager[Pool]
     if isinstance(threads, int):
         own, ahead = ThreadPoolExecutor(threads), max(ahead, threads)
     else:
         own = nullcontext(threads)
     with own as pool:
-        yield from _Stream(plan, side, sizes, allocate, pool, ahead).run()
+        yield from _Stream(plan, side, sizes, allocate, pool, ahead, slide.path, seconds).run()
 
 
 def _block_sizes(count: int, block: int, first: int | None) -> list[int]:
@@ -133,8 +146,10 @@ class _Stream:
     side: int
     sizes: list[int]
     allocate: Allocate
-    pool: Executor
+    pool: Pool
     ahead: int
+    path: str
+    seconds: float | None
     buffers: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     waiting: deque[Future[list[Failure]]] = field(default_factory=deque)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -159,6 +174,9 @@ class _Stream:
                     self._collect(self.waiting.popleft())
                     done += 1
                 yield self._finished(block, int(end))
+        except TimedOutError:
+            self.waiting.clear()  # what hangs would be waited for
+            raise
         finally:
             # The slide may be closed next: nothing is to read from it any more.
             wait([future for future in self.waiting if not future.cancel()])
@@ -190,7 +208,11 @@ class _Stream:
         return self.buffers[block][int(self.place[region]) - self.starts[block]]
 
     def _collect(self, future: Future[list[Failure]]) -> None:
-        for failure in future.result():
+        try:
+            failures = future.result(timeout=self.seconds)
+        except TimeoutError:
+            raise TimedOutError.after(self.seconds or 0.0, self.path) from None
+        for failure in failures:
             self.reasons.setdefault(failure.region, failure.reason)
 
     def _finished(self, block: int, end: int) -> TileBlock:

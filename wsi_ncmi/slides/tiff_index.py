@@ -12,6 +12,7 @@ from pathlib import Path
 import tifffile
 
 from wsi_ncmi.errors import SlideError
+from wsi_ncmi.files.reach import unreachable_cause
 
 MOST_PAGES = 10_000
 MAX_LENGTH = 2**21
@@ -65,6 +66,8 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
             "fetch it again"
         ) from error
     except UNREADABLE as error:
+        if unreachable_cause(error):
+            raise  # it is not the tags that are wrong
         raise SlideError(f"its TIFF tags cannot be read ({error}): {DAMAGED}") from error
     for page in pages:
         problem = _problem(page, size)

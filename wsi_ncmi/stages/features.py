@@ -12,7 +12,7 @@ import torch
 from pebble import ProcessExpired
 
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Extraction
+from wsi_ncmi.config import SLIDE_MINUTES, Extraction
 from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
 from wsi_ncmi.encoders.scale import Scaled
 from wsi_ncmi.errors import SlideError
@@ -27,6 +27,8 @@ from wsi_ncmi.files.table import write_records
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool
+from wsi_ncmi.tiling.seen import count_missed
+from wsi_ncmi.tiling.tilefile import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def run(
     manifest: Path,
     threads: int,
     processes: int | None = None,
+    slide_minutes: float = SLIDE_MINUTES,
 ) -> None:
     """Encode every slide of a bucket that has no current bag, then write the bucket's manifest.
 
@@ -47,10 +50,11 @@ def run(
     Args:
         threads: cores for all processes, at most those that are granted (`cpu_budget`).
         processes: None: one for each GPU. The slides are shared out by their tiles.
+        slide_minutes: a slide that gives no pixels for so long is given up for this run.
     """
     processes = processes or max(1, torch.cuda.device_count())
     threads = max(1, min(threads, cpu_budget()) // processes)
-    bucket = Bucket(rows, extraction, tiles_dir, out_dir, threads)
+    bucket = Bucket(rows, extraction, tiles_dir, out_dir, threads, slide_minutes)
     bucket.check_scales(published_facts(extraction.encoder))  # before gigabytes are fetched
     own, *others = bucket.shares(processes)
     with ExitStack() as stack:
@@ -70,6 +74,7 @@ def run(
         {**extractor.encode.encoder.facts(), "autocast": extractor.autocast},
     )
     write_records(manifest, FeatureRow, sorted(found, key=lambda row: row.slide_id))
+    count_missed(manifest, [row.slide_id for row in found if row.status == UNREACHABLE])
 
 
 def encode_share(share: "Bucket", number: int) -> list[FeatureRow]:
@@ -97,6 +102,7 @@ class Bucket:
     tiles_dir: Path
     out_dir: Path
     threads: int
+    slide_minutes: float = SLIDE_MINUTES
 
     def shares(self, count: int) -> list["Bucket"]:
         """The slides in `count` parts of about as many tiles, in their order; none is empty."""
@@ -136,6 +142,7 @@ class Bucket:
         keep_freed_memory()
         torch.set_num_threads(self.threads)
         made = make_extractor(self.extraction, self.threads, number)
+        made = replace(made, slide_minutes=self.slide_minutes)
         self.check_scales(made.encode.encoder)
         return made
 

@@ -1,9 +1,10 @@
 """Stage `tiles`: tissue, grid and quality of slides; a file per slide, a manifest per bucket."""
 
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,28 @@ from pebble import ProcessExpired
 from threadpoolctl import threadpool_limits
 
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Tiling, Tissue
+from wsi_ncmi.config import SLIDE_MINUTES, Tiling, Tissue
+from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
 from wsi_ncmi.files.atomic import sweep
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import cpu_budget
-from wsi_ncmi.processes import how_it_died, process_pool
-from wsi_ncmi.tiling.one_slide import SlideTiles, tile_slide
+from wsi_ncmi.processes import how_it_died, process_pool, within
+from wsi_ncmi.tiling.one_slide import SlideTiles, tile
 from wsi_ncmi.tiling.same_slides import refuse_same_slides
-from wsi_ncmi.tiling.tilefile import TiledSlide, TileFile
+from wsi_ncmi.tiling.seen import Seen, look, read_seen, write_seen
+from wsi_ncmi.tiling.tilefile import UNREACHABLE, TiledSlide, TileFile, UnreachableSlide
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TileOutcome:
-    """One row of the manifest; empty where an unreadable slide has no value."""
+    """One row of the manifest; empty where an unreadable slide has no value.
+
+    Attributes:
+        unreachable: why the slide, or what its mask is made from, could not be seen in this run,
+            although its tile file is finished and stands.
+    """
 
     slide_id: str
     status: str
@@ -45,17 +53,35 @@ class TileOutcome:
     scale_error_percent: float | None
     unreadable_fraction: float | None
     note: str
+    unreachable: str
     width: int | None
     height: int | None
     fingerprint: str
     digest: str
 
     @classmethod
-    def of(cls, found: TileFile) -> "TileOutcome":
-        names = [item.name for item in fields(cls) if item.name != "tiles"]
-        count = len(found) if isinstance(found, TiledSlide) else 0
+    def of(cls, found: TileFile | UnreachableSlide, unseen: str = "") -> "TileOutcome":
+        names = [item.name for item in fields(cls) if item.name not in ("tiles", "unreachable")]
+        tiled = isinstance(found, TiledSlide)
         values: dict[str, Any] = {name: getattr(found, name, None) for name in names}
-        return cls(tiles=count, **values)
+        return cls(
+            tiles=len(found) if isinstance(found, TiledSlide) else 0,
+            unreachable=unseen if tiled else "",
+            **values,
+        )
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the slide was looked at in this run."""
+        return self.status != UNREACHABLE and not self.unreachable
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a slide, and what was seen of its files before."""
+
+    outcome: TileOutcome
+    seen: Seen = field(default_factory=Seen)
 
 
 def run(
@@ -64,6 +90,7 @@ def run(
     out_dir: Path,
     manifest: Path,
     threads: int,
+    slide_minutes: float = SLIDE_MINUTES,
     patient_of: Mapping[str, str] | None = None,
 ) -> None:
     """Tile a bucket of slides and write its manifest, which stays as it is if nothing changed.
@@ -72,28 +99,65 @@ def run(
         out_dir: `<slide_id>.h5`, `overlays/`, `thumbnails/`, `masks/` are written below it.
         manifest: TSV, a row per slide, sorted by slide_id.
         threads: slides that are worked on at the same time, at most as many as cores are granted.
+        slide_minutes: a slide that takes longer is given up for this run.
         patient_of: slide_id -> patient_id of the whole sheet, see `refuse_same_slides`.
     """
     wanted = [SlideTiles(row, tiling, out_dir) for row in sorted(rows, key=lambda r: r.slide_id)]
-    known = {one.row.slide_id: one.known() for one in wanted}
-    outcomes = {name: TileOutcome.of(found) for name, found in known.items() if found is not None}
-    todo = [one for one in wanted if one.row.slide_id not in outcomes]
-    outcomes |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))))
+    made = {}
+    todo = []
+    for one in wanted:
+        known = _known(one, slide_minutes)
+        if known is None:
+            todo.append(one)
+        else:
+            made[one.row.slide_id] = known
+    made |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))), slide_minutes)
     sweep(out_dir)
-    tiled = {s: found.fingerprint for s, found in outcomes.items() if found.status == "ok"}
+    outcomes = [made[one.row.slide_id].outcome for one in wanted]
+    tiled = {found.slide_id: found.fingerprint for found in outcomes if found.status == "ok"}
     refuse_same_slides(tiled, manifest, patient_of or {})
-    write_records(manifest, TileOutcome, [outcomes[one.row.slide_id] for one in wanted])
+    write_records(manifest, TileOutcome, outcomes)
+    _remember(manifest, made)
 
 
-def _tile_all(todo: Sequence[SlideTiles], processes: int) -> dict[str, TileOutcome]:
-    """Tile slides in processes that may crash: a slide that kills its process is unreadable."""
+def _known(one: SlideTiles, minutes: float) -> Made | None:
+    """What needs no reading of pixels; a disk that does not answer is given up as a slide is."""
+
+    def look_up() -> Made | None:
+        seen = _look(one)
+        found = one.known()
+        return None if found is None else Made(TileOutcome.of(found, one.sight.unseen), seen)
+
+    try:
+        return within(minutes * 60, look_up)
+    except TimeoutError:
+        return Made(TileOutcome.of(one.miss(_too_long(one, minutes))))
+
+
+def _look(one: SlideTiles) -> Seen:
+    try:
+        return look(one.row, one.tiling)
+    except SlideError:  # the row's own options do not go together
+        return Seen()
+
+
+def _too_long(one: SlideTiles, minutes: float) -> str:
+    return str(TimedOutError.after(minutes * 60, one.row.path))
+
+
+def _tile_all(todo: Sequence[SlideTiles], processes: int, minutes: float) -> dict[str, Made]:
+    """Tile slides in processes that may crash or hang: that costs one slide."""
     if not todo:
         return {}
     made = {}
     with process_pool(processes, _begin) as pool:
-        futures = [pool.schedule(tile_one, args=[one.row, one.tiling, one.out_dir]) for one in todo]
+        futures = [
+            pool.schedule(tile_one, args=[one.row, one.tiling, one.out_dir], timeout=minutes * 60)
+            for one in todo
+        ]
         for one, future in zip(todo, futures, strict=True):
-            made[one.row.slide_id] = outcome = _outcome(one, future)
+            made[one.row.slide_id] = found = _made(one, future, minutes)
+            outcome = found.outcome
             form = "slide %s: %s, %d tiles %s"
             log.info(form, outcome.slide_id, outcome.status, outcome.tiles, outcome.reason)
     return made
@@ -105,17 +169,40 @@ def _begin() -> None:
     threadpool_limits(1)
 
 
-def tile_one(row: SlideRow, tiling: Tiling, out_dir: Path) -> TileOutcome:
+def tile_one(row: SlideRow, tiling: Tiling, out_dir: Path) -> Made:
     """In a process of the pool: tile one slide."""
-    return TileOutcome.of(tile_slide(row, tiling, out_dir, learned_mask))
+    one = SlideTiles(row, tiling, out_dir)
+    seen = _look(one)
+    found = tile(one, learned_mask)
+    return Made(TileOutcome.of(found, one.sight.unseen), seen)
 
 
-def _outcome(one: SlideTiles, future: "Future[TileOutcome]") -> TileOutcome:
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGBUS)
+"""Too little memory, a scheduler, a mapped file that is gone: no slide's bytes end a process so."""
+
+
+def _made(one: SlideTiles, future: "Future[Made]", minutes: float) -> Made:
     try:
         return future.result()
+    except TimeoutError:
+        found: TileFile | UnreachableSlide = one.miss(_too_long(one, minutes))
+    except UnreachableError as error:
+        found = one.miss(str(error))
     except ProcessExpired as error:
-        how = how_it_died(error.exitcode)
-        return TileOutcome.of(one.refuse(f"the process that read it died: {how}"))
+        how = f"the process that read it died: {how_it_died(error.exitcode)}"
+        found = one.miss(how) if error.exitcode in FROM_OUTSIDE else one.refuse(how)
+    return Made(TileOutcome.of(found))
+
+
+def _remember(manifest: Path, made: Mapping[str, Made]) -> None:
+    """Keep what was seen; of slides that could not be seen, what was seen last."""
+    before, now = read_seen(manifest), {}
+    for name, one in made.items():
+        last = before.get(name, Seen())
+        missed = last.missed + (one.outcome.status == UNREACHABLE)
+        seen = one.seen if one.outcome.is_seen else last
+        now[name] = replace(seen, missed=missed)
+    write_seen(manifest, now)
 
 
 def learned_mask(rgb: NDArray[np.uint8], mpp: float, options: Tissue) -> NDArray[np.bool_]:

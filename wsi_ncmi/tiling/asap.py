@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.files.reach import reaching
 
 UNGROUPED = "None"
 """What ASAP writes where there is no group, and where a group belongs to no other one."""
@@ -82,15 +83,15 @@ def read_asap(path: str | Path) -> list[Annotation]:
     """Every annotation of an ASAP XML, a file or an address, in the file's order.
 
     Raises:
-        SlideError: the file is missing, is no ASAP XML, or has a coordinate that is no number.
+        UnreachableError: the file is missing or cannot be read now.
+        SlideError: it is no ASAP XML, or has a coordinate that is no number.
     """
     name = Path(path).name
     try:
-        root = _root(str(path))
-    except FileNotFoundError:
-        raise SlideError(f"{name}: no such file") from None
+        with reaching(name):
+            root = _root(str(path))
     # Of the parser: ValueError and LookupError for encodings that are not what is declared.
-    except (OSError, ET.ParseError, ValueError, LookupError, ImportError) as error:
+    except (OSError, ET.ParseError, ValueError, LookupError) as error:
         raise SlideError(f"{name}: cannot be read as XML: {error}") from error
     if root.tag != "ASAP_Annotations":
         raise SlideError(f"{name}: found <{root.tag}>, expected <ASAP_Annotations>")

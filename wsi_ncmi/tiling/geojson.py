@@ -17,6 +17,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from wsi_ncmi.errors import SlideError
+from wsi_ncmi.files.reach import reaching
 
 TISSUE_CLASS = {"name": "Tissue", "color": [0, 140, 60]}
 SUBTRACTED = ("ignore", "exclude")
@@ -86,10 +87,13 @@ def read_geojson(path: Path, origin: Origin = (0, 0)) -> BaseGeometry:
         origin: (x, y) at level 0 that the file calls (0, 0).
 
     Raises:
+        UnreachableError: it is missing or cannot be read now.
         SlideError: it is no GeoJSON, or holds something without an area (points, lines).
     """
     try:
-        content = json.loads(path.read_bytes())  # UTF-8, -16 or -32
+        with reaching(f"mask {path}"):
+            content = path.read_bytes()
+        content = json.loads(content)  # UTF-8, -16 or -32
     except (OSError, ValueError, RecursionError) as error:
         raise SlideError(f"{path}: cannot be read as GeoJSON: {error}") from error
     inside: list[BaseGeometry] = []

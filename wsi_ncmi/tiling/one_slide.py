@@ -1,23 +1,25 @@
 """One slide becomes its tile file, its pictures and its mask, unless they are current."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
-from wsi_ncmi.errors import PartError, SlideError
+from wsi_ncmi.errors import PartError, SlideError, UnreachableError
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.files.product import Product
+from wsi_ncmi.files.reach import file_status, reaching
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.slides.reader import ReaderName, open_slide, slide_fingerprint, slide_sha256
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.asked import deciding
 from wsi_ncmi.tiling.overlay import write_jpeg
 from wsi_ncmi.tiling.survey import Survey, survey
-from wsi_ncmi.tiling.tilefile import TileFile, UnreadableSlide
+from wsi_ncmi.tiling.tilefile import TiledSlide, TileFile, UnreachableSlide, UnreadableSlide
 from wsi_ncmi.tiling.tissue import MaskOf
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,24 @@ def tile_paths(out_dir: Path, slide_id: str) -> TilePaths:
     )
 
 
+class Sight(NamedTuple):
+    """What can be seen now of all that decides a slide's tiles.
+
+    Attributes:
+        digest: of it all; "" where it cannot be known. Of what cannot be reached, the finished tile
+            file says what it was.
+        identities: of the slide ("fingerprint"), its mask ("mask_sha256"), weights likewise.
+        unseen: why something cannot be reached now; "" if all can.
+    """
+
+    digest: str
+    identities: Mapping[str, str]
+    unseen: str
+
+
+IDENTITY_OF = {"mask": "mask_sha256", "tissue.weights": "weights_sha256"}
+
+
 @dataclass(frozen=True)
 class SlideTiles:
     """The tiles that are asked for of a slide, beside those that an earlier run left.
@@ -59,81 +79,129 @@ class SlideTiles:
         return tile_paths(self.out_dir, self.row.slide_id)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Of the slide's bytes; "" if they cannot be read."""
+    def sight(self) -> Sight:
+        """Looks at the slide and what its mask is made from; UnreachableError of the tile file."""
+        found: dict[str, str] = {}
+        missed: list[str] = []
+
+        def identify(name: str, look: Callable[[], str]) -> str:
+            try:
+                found[name] = look()
+            except UnreachableError as error:
+                missed.append(self._short(str(error)))
+                found[name] = self._finished(name)
+            return found[name]
+
+        def of_file(path: str, what: str) -> str:
+            return identify(IDENTITY_OF[what], lambda: checksum_of(path, what))
+
+        slide = identify("fingerprint", lambda: slide_fingerprint(self.row.path))
         try:
-            return slide_fingerprint(self.row.path)
-        except SlideError:
-            return ""
+            decided = deciding(self.row, self.tiling, of_file)
+        except SlideError:  # the row's own options do not go together
+            return Sight("", found, "; ".join(missed))
+        stage, form = STAGE_VERSIONS["tiles"], tilefile.FORMAT
+        source = {"slide": slide, "sha256": self.row.sha256}
+        asked = digest({"stage": stage, "format": form, **source, **decided})
+        return Sight(asked if all(found.values()) else "", found, "; ".join(missed))
+
+    def _finished(self, name: str) -> str:
+        """The identity that a finished tile file states; "" without any."""
+        recorded = _recorded(self.paths.tiles)
+        return getattr(recorded, name) if isinstance(recorded, TiledSlide) else ""
 
     @cached_property
     def product(self) -> Product:
         """The tile file with its pictures."""
         tiles, *beside = self.paths
-        return Product(self._digest(), tiles, tilefile.stated_digest, beside)
+        return Product(self.sight.digest, tiles, tilefile.stated_digest, beside)
 
-    def _digest(self) -> str:
-        """Of all that decides the tile file; "" if the slide or its mask cannot be read."""
-        if not self.fingerprint:
-            return ""
+    def known(self) -> TileFile | UnreachableSlide | None:
+        """What an earlier run found, if that is current and whole, or why nothing can be known."""
         try:
-            decided = deciding(self.row, self.tiling, checksum_of)
-        except SlideError:
-            return ""
-        stage, form = STAGE_VERSIONS["tiles"], tilefile.FORMAT
-        slide = {"slide": self.fingerprint, "sha256": self.row.sha256}
-        return digest({"stage": stage, "format": form, **slide, **decided})
-
-    def known(self) -> TileFile | None:
-        """What an earlier run found, if that is current and whole."""
-        return _recorded(self.paths.tiles) if self.product.is_current else None
+            if self.product.is_current:
+                tilefile.drop_note(self.paths.tiles)
+                return _recorded(self.paths.tiles)
+        except UnreachableError as error:  # the tile file itself
+            return self.miss(str(error))
+        return self.miss(self.sight.unseen) if self.sight.unseen else None
 
     def store(self, found: Survey) -> TileFile:
         """Write what was found; the tile file, which says that all is done, comes last."""
-        tiles = replace(found.tiles, fingerprint=self.fingerprint, digest=self.product.asked)
+        made: dict[str, Any] = {"digest": self.product.asked, **self.sight.identities}
+        tiles = replace(found.tiles, **made)
         write_jpeg(self.paths.overlay, found.overlay)
         write_jpeg(self.paths.thumbnail, found.thumbnail)
         write_text(self.paths.mask, found.outlines)
         tilefile.write(self.paths.tiles, tiles)
+        tilefile.drop_note(self.paths.tiles)
         return tiles
 
-    def refuse(self, reason: str) -> TileFile:
+    def refuse(self, reason: str) -> TileFile | UnreachableSlide:
         """Record that the slide cannot be used, and why; it is tried again in every run."""
-        # The sheet's path is the user's own, but a manifest must not change when slides move.
-        path = self.row.path
-        reason = reason.replace(path, Path(path).name) if path else reason
+        if self.sight.unseen:  # then that is why
+            return self.miss(self.sight.unseen)
         refused = UnreadableSlide(
             slide_id=self.row.slide_id,
-            reason=" ".join(reason.split()),
+            reason=self._short(reason),
             digest=self.product.asked,
-            path=path,
-            fingerprint=self.fingerprint,
+            path=self.row.path,
+            fingerprint=self.sight.identities["fingerprint"],
         )
         record, *pictures = self.paths
         if refused != _recorded(record):
             for picture in pictures:
                 picture.unlink(missing_ok=True)
             tilefile.write(record, refused)
+        tilefile.drop_note(record)
         return refused
+
+    def miss(self, reason: str) -> UnreachableSlide:
+        """Note that the slide could not be seen, and why; nothing that is finished is touched.
+
+        The slide is not looked at: it may be what hangs.
+        """
+        path = self.row.path
+        missed = UnreachableSlide(slide_id=self.row.slide_id, reason=self._short(reason), path=path)
+        tilefile.write_note(self.paths.tiles, missed)
+        return missed
+
+    def _short(self, reason: str) -> str:
+        # The sheet's path is the user's own, but a manifest must not change when slides move.
+        path = self.row.path
+        return " ".join((reason.replace(path, Path(path).name) if path else reason).split())
 
 
 def _recorded(path: Path) -> TileFile | None:
-    if not path.is_file():
-        return None
+    """What a tile file says; None without one, or for a damaged one, which is made again.
+
+    Raises:
+        UnreachableError: it cannot be read now.
+    """
+    with reaching(f"the tile file {path}"):
+        if not path.is_file():
+            return None
     try:
         return tilefile.read(path)
+    except UnreachableError:
+        raise
     except SlideError as error:
         log.warning("%s: tiled again", error)
         return None
 
 
 def checksum_of(path: str, column: str) -> str:
-    """The identity of a mask or of weights by content; SlideError where there is no such file."""
-    file = Path(path)
-    if not file.is_file():
-        raise SlideError(f"{column} {path}: no such file")
-    status = file.stat()
-    return _sha256(file, status.st_size, status.st_mtime_ns)
+    """The identity of a mask or of weights by content.
+
+    Raises:
+        UnreachableError: there is no such file, or it cannot be read now.
+    """
+    try:
+        status = file_status(path)
+        with reaching(path):
+            return _sha256(Path(path), status.st_size, status.st_mtime_ns)
+    except UnreachableError as error:
+        raise UnreachableError(f"{column} {error}") from error
 
 
 @lru_cache(maxsize=256)
@@ -144,21 +212,29 @@ def _sha256(file: Path, size: int, time: int) -> str:
 
 def tile_slide(
     row: SlideRow, tiling: Tiling, out_dir: Path, mask_of: MaskOf | None = None
-) -> TileFile:
+) -> TileFile | UnreachableSlide:
+    """Tile one slide, unless its tiles are current; see `tile`."""
+    return tile(SlideTiles(row, tiling, out_dir), mask_of)
+
+
+def tile(wanted: SlideTiles, mask_of: MaskOf | None = None) -> TileFile | UnreachableSlide:
     """Tile one slide, unless its tiles are current.
 
-    Whatever is wrong with the slide becomes its status: nothing is raised for a bad slide. Errors
-    of writing (a full disk) are raised: they are not the slide's.
+    Whatever is wrong with the slide becomes its status: nothing is raised for a bad slide, nor for
+    one that cannot be reached, of which a finished tile file stands. Errors of writing (a full
+    disk) are raised: they are not the slide's.
 
     Args:
         mask_of: makes the mask where `tissue.method` is `model`.
     """
-    wanted = SlideTiles(row, tiling, out_dir)
     known = wanted.known()
     if known is not None:
         return known
+    row = wanted.row
     try:
-        found = _survey(row, tiling, mask_of)
+        found = _survey(row, wanted.tiling, mask_of)
+    except UnreachableError as error:
+        return wanted.miss(str(error))
     except SlideError as error:
         return wanted.refuse(str(error))
     except PartError:

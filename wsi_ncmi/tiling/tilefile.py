@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.errors import SlideError
-from wsi_ncmi.files.atomic import atomic_path
+from wsi_ncmi.errors import AbsentError, SlideError, UnreachableError
+from wsi_ncmi.files.atomic import atomic_path, write_text
 from wsi_ncmi.files.hdf5 import Hdf5File, hdf5_image, open_hdf5
+from wsi_ncmi.files.reach import reaching
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class TiledSlide:
 
     Attributes:
         status: "ok" or "no_tissue"; `reason` says why in the latter case.
-        digest: of everything that decides the content; `fingerprint`: of the slide's bytes.
+        digest: of everything that decides the content; `fingerprint`: of the slide's bytes;
+            mask_sha256, weights_sha256: of the files that the mask was made from, "" without any.
         path: where the slide was when it was tiled.
         note: what is worth a look although the slide can be used; empty: nothing.
         reader: that read it; reader_reason: why not the native one.
@@ -69,6 +71,8 @@ class TiledSlide:
     path: str = ""
     note: str = ""
     fingerprint: str = ""
+    mask_sha256: str = ""
+    weights_sha256: str = ""
     reader: str
     reader_reason: str = ""
     mpp: float
@@ -135,6 +139,29 @@ class UnreadableSlide:
 
 TileFile = TiledSlide | UnreadableSlide
 UNREADABLE = "unreadable"
+UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreachableSlide:
+    """A slide that could not be seen, without a finished tile file that is current.
+
+    It is never written as a tile file, in whose place a finished one of other settings may stand,
+    but as a note beside it.
+
+    Attributes:
+        reason: why; path: where it was looked for.
+    """
+
+    slide_id: str
+    reason: str
+    path: str = ""
+
+    @property
+    def status(self) -> str:
+        return UNREACHABLE
+
+
 ATTRIBUTES = tuple(item for item in fields(TiledSlide) if item.name not in DTYPES)
 
 
@@ -166,21 +193,49 @@ def _attributes(tiles: TileFile) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
+def note_path(path: Path) -> Path:
+    """Where it is noted beside a tile file that the slide could not be seen."""
+    return path.with_suffix(".unreachable")
+
+
+def write_note(path: Path, missed: UnreachableSlide) -> None:
+    """Say beside a tile file, or the place of one, that it is not what is asked for, and why."""
+    write_text(note_path(path), missed.reason + "\n")
+
+
+def drop_note(path: Path) -> None:
+    """The slide was seen again: what its tile file says counts."""
+    note_path(path).unlink(missing_ok=True)
+
+
+def read_noted(path: Path) -> TileFile:
+    """As `read`, unless a note says that the tile file is not the one that is asked for.
+
+    Raises:
+        UnreachableError: with the reason of the note.
+    """
+    with reaching(str(path)):
+        if note_path(path).is_file():
+            raise UnreachableError(note_path(path).read_text().strip())
+    return read(path)
+
+
 def read(path: Path) -> TileFile:
     """Read a tile file, of a slide that could be read or not.
 
     Raises:
-        SlideError: it is missing, damaged, not finished, or of another format.
+        UnreachableError: it is missing, or cannot be read now.
+        SlideError: it is damaged, not finished, or of another format.
     """
     try:
-        with open_hdf5(path) as file:
+        with reaching(f"the tile file {path}"), open_hdf5(path) as file:
             if not _is_whole(file):
                 raise SlideError(f"{path}: not a finished tile file of format {FORMAT}{REMEDY}")
             arrays: dict[str, Any] = {name: file[name][()] for name in DTYPES}
             names = [item.name for item in ATTRIBUTES if item.name in file.attrs]
             attributes = {name: _plain(file.attrs[name]) for name in names}
-    except FileNotFoundError:
-        raise SlideError(f"{path}: no such tile file: tile the slide first") from None
+    except AbsentError:
+        raise AbsentError(f"{path}: no such tile file: tile the slide first") from None
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise SlideError(f"{path}: the tile file is damaged ({error}){REMEDY}") from error
     lengths = {name: len(array) for name, array in arrays.items()}
@@ -215,11 +270,16 @@ def stated_digest(path: Path) -> str:
     """The digest in a tile file; "" for an unfinished or damaged one and for an unreadable slide's.
 
     The tiles are not read.
+
+    Raises:
+        UnreachableError: it cannot be read now.
     """
     try:
-        with open_hdf5(path) as file:
+        with reaching(f"the tile file {path}"), open_hdf5(path) as file:
             whole = _is_whole(file) and file.attrs["status"] != UNREADABLE
             return str(file.attrs["digest"]) if whole else ""
+    except AbsentError:
+        return ""
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         log.warning("%s: tiled again, its file is damaged: %s", path, error)
         return ""

@@ -21,7 +21,7 @@ from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.tiling.one_slide import tile_paths, tile_slide
 from wsi_ncmi.tiling.overlay import draw_overlay, picture_of, write_png
-from wsi_ncmi.tiling.tilefile import TiledSlide, UnreadableSlide
+from wsi_ncmi.tiling.tilefile import TiledSlide
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def run(row: SlideRow, tiling: Tiling, out: Path, count: int, seed: int) -> Pict
 
 def _stored(path: Path) -> TiledSlide:
     found = tilefile.read(path)
-    if isinstance(found, UnreadableSlide):
+    if not isinstance(found, TiledSlide):
         raise SlideError(f"{path}: {found.reason}")
     return found
 
@@ -123,7 +123,7 @@ def _stored(path: Path) -> TiledSlide:
 def _tile(row: SlideRow, tiling: Tiling) -> tuple[TiledSlide, NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory() as folder:
         found = tile_slide(row, tiling, Path(folder), learned_mask)
-        if isinstance(found, UnreadableSlide):
+        if not isinstance(found, TiledSlide):
             hint = ", or by --mpp" if found.reason.endswith("column 'mpp'") else ""
             raise SlideError(f"{row.path}: {found.reason}{hint}")
         return found, _read_picture(tile_paths(Path(folder), row.slide_id).overlay)

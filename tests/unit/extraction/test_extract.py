@@ -262,7 +262,8 @@ def test_a_slide_without_tiles_is_a_row_with_a_reason(slide: Any, tmp_path: Path
     extraction = Extraction(encoder="random_resnet", options=OPTIONS, any_scale=True)
     stage.run([row], extraction, folder, tmp_path, tmp_path / "bucket-0.tsv", 1)
     line = (tmp_path / "bucket-0.tsv").read_text().splitlines()[1]
-    assert line.startswith("nowhere\tfailed\tno tiles: ")
+    assert line.startswith("nowhere\tunreachable\t")
+    assert "nowhere.h5: no such tile file: tile the slide first" in line
 
 
 def test_half_precision_on_a_cpu_is_refused() -> None:

@@ -42,7 +42,7 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
         "broken": "unreadable",
         "coarse": "unreadable",
         "empty": "no_tissue",
-        "gone": "unreadable",
+        "gone": "unreachable",
         "z_good": "ok",
     }
     assert found["gone"]["reason"] == "gone.svs: no such file"
@@ -65,6 +65,7 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
         "residual": found["z_good"]["residual"],
         "unreadable_fraction": "0",
         "note": "",
+        "unreachable": "",
         "scale_error_percent": found["z_good"]["scale_error_percent"],
         "width": "2048",
         "height": "1536",

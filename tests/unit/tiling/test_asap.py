@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from wsi_ncmi.errors import SlideError
+from wsi_ncmi.errors import AbsentError, SlideError
 from wsi_ncmi.tiling.asap import Annotation, read_asap, write_asap
 
 SQUARE = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
@@ -81,7 +81,7 @@ def test_damaged_files_are_named(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"^none\.xml: no such file$"):
+    with pytest.raises(AbsentError, match=r"^none\.xml: no such file$"):
         read_asap(tmp_path / "none.xml")
     with pytest.raises(SlideError, match=r"cannot be read as XML: .*directory"):
         read_asap(tmp_path)

@@ -249,7 +249,7 @@ def test_what_is_no_area_is_named(tmp_path: Path, content: Any, message: str) ->
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"none\.geojson: cannot be read as GeoJSON"):
+    with pytest.raises(SlideError, match=r"none\.geojson: no such file"):
         read_geojson(tmp_path / "none.geojson")
 
 
