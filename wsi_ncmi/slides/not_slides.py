@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsi_ncmi.errors import SlideError
+from wsi_ncmi.errors import SlideError, UnreachableError
 from wsi_ncmi.slides.parts import slide_files
 
 EXPORT = "export it as an OME-TIFF or another pyramidal TIFF (QuPath, bfconvert)"
@@ -48,7 +48,7 @@ def refuse_text(path: Path) -> None:
     """Refuse what stands in the place of a slide that was not fetched.
 
     Raises:
-        SlideError: with what the file is.
+        UnreachableError: with what the file is: nothing is known of the slide itself.
     """
     if path.stat().st_size > LARGEST_TEXT:
         return
@@ -56,4 +56,4 @@ def refuse_text(path: Path) -> None:
         start = file.read(64).lstrip().lower()
     for beginning, what in BEGINNINGS.items():
         if start.startswith(beginning):
-            raise SlideError(f"{path}: it is not the slide but {what}")
+            raise UnreachableError(f"{path}: it is not the slide but {what}")

@@ -424,6 +424,7 @@ LEAST_BLOCKS = 4
 
 
 def _local_fingerprint(path: Path) -> str:
+    refuse_text(path)
     check_complete(path)
     files = slide_files(path)
     if len(files) == 1:
