@@ -120,10 +120,8 @@ class Share:
         text = str(error).replace(row.path, Path(row.path).name) if row.path else str(error)
         text = " ".join(text.split())
         log.warning("slide %s: %s", row.slide_id, text)
-        if isinstance(
-            error, UnreachableError | UnreachableBagError
-        ):  # which says nothing against a bag that is there
-            status = UNREACHABLE
+        if isinstance(error, UnreachableError | UnreachableBagError):
+            status = UNREACHABLE  # which says nothing against a bag that is there
         else:
             discard(self._path(row))  # a bag of an earlier, readable version
             status = "no_tissue" if text.startswith("no_tissue") else "failed"
