@@ -146,3 +146,36 @@ def test_state_survives_save_and_load(module: ModuleType, aggregator: Aggregator
     assert not torch.equal(other(*bags()).embedding, aggregator(*bags()).embedding)
     other.load_state_dict(aggregator.state_dict())
     assert torch.equal(other(*bags()).embedding, aggregator(*bags()).embedding)
+
+
+def test_the_embedding_is_pooled_in_float32_under_autocast(aggregator: Aggregator) -> None:
+    """Layers on instances may run in bf16; their mean, and all after it, may not.
+
+    An objective takes a centre off the embedding: a rounding to bf16 is large in what remains.
+    """
+    features, mask = bags(padding=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = aggregator(features, mask)
+    assert found.embedding.dtype == torch.float32
+    if found.instance_embedding is None:  # the features are pooled, which no one has rounded
+        expected = aggregator(features, mask).embedding
+    elif aggregator.has_attention:
+        weights = found.attention.double().mean(2)
+        expected = torch.einsum("bn,bnm->bm", weights, found.instance_embedding.double())
+    else:
+        return  # neither says what the embedding is of its instances
+    torch.testing.assert_close(found.embedding, expected.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_low_precision_is_for_instances(aggregator: Aggregator) -> None:
+    """What autocast changes of an embedding is what bf16 changes of its instances' embeddings."""
+    features, mask = bags()
+    exact = aggregator(features, mask).embedding
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = aggregator(features, mask).embedding
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
+
+
+def test_float64_stays(aggregator: Aggregator) -> None:
+    features, mask = bags()
+    assert aggregator.double()(features.double(), mask).embedding.dtype == torch.float64

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
+from wsi_ncmi.evaluation.comparison import Arm
 from wsi_ncmi.evaluation.information import MEASURES, information, log_probabilities
 from wsi_ncmi.evaluation.layers import (
     layer_information,
@@ -181,7 +182,8 @@ def test_bad_inputs_are_named(values: np.ndarray, target: list[int], text: str) 
 
 
 def test_a_test_part_of_a_single_class_has_no_value() -> None:
-    arms = {("abmil", "ncmi"): scores()[None], ("mean", "ncmi"): scores(1)[None]}
+    found = {"abmil": scores()[None], "mean": scores(1)[None]}
+    arms = {(name, "ncmi"): Arm(of.argmax(-1), of) for name, of in found.items()}
     table = information_table(arms, np.zeros(7, dtype=np.int64))
     assert table["aggregator"].tolist() == ["abmil", "mean"]
     assert table[[*MEASURES, "ncmi_seed_sd"]].isna().all(axis=None)
@@ -269,3 +271,16 @@ def test_batches_are_whole_and_follow_the_seed() -> None:
             shuffled_batches(10, size, 0)
     with pytest.raises(ValueError, match=r"expected values \[3, d\], found \[2, 2\]"):
         layer_width(np.ones((2, 2)), np.zeros(3, dtype=np.int64), [np.arange(2)])
+
+
+def test_a_small_divergence_keeps_its_digits() -> None:
+    """Of distributions that differ by 1e-7, where a difference of sums would have few left."""
+    rng = np.random.default_rng(3)
+    log_p = np.log(rng.dirichlet(np.ones(5)))
+    step = 1e-7 * rng.normal(size=5)
+    step -= (np.exp(log_p) * step).sum()
+    pair = np.stack([log_p, log_p + step])
+    found = information(np.concatenate([pair, pair[::-1]]), np.array([0, 0, 1, 1]))
+    # To second order KL(P ‖ Q) = Σ p s²/2, here with s = ± half the step.
+    expected = (np.exp(log_p) * step**2).sum() / 8
+    np.testing.assert_allclose(found.divergence, expected, rtol=1e-5)

@@ -81,10 +81,15 @@ def by_hand(oracle: SimpleNamespace, schedule: str, optimiser: str) -> dict[str,
     network, objective = start(schedule)
     data, xi = ToyData(), objective.xi.detach().clone().requires_grad_()
     options = settings(optimiser)
-    if optimiser == "adamw":
-        theta = torch.optim.AdamW(network.parameters(), 0.05, weight_decay=0.01)
-    else:
-        theta = torch.optim.SGD(network.parameters(), 0.05, options.momentum, weight_decay=0.01)
+    groups = [
+        {"params": [network.layer.weight], "weight_decay": 0.01},
+        {"params": [network.layer.bias], "weight_decay": 0.0},
+    ]
+    theta = (
+        torch.optim.AdamW(groups, 0.05)
+        if optimiser == "adamw"
+        else torch.optim.SGD(groups, 0.05, options.momentum)
+    )
     with torch.no_grad():
         centre = network(data.x)[0].float().mean(0).double()
 
@@ -95,7 +100,8 @@ def by_hand(oracle: SimpleNamespace, schedule: str, optimiser: str) -> dict[str,
     for epoch in range(EPOCHS):
         for inputs, y in data.training(epoch):
             factor = 0.5 * (1 + math.cos(math.pi * step / STEPS))
-            theta.param_groups[0]["lr"] = 0.05 * factor
+            for group in theta.param_groups:
+                group["lr"] = 0.05 * factor
             rate = 2.0 * factor
             theta.zero_grad()
             if schedule == "alternating":

@@ -230,3 +230,40 @@ def test_mapped_over_equals_one_by_one(forms: Forms) -> None:
         torch.testing.assert_close(found[1][i], value, rtol=1e-6, atol=0)
         for grad, want in zip(found[0], gradients(value, inputs), strict=True):
             torch.testing.assert_close(grad[i], want, rtol=1e-5, atol=1e-7)
+
+
+@all_forms
+def test_a_second_derivative_is_refused_where_it_would_be_wrong(forms: Forms) -> None:
+    """By any input, and by what the gradient was multiplied with; with torch.func as well."""
+    inputs = with_gradients(double(problem(6, 3, 4, forms, spread=0.8)))
+    weights = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    found = ncmi_terms(*inputs, forms)
+    value = (weights * found.a / found.b).sum()
+    learnt = [tensor for tensor in inputs if tensor.requires_grad]
+    for tensor in learnt:
+        (grad,) = torch.autograd.grad(value, tensor, create_graph=True)
+        for other in (*learnt, weights):
+            with pytest.raises(RuntimeError, match=r"differentiated once.*kl_own_class"):
+                torch.autograd.grad(grad.sum(), other, retain_graph=True)
+
+    def slope(z: Tensor) -> Tensor:
+        def loss(z: Tensor) -> Tensor:
+            return ncmi_terms(z, *(tensor.detach() for tensor in inputs[1:]), forms).a.sum()
+
+        return torch.func.grad(loss)(z).square().sum()
+
+    slope(inputs[0].detach())
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        torch.func.grad(slope)(inputs[0].detach())
+
+
+def test_what_the_message_advises_has_a_second_derivative() -> None:
+    z, centre, tau, classes, target, weights = double(problem(6, 3, 4, Forms(), spread=0.8))
+
+    def loss(z: Tensor) -> Tensor:
+        log_p = functional.centred_log_nsf(functional.unit_vectors(z - centre) / tau)
+        log_q = functional.centred_log_nsf(classes)
+        a = functional.kl_own_class(log_p, log_q, target)
+        return (a / functional.separation(log_p, log_q, target, weights)).mean()
+
+    assert torch.autograd.gradgradcheck(loss, z.detach().requires_grad_())

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_softmax, pack, unpack
+from wsi_ncmi.aggregators.interface import (
+    Aggregator,
+    BagOutput,
+    at_least_float32,
+    masked_softmax,
+    pack,
+    pooling_precision,
+    unpack,
+)
 from wsi_ncmi.bounds import bounded, check_options
 
 
@@ -47,9 +55,11 @@ class GatedABMIL(Aggregator):
         # Instances only: bags differ tenfold in size, and padding would be most of the work.
         hidden = self.instance(pack(features, mask))  # [instances, m]
         gated = torch.tanh(self.tanh(hidden)) * torch.sigmoid(self.gate(hidden))
-        attention = masked_softmax(unpack(self.score(gated), mask), mask)  # [B, N, 1]
-        padded = unpack(hidden, mask)  # [B, N, m]
-        embedding = (attention.transpose(1, 2) @ padded).squeeze(1)
+        scores = self.score(gated)
+        with pooling_precision(features):
+            attention = masked_softmax(unpack(at_least_float32(scores), mask), mask)  # [B, N, 1]
+            padded = unpack(at_least_float32(hidden), mask)  # [B, N, m]
+            embedding = (attention.transpose(1, 2) @ padded).squeeze(1)
         return BagOutput(embedding, attention, padded)
 
 

@@ -1,7 +1,8 @@
 """What every aggregator takes and returns."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,10 @@ class BagOutput(NamedTuple):
     """An aggregator's output for B bags padded to N instances.
 
     Attributes:
-        embedding: [B, m], what an objective takes.
+        embedding: [B, m], what an objective takes: float32 (or float64), also under autocast.
         attention: [B, N, K] weights, non-negative, 0 at padding and summing to 1 over each bag's
             instances for each of K heads.
-        instance_embedding: [B, N, d] or None.
+        instance_embedding: [B, N, d], what was pooled; None: the features themselves.
         auxiliary: an extra loss of the aggregator (a scalar) or None.
     """
 
@@ -30,6 +31,10 @@ class Aggregator(nn.Module, ABC):
     Args of `forward`:
         features: [B, N, D] floats; what stands at padding is never looked at.
         mask: [B, N] bool, True at instances; every bag has at least one.
+
+    Under autocast, layers on instances may run in bf16; from the pooling on it computes in float32
+    (`pooling_precision`). An objective takes a centre off the embedding and looks at what remains,
+    in which a rounding to bf16 is a hundred times as large.
     """
 
     embedding_dim: int
@@ -40,6 +45,16 @@ class Aggregator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor) -> BagOutput: ...
+
+
+def pooling_precision(values: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off on the device of the values; pass what is pooled through `at_least_float32`."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """bf16 and fp16 become float32; float32 and float64 stay."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from wsi_ncmi.aggregators.interface import Aggregator, BagOutput, masked_mean, uniform_attention
+from wsi_ncmi.aggregators.interface import (
+    Aggregator,
+    BagOutput,
+    at_least_float32,
+    masked_mean,
+    pooling_precision,
+    uniform_attention,
+)
 from wsi_ncmi.bounds import bounded, check_options
 
 
@@ -39,7 +46,9 @@ class MeanMLP(Aggregator):
         )
 
     def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
-        return BagOutput(self.mlp(masked_mean(features, mask)), uniform_attention(mask))
+        with pooling_precision(features):
+            mean = masked_mean(at_least_float32(features), mask)
+            return BagOutput(self.mlp(mean), uniform_attention(mask))
 
 
 def build(feature_dim: int, options: Options) -> Aggregator:

@@ -13,6 +13,10 @@ from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problem
 
 # For `exclude`: a task without what a search tries, which decides no training.
 SEARCHES: dict[str, Any] = {"objectives": {"__all__": {"search"}}}
+WEIGHT_DECAY = (
+    "The network's weight decay, 0 or more. Biases, weights of norms and an objective's learnt "
+    "temperature take none."
+)
 
 
 class Training(Model):
@@ -28,7 +32,7 @@ class Training(Model):
     learning_rate: float = Field(
         1e-4, gt=0, description="The network's peak learning rate, above 0."
     )
-    weight_decay: float = Field(1e-5, ge=0, description="The network's weight decay, 0 or more.")
+    weight_decay: float = Field(1e-5, ge=0, description=WEIGHT_DECAY)
     momentum: Fraction = Field(0.9, description="Momentum of `sgd`, 0 to 1; `adamw` ignores it.")
     centroid_learning_rate: float = Field(
         0.1,
@@ -87,7 +91,7 @@ class ImageTraining(Training):
     learning_rate: float = Field(
         1e-3, gt=0, description="The network's peak learning rate, above 0."
     )
-    weight_decay: float = Field(5e-4, ge=0, description="The network's weight decay, 0 or more.")
+    weight_decay: float = Field(5e-4, ge=0, description=WEIGHT_DECAY)
 
 
 class Part(Model):

@@ -160,6 +160,13 @@ def _log_class_means(log_p: Floats, target: Ints, counts: Ints) -> Floats:
 
 
 def _kl_terms(log_p: Floats, log_q: Floats) -> Floats:
-    """p ln(p/q) − p + q: they sum to KL(p ‖ q), and none is below 0."""
-    p, q = np.exp(log_p), np.exp(log_q)
-    return np.asarray(np.maximum(p * (log_p - log_q) - p + q, 0))
+    """p (e^s − 1 − s) with s = ln(q/p): they sum to KL(p ‖ q), and none is below 0.
+
+    Near s = 0 that is a difference of small numbers; elsewhere it is q − p − p s, in which e^s
+    cannot overflow.
+    """
+    s = log_q - log_p
+    p, near = np.exp(log_p), np.abs(s) < 1
+    small = np.where(near, s, 0)
+    terms = np.where(near, p * (np.expm1(small) - small), np.exp(log_q) - p - p * s)
+    return np.asarray(np.maximum(terms, 0))

@@ -1,6 +1,7 @@
 """Networks for images: any timm model without its classifier, normalising on the device."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 
 
 class ImageEncoder(nn.Module):
@@ -36,8 +38,31 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, h, w] -> embedding [B, m]."""
-        embedding: Tensor = self.module((images.float() / 255 - self.mean) / self.std)
+        return _embed(self.module, (images.float() / 255 - self.mean) / self.std)
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """Parameters that the model's authors give no weight decay, such as its positions."""
+        names: set[str] = getattr(self.module, "no_weight_decay", set)()
+        return [p for name, p in self.module.named_parameters() if name in names]
+
+
+def _embed(module: nn.Module, images: Tensor) -> Tensor:
+    """Normalised images [B, 3, h, w] -> embedding [B, m], pooled in float32 under autocast too.
+
+    Every model of timm's is its `forward_head` after its `forward_features`.
+    """
+    features = module.forward_features(images)  # type: ignore[operator]
+    with full_precision(images):
+        embedding: Tensor = module.forward_head(_in_float32(features))  # type: ignore[operator]
         return embedding
+
+
+def _in_float32(features: Any) -> Any:
+    """A feature map, or the several of a model with branches."""
+    if isinstance(features, Tensor):
+        return at_least_float32(features)
+    return type(features)(_in_float32(part) for part in features)
 
 
 def build_network(
@@ -94,7 +119,7 @@ def _embedding_dim(module: nn.Module, task: ImageTask, size: tuple[int, int]) ->
     module.eval()
     try:
         with torch.no_grad():
-            output = module(torch.zeros(1, 3, *size))
+            output = _embed(module, torch.zeros(1, 3, *size))
     except Exception as error:  # each architecture fails in its own way
         raise PartError(
             f"model {task.model} does not take images of {size[0]} x {size[1]} pixels ({error}): "

@@ -18,7 +18,8 @@ from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.labels import one_hot
-from wsi_ncmi.losses.objective import LossOutput, Objective, full_precision
+from wsi_ncmi.losses.functional.precision import full_precision
+from wsi_ncmi.losses.objective import LossOutput, Objective
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
+from wsi_ncmi.losses.objective import LossOutput, Objective
 
 
 class Classifier(Objective):

@@ -22,6 +22,7 @@ from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import gather_over_ranks, ranks, sum_over_ranks
 from wsi_ncmi.losses.functional import kl, one_hot, pairwise_cross_entropy
+from wsi_ncmi.losses.functional.precision import full_precision
 from wsi_ncmi.losses.objective import LossOutput, Objective
 
 
@@ -83,9 +84,10 @@ class CMICDL(Classifier):
     @torch.no_grad()
     def start(self, embeddings: Tensor, targets: Tensor) -> None:
         """Q at the class means of many samples, as a first observation; absent ones are uniform."""
-        p = self.raw_scores(embeddings).softmax(-1).to(self.total.dtype)
-        hot = one_hot(targets, self.classes).to(p.dtype)
-        sums, counts = hot.T @ p, hot.sum(0)
+        with full_precision(embeddings):
+            p = self.raw_scores(embeddings).softmax(-1).to(self.total.dtype)
+            hot = one_hot(targets, self.classes).to(p.dtype)
+            sums, counts = hot.T @ p, hot.sum(0)
         sum_over_ranks(sums, counts)
         uniform = torch.full_like(sums, 1 / self.classes)
         means = torch.where((counts > 0)[:, None], sums / counts.clamp_min(1)[:, None], uniform)

@@ -20,6 +20,7 @@ from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional import renyi
+from wsi_ncmi.losses.functional.precision import full_precision
 from wsi_ncmi.losses.objective import LossOutput, Objective
 
 # The largest distance of two distributions: so every step has the same candidates.
@@ -77,8 +78,9 @@ class MutualInformation(Classifier):
         """The first width, from at most START_SAMPLES samples spread over those given."""
         if self.options.width is None:
             stride = -(-len(targets) // START_SAMPLES)
-            probabilities = self.raw_scores(embeddings[::stride]).softmax(1)
-            found = self._alignments(probabilities, targets[::stride])
+            with full_precision(embeddings):
+                probabilities = self.raw_scores(embeddings[::stride]).softmax(1)
+                found = self._alignments(probabilities, targets[::stride])
             sum_over_ranks(found)
             self.width.copy_(renyi.best_width(self._candidates(), found))
 

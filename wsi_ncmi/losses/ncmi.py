@@ -26,9 +26,10 @@ from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.maps import Map
 from wsi_ncmi.losses.functional.packing import far_apart
+from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
-from wsi_ncmi.losses.objective import Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.losses.running import ClassSums
 
 log = logging.getLogger(__name__)
@@ -208,22 +209,22 @@ class NCMI(NCMIBase):
 
     @torch.no_grad()
     def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
-        with full_precision(embeddings):
-            excess = torch.expm1(self.log_p(embeddings))
+        excess = torch.expm1(self.exact_log_p(embeddings))
         sums = ClassSums(self.classes, self.dim).to(excess)
         sums.collect(excess, targets)
         self.log_means.copy_(sums.take(self.log_means.to(excess.dtype))[0])
 
     def raw_scores(self, embedding: Tensor) -> Tensor:
-        """−KL(p ‖ s_y), whose largest is the smallest divergence."""
-        with full_precision(embedding):
-            log_p = self.log_p(embedding)
-            return -functional.kl_all_classes(log_p, self.log_means.to(log_p.dtype))
+        """−KL(p ‖ s_y), whose largest is the smallest divergence; computed in float64."""
+        divergences = functional.kl_all_classes(
+            self.exact_log_p(embedding), self.log_means.double()
+        )
+        return -divergences.to(at_least_float32(embedding).dtype)
 
     @torch.no_grad()
     def smallest_separation(self) -> float:
         """The smallest KL(q_v ‖ q_y) of two classes: near zero, they cannot be told apart."""
-        log_q = self.log_centroids()
+        log_q = self.log_centroids().double()
         pairs = functional.kl_all_classes(log_q, log_q)
         pairs.fill_diagonal_(float("inf"))
         return pairs.min().item()

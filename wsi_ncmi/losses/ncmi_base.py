@@ -17,8 +17,9 @@ from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.maps import Map
+from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.objective import LossOutput, Objective
 from wsi_ncmi.losses.running import Centre, RunningRatio
 
 Schedule = Literal["alternating", "simultaneous"]
@@ -67,8 +68,11 @@ class NCMIBase(Objective):
         self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
 
     def _vectors(self, embedding: Tensor) -> Tensor:
-        """The z [B, m] whose direction is looked at: the embedding itself."""
-        return embedding
+        """The z [B, m] whose direction is looked at, in float32 or wider: the embedding itself.
+
+        Called with autocast off.
+        """
+        return at_least_float32(embedding)
 
     def _temperature(self, dtype: torch.dtype) -> Tensor | float:
         """τ, for an array of this type."""
@@ -76,17 +80,27 @@ class NCMIBase(Objective):
 
     def log_p(self, embedding: Tensor) -> Tensor:
         """Centred logs [B, m] of the embedding's distribution, in float32 or float64."""
-        return self._log_p(self._vectors(embedding))
+        with full_precision(embedding):
+            return self._log_p(self._vectors(embedding))
+
+    def exact_log_p(self, embedding: Tensor) -> Tensor:
+        """The same in float64 from the embedding on, for inference.
+
+        Classes are told apart by differences of divergences, which may be a thousandth of the
+        divergences themselves.
+        """
+        with full_precision(embedding):
+            return self._log_p(self._vectors(embedding).double())
 
     def _log_p(self, z: Tensor) -> Tensor:
-        z = at_least_float32(z)
         unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
         return log_map(unit / self._temperature(z.dtype), self.map)
 
     @torch.no_grad()
     def start(self, embeddings: Tensor, targets: Tensor) -> None:
         if self.options.centre != "none":
-            self.centre.start(at_least_float32(self._vectors(embeddings)))
+            with full_precision(embeddings):
+                self.centre.start(self._vectors(embeddings))
         self.fit_classes(embeddings, targets)
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
@@ -95,16 +109,16 @@ class NCMIBase(Objective):
         with full_precision(embedding):
             z = self._vectors(embedding).detach()
             a, b, _ = self._terms(z, target, own_step=True)
-            return self._reduce(a, b, target, update=False).to(_dtype_of_loss(z))
+            return self._reduce(a, b, target, update=False).to(z.dtype)
 
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
         self.check_inputs(embedding, target)
         with full_precision(embedding):
             z = self._vectors(embedding)
             a, b, p = self._terms(z, target, own_step=False)
-            total = self._reduce(a, b, target, update=self.training).to(_dtype_of_loss(z))
-        if self.training:
-            self._collect(z.detach(), p, target)
+            total = self._reduce(a, b, target, update=self.training).to(z.dtype)
+            if self.training:
+                self._collect(z.detach(), p, target)
         return LossOutput(total, {"cmi": a.detach().mean(), "gamma": b.detach().mean()})
 
     @abstractmethod
@@ -146,7 +160,3 @@ class NCMIBase(Objective):
         for name, parameter in self.named_parameters():
             groups["centroids" if name == "xi" else "network"].append(parameter)
         return groups
-
-
-def _dtype_of_loss(z: Tensor) -> torch.dtype:
-    return torch.promote_types(z.dtype, torch.float32)

@@ -26,9 +26,10 @@ from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.packing import far_apart
+from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
-from wsi_ncmi.losses.objective import Objective, full_precision
+from wsi_ncmi.losses.objective import Objective
 
 FIT_STEPS = 10
 SMALLEST = 1e-12
@@ -111,8 +112,8 @@ class NCMIMixture(NCMIBase):
     def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
         """The k means of each class: soft assignment and means in turn, from the learnt q on."""
         with full_precision(embeddings):
-            log_p = self.log_p(embeddings)
-            means = functional.centred_log_nsf(self.xi).to(log_p.dtype)
+            log_p = self.exact_log_p(embeddings)
+            means = functional.centred_log_nsf(self.xi.double())
             for _ in range(FIT_STEPS):
                 means = self._refit(log_p, targets, means)
         self.log_means.copy_(means)
@@ -129,12 +130,11 @@ class NCMIMixture(NCMIBase):
         return torch.where((counts > SMALLEST)[..., None], fitted, means)
 
     def raw_scores(self, embedding: Tensor) -> Tensor:
-        """Minus the soft minimum of KL(p ‖ s_{y,j}) over j."""
-        with full_precision(embedding):
-            log_p = self.log_p(embedding)
-            means = self.log_means.to(log_p.dtype).flatten(0, 1)
-            divergences = functional.kl_all_classes(log_p, means).unflatten(1, (self.classes, -1))
-            return -self._soft_minimum(divergences)
+        """Minus the soft minimum of KL(p ‖ s_{y,j}) over j; computed in float64."""
+        means = self.log_means.double().flatten(0, 1)
+        divergences = functional.kl_all_classes(self.exact_log_p(embedding), means)
+        scores = -self._soft_minimum(divergences.unflatten(1, (self.classes, -1)))
+        return scores.to(at_least_float32(embedding).dtype)
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

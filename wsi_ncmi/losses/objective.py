@@ -6,8 +6,7 @@ comparison differ in one word.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -163,18 +162,6 @@ class Objective(nn.Module, ABC):
             low, high = (value.item() for value in torch.aminmax(target))
             if low < 0 or high >= self.classes:
                 raise ValueError(f"target must lie in 0..{self.classes - 1}, found {low}..{high}")
-
-
-def full_precision(embedding: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off on the embedding's device: losses are computed in float32 or float64."""
-    kind = embedding.device.type
-    # Entering autocast costs as much as some of a small loss's operations.
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
-def at_least_float32(embedding: Tensor) -> Tensor:
-    """bf16 and fp16 become float32; float32 and float64 stay."""
-    return embedding if embedding.dtype == torch.float64 else embedding.float()
 
 
 def _smoothed_nll(raw: Tensor, targets: Tensor, log_scale: float, n: int) -> float:

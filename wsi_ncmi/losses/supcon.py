@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.classifier import Classifier
-from wsi_ncmi.losses.objective import LossOutput, Objective, at_least_float32, full_precision
+from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
+from wsi_ncmi.losses.objective import LossOutput, Objective
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_ncmi.config import SEARCHES, ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
@@ -59,6 +59,9 @@ class ImageNetwork(Network):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         (images,) = inputs
         return self.encoder(images), None
+
+    def undecayed(self) -> Sequence[nn.Parameter]:
+        return self.encoder.undecayed
 
 
 class ImageData:

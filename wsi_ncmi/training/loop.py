@@ -8,7 +8,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +47,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+    def undecayed(self) -> Sequence[nn.Parameter]:
+        """Parameters of two dimensions or more that take no weight decay."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _train(
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
     steps = settings.epochs * data.steps_per_epoch()
-    optimisers = Optimisers(parameters, groups["centroids"], settings, steps)
+    optimisers = Optimisers(parameters, groups["centroids"], settings, steps, network.undecayed())
     best, kept = None, None
     for epoch in range(settings.epochs):
         history.epoch = epoch

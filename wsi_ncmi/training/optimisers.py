@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ class Optimisers:
         network: parameters trained by `training.optimiser`.
         centroids: parameters trained by plain SGD at `training.centroid_learning_rate`.
         steps: of the whole training.
+        undecayed: parameters of the network that `decay_groups` cannot tell by their shape.
 
     Attributes:
         largest_norm: of all gradients until now, before clipping; NaN and infinity stay.
@@ -29,10 +31,12 @@ class Optimisers:
         centroids: list[nn.Parameter],
         training: Training,
         steps: int,
+        undecayed: Iterable[nn.Parameter] = (),
     ) -> None:
         self.parameters = network
         self.clip_norm = training.clip_norm
-        self.network = _network_optimiser(network, training)
+        groups = decay_groups(network, training.weight_decay, undecayed)
+        self.network = _network_optimiser(groups, training)
         self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
         self.largest_norm = network[0].new_zeros(())
         warmup = round(training.warmup_fraction * steps)
@@ -77,11 +81,32 @@ class Optimisers:
         return norm
 
 
-def _network_optimiser(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:
-    rate, decay = training.learning_rate, training.weight_decay
+def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Optimizer:
     if training.optimiser == "sgd":
-        return SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
-    return AdamW(parameters, rate, weight_decay=decay)
+        return SGD(groups, training.learning_rate, momentum=training.momentum)
+    return AdamW(groups, training.learning_rate)
+
+
+def decay_groups(
+    parameters: Iterable[nn.Parameter], decay: float, undecayed: Iterable[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """Parameters as an optimiser takes them: those with weight decay, those without.
+
+    Without are all of one dimension or none: biases, weights of norms, a learnt temperature. They
+    have a scale that means something, and zero is not where they should end.
+
+    Args:
+        decay: of the others.
+        undecayed: of more dimensions and without decay nevertheless.
+    """
+    exempt = {id(parameter) for parameter in undecayed}
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": decay},
+        {"params": [], "weight_decay": 0.0},
+    ]
+    for parameter in parameters:
+        groups[parameter.ndim <= 1 or id(parameter) in exempt]["params"].append(parameter)
+    return [group for group in groups if group["params"]]
 
 
 def cosine(step: int, warmup: int, steps: int) -> float:

@@ -38,7 +38,7 @@ def test_the_small_stem_replaces_single_and_deep_stems(model, width):
 def test_pixels_are_normalised_by_buffers_that_a_checkpoint_carries():
     encoder = build(model="test_resnet")
     seen = []
-    encoder.module.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    encoder.module.conv1.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     image = torch.randint(0, 256, (2, 28, 28, 3), dtype=torch.uint8)
     encoder(image.permute(0, 3, 1, 2))
     expected = (image.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -82,3 +82,44 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
 
 def test_a_transformer_of_its_own_size_is_taken():
     assert build((160, 160), model="test_vit", small_stem=False).embedding_dim == 64
+
+
+@pytest.mark.parametrize(
+    ("model", "size"), [("test_resnet", 64), ("test_vit", 160), ("test_convnext", 64)]
+)
+def test_embeddings_are_pooled_in_float32_under_autocast(model, size):
+    """Of the same feature map in bf16, the head's mean has all of float32's digits."""
+    torch.manual_seed(0)
+    encoder = build((size, size), model=model, small_stem=False).eval()
+    features = []
+    original = encoder.module.forward_features
+
+    def recorded(images):
+        features.append(original(images))
+        return features[-1]
+
+    encoder.module.forward_features = recorded
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = encoder(images)
+    assert found.dtype == torch.float32
+    with torch.inference_mode():
+        expected = encoder.module.double().forward_head(features[0].double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_the_embedding_is_that_of_the_model_itself():
+    encoder = build((64, 64), model="test_convnext", small_stem=False).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        pixels = (images.float() / 255 - encoder.mean) / encoder.std
+        assert torch.equal(encoder(images), encoder.module(pixels))
+
+
+def test_positions_take_no_weight_decay():
+    """They have three dimensions, and timm's authors list them."""
+    encoder = build((160, 160), model="test_vit", small_stem=False)
+    spared = {id(parameter) for parameter in encoder.undecayed}
+    assert {id(encoder.module.pos_embed), id(encoder.module.cls_token)} <= spared
+    assert build(model="test_resnet").undecayed == []

@@ -105,7 +105,7 @@ def test_weights_that_are_finite_and_embeddings_that_are_not() -> None:
 def test_scores_that_are_not_finite() -> None:
     class Loud(CrossEntropy):
         def raw_scores(self, embedding: Tensor) -> Tensor:
-            return super().raw_scores(embedding).double() * 1e300
+            return super().raw_scores(embedding).double() * float("inf")
 
     found = diverged(objective=Loud(4, [3, 3]))
     assert found.reason.startswith("the scores are not finite in epoch 0 (part val)")

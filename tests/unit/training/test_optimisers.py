@@ -53,11 +53,17 @@ def test_no_centroids_no_optimiser_of_theirs() -> None:
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
 def test_the_optimiser_of_the_settings(name: str, kind: type) -> None:
     settings = Training(optimiser=name, learning_rate=0.3, weight_decay=0.02, momentum=0.7)
-    optimiser = Optimisers([nn.Parameter(torch.ones(2))], [], settings, 5).network
+    weights, positions = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    bias, scale = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(()))
+    given = [bias, weights, positions, scale]
+    optimiser = Optimisers(given, [], settings, 5, undecayed=[positions]).network
     assert isinstance(optimiser, kind)
-    assert optimiser.param_groups[0]["weight_decay"] == 0.02
+    decayed, spared = optimiser.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.02, 0)
+    assert [id(p) for p in decayed["params"]] == [id(weights)]
+    assert [id(p) for p in spared["params"]] == [id(bias), id(positions), id(scale)]
     if name == "sgd":
-        assert optimiser.param_groups[0]["momentum"] == 0.7
+        assert decayed["momentum"] == spared["momentum"] == 0.7
 
 
 def test_a_step_of_the_centroids_leaves_the_network() -> None:

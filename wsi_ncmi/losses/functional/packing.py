@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_ncmi.losses.functional.precision import full_precision
+
 PACKING_STEPS = 300
 PACKING_RATE = 0.1
 PACKING_SHARPNESS = 20.0
@@ -28,7 +30,7 @@ def _packed(count: int, dim: int, seed: int) -> Tensor:
     # A smooth stand-in for the largest cosine is lowered by gradient descent on the sphere.
     generator = torch.Generator().manual_seed(seed)
     points = F.normalize(torch.randn(count, dim, generator=generator), dim=-1)
-    with torch.enable_grad():
+    with torch.enable_grad(), full_precision(points):
         for _ in range(PACKING_STEPS):
             points = points.detach().requires_grad_()
             cosines = points @ points.T - 2 * torch.eye(count)

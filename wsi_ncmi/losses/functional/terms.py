@@ -49,7 +49,10 @@ def ncmi_terms(
 
     An embedding at the centre is the uniform distribution, without gradient. b_n is never below
     1e-12 of its scale, so that a sample on another class's distribution has a finite ratio.
-    Activations below −700 count as −700. The gradient can be taken once.
+    Activations below −700 count as −700.
+
+    Its gradient is written by hand and cannot be differentiated again: that raises `RuntimeError`.
+    For second derivatives use `kl_own_class` and `separation` of `centred_log_nsf`.
 
     Args:
         embedding: z [B, m]. centre: c [m], without gradient. temperature: τ, a scalar.
@@ -107,7 +110,36 @@ class _Terms(Function):
                 grad_temperature = -(along.sum() / temperature).to(temperature.dtype)
         if needs_classes:
             grad_classes = by_classes(problem, pooled, f, g)
-        return grad_z, None, grad_temperature, grad_classes, None, None, None
+        grads: list[Tensor | None] = [grad_z, None, grad_temperature, grad_classes]
+        if torch.is_grad_enabled():  # somebody keeps the graph of the gradient
+            sources = embedding, temperature, classes, f, g
+            grads = [grad if grad is None else _Once.apply(grad, *sources) for grad in grads]
+        return *grads, None, None, None
+
+
+class _Once(Function):
+    """A gradient [...] that depends on its sources, and says so instead of giving a wrong one.
+
+    What `_Terms` keeps of its forward pass are constants to autograd: a second derivative through
+    its backward pass would miss most of its terms.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, *sources: Tensor) -> Tensor:
+        return grad.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError(
+            "ncmi_terms can be differentiated once, and this is its second derivative: use "
+            "kl_own_class and separation of centred_log_nsf, which autograd can differentiate again"
+        )
 
 
 def _unit(embedding: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
