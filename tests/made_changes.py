@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from wsi_ncmi.cohorts.sheet import OPTIONAL, OVERRIDES, REQUIRED
 from wsi_ncmi.config import Config
@@ -43,8 +44,8 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def kind_of(model: type[BaseModel], key: str) -> Any:
-    """The type of the value of a key, and its default."""
+def field_of(model: type[BaseModel], key: str) -> FieldInfo:
+    """The field of a key."""
     first, _, rest = key.partition(".")
     field = model.model_fields[first]
     kind: Any = field.annotation
@@ -54,13 +55,15 @@ def kind_of(model: type[BaseModel], key: str) -> Any:
         elif get_origin(kind) in (dict, list):
             kind, rest = get_args(kind)[-1], rest.partition(".")[2]
         else:
-            return kind_of(kind, rest)
-    return kind, field.get_default(call_default_factory=True)
+            return field_of(kind, rest)
+    return field
 
 
 def other(model: type[BaseModel], key: str) -> Any:
     """A value that is not the default of a key."""
-    kind, default = kind_of(model, key)
+    field = field_of(model, key)
+    kind: Any = field.annotation
+    default = field.get_default(call_default_factory=True)
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(one for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is typing.Annotated:

@@ -73,14 +73,17 @@ def _first(*values: float | None) -> float | None:
 
 
 def bounded(
-    default: float | None,
+    default: float | tuple[float, ...] | None,
     *,
     above: float | None = None,
     least: float | None = None,
     below: float | None = None,
     most: float | None = None,
 ) -> Any:
-    """A field of an `Options` dataclass: its default and its bounds, which None passes."""
+    """A field of an `Options` dataclass: its default and its bounds, which None passes.
+
+    Of a tuple every number keeps to them, and there is one at least.
+    """
     return field(default=default, metadata={KEY: Bounds(above, least, below, most)})
 
 
@@ -100,9 +103,12 @@ def check_options(options: Any) -> None:
     types = get_type_hints(type(options))
     for name, bounds in bounds_of(type(options)).items():
         found = getattr(options, name)
-        if found is not None and not bounds.hold(found):
-            finite = "" if math.isfinite(found) else "a finite number, "
-            raise ValueError(f"{name} must be {finite}{bounds}, found {found}")
+        if isinstance(found, tuple | list) and not found:
+            raise ValueError(f"{name} must have one value or more")
+        for value in found if isinstance(found, tuple | list) else [found]:
+            if value is not None and not bounds.hold(value):
+                finite = "" if math.isfinite(value) else "a finite number, "
+                raise ValueError(f"{name} must be {finite}{bounds}, found {found}")
     for item in fields(options):
         if get_origin(types[item.name]) is Literal:
             choices, found = get_args(types[item.name]), getattr(options, item.name)

@@ -1,7 +1,7 @@
 """The configuration, checked: every problem in one go."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -42,14 +42,24 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
             problems.append(f"{key}: unknown {kind} {name!r}, expected one of {known}")
             continue
         problems += [
-            f"{key}.options.{option}: found {value}, expected a finite number"
-            for option, value in options.items()
-            if isinstance(value, float) and not math.isfinite(value)
+            f"{where}: found {value}, expected a finite number"
+            for where, value in _floats(options, f"{key}.options")
+            if not math.isfinite(value)
         ]
         for error in Draft202012Validator(schemas[kind][name]).iter_errors(options):
             where = ".".join([key, "options", *map(str, error.path)])
             problems += [f"{where}: {text}" for text in _said(error)]
     return list(dict.fromkeys(problems))  # candidates of a search share their values
+
+
+def _floats(value: Any, where: str) -> Iterator[tuple[str, float]]:
+    """Every floating point number of an option, with its place."""
+    if isinstance(value, float):
+        yield where, value
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, one in items:
+            yield from _floats(one, f"{where}.{key}")
 
 
 BOUNDS = {keyword: bound for bound, keyword in KEYWORDS.items()}
@@ -58,20 +68,25 @@ BOUNDS = {keyword: bound for bound, keyword in KEYWORDS.items()}
 def _said(error: Any) -> list[str]:
     """What a JSON schema has against a value, in words."""
     found, asked = error.instance, error.validator_value
+    if isinstance(found, float) and not math.isfinite(found):
+        return []  # said already
     if error.validator == "additionalProperties":
         known = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
         unknown = [name for name in found if name not in error.schema.get("properties", {})]
         return [f"unknown option {name!r}, expected one of {known}" for name in unknown]
     if error.validator in BOUNDS:
         return [f"found {found!r}, expected {Bounds(**{BOUNDS[error.validator]: asked})}"]
+    if error.validator in ("minItems", "maxItems"):
+        few = "or more" if error.validator == "minItems" else "at most"
+        return [f"found {len(found)} value(s), expected {asked} {few}"]
     if error.validator == "enum":
         return [f"found {found!r}, expected one of {', '.join(map(str, asked))}"]
     if error.validator == "type":
         return [f"found {found!r}, expected {asked}"]
     if error.validator == "anyOf":  # a number or null: what the number's part says
-        inner = [one for one in error.context if one.validator in BOUNDS]
+        inner = [one for one in error.context if one.validator in (*BOUNDS, "minItems", "maxItems")]
+        if inner:
+            return [text for one in inner for text in _said(one)]
         kinds = " or ".join(str(one.get("type", one)) for one in asked)
-        return [text for one in inner for text in _said(one)] or [
-            f"found {found!r}, expected {kinds}"
-        ]
+        return [f"found {found!r}, expected {kinds}"]
     return [error.message]

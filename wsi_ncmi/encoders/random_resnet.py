@@ -32,7 +32,7 @@ class Options:
     """
 
     architecture: str = "resnet18"
-    stages: tuple[int, ...] = (1, 2)
+    stages: tuple[int, ...] = bounded((1, 2), least=0, most=4)
     seed: int = bounded(0, least=0, below=2**32)
     input_px: int = bounded(128, least=8)
     mpp: float = bounded(2.0, above=0)

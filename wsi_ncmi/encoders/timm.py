@@ -24,14 +24,14 @@ class Options:
         arguments: arguments of `timm.create_model`, such as `{init_values: 1.0e-5}` for a ViT.
         input_px: side of the input in pixels; `null`: as the model's data config says.
         mean: RGB means, 0 to 1; `null`: as the data config says.
-        std: RGB standard deviations, 0 to 1; `null`: as the data config says.
+        std: RGB standard deviations, above 0, up to 1; `null`: as the data config says.
         mpp: µm/px of the tiles that the weights were trained on; `null`: any scale is accepted.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
     input_px: int | None = bounded(None, least=1)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, float, float] | None = bounded(None, least=0, most=1)
+    std: tuple[float, float, float] | None = bounded(None, above=0, most=1)
     mpp: float | None = bounded(None, above=0)
 
     def __post_init__(self) -> None:

@@ -24,14 +24,19 @@ def part_schema(kind: str, name: str) -> dict[str, Any]:
     options = registry.load(kind, name).Options
     schema = TypeAdapter(options).json_schema()
     for option, bounds in bounds_of(options).items():
-        _number(schema["properties"][option]).update(bounds.schema)
+        for number in _numbers(schema["properties"][option]):
+            number.update(bounds.schema)
     return {**schema, "additionalProperties": False}
 
 
-def _number(schema: dict[str, Any]) -> dict[str, Any]:
-    """The number's part of an option's schema: one that may be null has two."""
+def _numbers(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schemas of an option's numbers: one that may be null has two, a tuple those of places."""
     choices: list[dict[str, Any]] = schema.get("anyOf", [schema])
-    return next(one for one in choices if one["type"] != "null")
+    own = next(one for one in choices if one["type"] != "null")
+    if own["type"] != "array":
+        return [own]
+    own.setdefault("minItems", 1)
+    return [*own.get("prefixItems", []), *([own["items"]] if "items" in own else [])]
 
 
 def schemas() -> dict[str, str]:
