@@ -155,6 +155,25 @@ def test_the_digest_is_of_names_and_bytes_and_not_of_the_place(tmp_path):
     assert dataset_digest(image_folder.build(two, Options()), two) != digests[0]
 
 
+def test_other_files_beside_the_images_decide_nothing(tmp_path):
+    root = write_folder(tmp_path / "a", layout(("train", "test")))
+    before = dataset_digest(image_folder.build(root, Options()), root)
+    others = {"README.md": b"x", "train/cat/.DS_Store": b"x", "extra/cat/0.png": png((1, 2, 3))}
+    write_folder(root, others)
+    assert dataset_digest(image_folder.build(root, Options()), root) == before
+
+
+def test_linked_folders_are_followed(tmp_path):
+    stored = write_folder(tmp_path / "stored", layout(("train", "test")))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(stored / "train")
+    (tmp_path / "data" / "test").symlink_to(stored / "test")
+    linked = image_folder.build(tmp_path / "data", Options())
+    assert [len(linked.train), len(linked.test)] == [8, 8]
+    direct = image_folder.build(stored, Options())
+    assert dataset_digest(linked, tmp_path / "data") == dataset_digest(direct, stored)
+
+
 def test_the_real_cifar10_jpegs(shared_data):
     path = shared_data / "images" / "cifar10_jpeg_subset.zip"
     dataset = image_folder.build(path, Options())
