@@ -156,6 +156,9 @@ def write_run(task_dir: Path, run: dict, test, classes, rng) -> None:
     folder.mkdir(parents=True)
     metadata = {b"classes": json.dumps(classes).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), folder / "predictions.parquet")
+    training = {"learning_rate": 3e-3, "epochs": 20, "batch_size": 4, "selection": "last"}
+    settings = {"classes": classes, "objective": {"options": {}}, "training": training}
+    (folder / "run.json").write_text(json.dumps({"settings": settings}))
     decay = np.exp(-np.arange(1, 21) / 7)
     curves = [
         {"epoch": e + 1, "part": part, "loss": 1.4 * decay[e] + extra + rng.normal(0, 0.03)}

@@ -135,6 +135,7 @@ rule html_report:
     params:
         config=literal(CONFIG.model_dump_json()),
         rows=DIGESTS.rows(CHECKED.rows),
+        searched=DIGESTS.searched,
         sheet=literal(["--sheet", CHECKED.sheet_path] if CHECKED.sheet_path else []),
         root=subpath(output[0], ancestor=2),
         version=SETTINGS.versions("report"),

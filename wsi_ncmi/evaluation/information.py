@@ -5,15 +5,15 @@ P_n is the distribution over the C classes that a sample is given, Q_y the mean 
     a_n = KL(P_n ‖ Q_{y_n})                            CMI = mean a_n: how dispersed classes are
     b_n = (1/N) Σ_{j: y_j ≠ y_n} H(P_n, P_j)           Γ = mean b_n: how far apart they are
     b′_n = (1/C) Σ_{v ≠ y_n} KL(Q_v ‖ P_n)             Γ′ = mean b′_n, with the class means
-    NCMI = CMI / Γ,   NCMI′ = CMI / Γ′                 lower is better
+    NCMI = CMI / Γ,   NCMI′ = CMI / Γ′
 
 H(P, Q) = −Σ P ln Q, all in nats. Γ is CMIC-DL's E[1{Y≠V} H(P_X, P_U)] over two independent draws
 of the samples (a sample meets itself, with nothing to add), NCMI the metric of that paper (Yang et
 al. 2023, arXiv 2309.09123). Γ′ is the kind that the NCMI loss divides by (arXiv 2601.02543), here
 over classes instead of feature dimensions.
 
-All of them depend on the scale of the scores: a temperature that leaves every decision as it is
-changes them.
+They describe predictions and rank no classifiers. All of them depend on the scale of the scores: a
+temperature that leaves every decision as it is changes them.
 """
 
 from dataclasses import dataclass

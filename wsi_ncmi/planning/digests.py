@@ -78,6 +78,12 @@ class Digests:
             states = [self._slide_state(row) for row in rows]
         return digest([[row.as_dict() for row in rows], states])
 
+    @property
+    def searched(self) -> str:
+        """Of what the searches of all arms found: the report says it."""
+        log = Path(self._checked.root) / "search" / "search.tsv"
+        return digest(log.read_text() if log.is_file() else "")
+
     def imported(self, rows: Sequence[SlideRow]) -> str:
         """Of the bags that exist already: sizes and times of the packed file or of each slide's."""
         bags = self._config.bags

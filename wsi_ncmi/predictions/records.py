@@ -212,6 +212,30 @@ def stated_classes(path: Path) -> list[str]:
     return [str(name) for name in json.loads(path.read_text())["settings"]["classes"]]
 
 
+def arm_settings(task_dir: Path, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """What each arm was trained with, by its first run's `run.json`; arms without one are left out.
+
+    Of every arm: aggregator, objective, selection (which epoch is scored), options (of the
+    objective), training (all of its settings).
+
+    Args:
+        runs: a row per run: run_id, aggregator, objective.
+    """
+    found = []
+    for row in runs.drop_duplicates(["aggregator", "objective"]).itertuples():
+        path = task_dir / row.run_id / "run.json"
+        if not path.is_file():
+            continue
+        settings = json.loads(path.read_text()).get("settings", {})
+        if "training" not in settings:
+            continue
+        arm = {"aggregator": row.aggregator, "objective": row.objective}
+        arm |= {"selection": settings["training"]["selection"]}
+        options = settings["objective"]["options"]
+        found.append({**arm, "options": options, "training": settings["training"]})
+    return found
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
     """The runs of a seed's manifest in their order.
 

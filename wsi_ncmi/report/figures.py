@@ -17,6 +17,12 @@ from wsi_ncmi.report.wording import arm_title, title
 ARM = ["aggregator", "objective"]
 Layout = list[list[ArmKey | None]]
 PANELS_PER_ROW = 4
+CURVES = (
+    ("train", "loss", "training objective"),
+    ("val", "loss", "NLL (validation)"),
+    ("val", "macro_f1", "macro-F1 (validation)"),
+)
+"""Part, column and label of the panels of an arm, from above."""
 GAP = 0.6  # between aggregators, in arms
 MAX_NUMBERED_CLASSES = 12  # beyond, numbers in a confusion matrix cannot be read
 
@@ -126,45 +132,40 @@ def curves(table: pd.DataFrame) -> bytes:
     """Learning curves: the mean over runs, and the range from the lowest to the highest run.
 
     Args:
-        table: aggregator, objective, epoch, part (train, val), loss, macro_f1. Losses of
-            different objectives are different quantities: each has a panel of its own.
+        table: aggregator, objective, epoch, part (train, val), loss, macro_f1. The loss of `train`
+            is the objective, another quantity for each; that of `val` the negative log-likelihood
+            at the fitted temperature, which all arms share, as they share macro-F1.
     """
     layout = _layout([(a, o) for a, o in table[ARM].drop_duplicates().itertuples(index=False)])
     with styled():
-        figure = new_figure(3.0 * len(layout[0]) + 0.4, 4.6 * len(layout))
-        grid = figure.subplots(2 * len(layout), len(layout[0]), squeeze=False)
-        for (i, j), axes, key in _cells(grid[::2], layout):
-            own = (table["aggregator"] == key[0]) & (table["objective"] == key[1])
-            below = grid[2 * i + 1, j]
-            below.sharex(axes)
-            if (i, j) != (0, 0):
-                below.sharey(grid[1, 0])
-            _curve_panels(np.array([axes, below]), table[own])
-            axes.set_title(arm_title(*key))
-            axes.set_ylabel("" if j else "loss")
-            below.set_ylabel("" if j else "macro-F1 (validation)")
-        _hide_empty(grid[1::2], layout)
+        rows = len(CURVES)
+        figure = new_figure(3.0 * len(layout[0]) + 0.4, 2.2 * rows * len(layout))
+        grid = figure.subplots(rows * len(layout), len(layout[0]), squeeze=False)
+        for (i, j), top, key in _cells(grid[::rows], layout):
+            own = table[(table["aggregator"] == key[0]) & (table["objective"] == key[1])]
+            for index, (part, column, label) in enumerate(CURVES):
+                axes = grid[rows * i + index, j]
+                _band(axes, own[own["part"] == part], column, colour_of(int(part == "val")))
+                axes.set_ylabel("" if j else label)
+                axes.grid(axis="y")
+                if index:
+                    axes.sharex(top)
+                if index and (i, j) != (0, 0):
+                    axes.sharey(grid[index, 0])
+            top.set_title(arm_title(*key))
+        for index in range(1, rows):
+            _hide_empty(grid[index::rows], layout)
         figure.supxlabel("epoch", fontsize=9)
         return png(figure)
 
 
-def _curve_panels(panels: np.ndarray, table: pd.DataFrame) -> None:
-    for index, (part, name) in enumerate((("train", "training"), ("val", "validation"))):
-        rows = table[table["part"] == part]
-        _band(panels[0], rows, "loss", colour_of(index), name)
-    _band(panels[1], table[table["part"] == "val"], "macro_f1", colour_of(1), "validation")
-    panels[0].legend()
-    for axes in panels:
-        axes.grid(axis="y")
-
-
-def _band(axes: Axes, rows: pd.DataFrame, column: str, colour: str, label: str) -> None:
+def _band(axes: Axes, rows: pd.DataFrame, column: str, colour: str) -> None:
     found = rows.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "min", "max"])
     if found.empty:
         return
     axes.fill_between(found.index, found["min"], found["max"], color=colour, alpha=0.15, lw=0)
     marker = "o" if len(found) == 1 else None
-    axes.plot(found.index, found["mean"], color=colour, label=label, marker=marker, markersize=4)
+    axes.plot(found.index, found["mean"], color=colour, marker=marker, markersize=4)
 
 
 def reliability(found: Mapping[ArmKey, Reliability]) -> bytes:

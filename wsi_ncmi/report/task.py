@@ -1,7 +1,8 @@
 """A task in the report: its answer in one sentence, tables with intervals, and figures."""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.report.centres import centre_blocks
 from wsi_ncmi.report.failures import (
     condition,
     failure_blocks,
@@ -18,6 +20,14 @@ from wsi_ncmi.report.failures import (
     trained_of,
 )
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
+from wsi_ncmi.report.tuning import (
+    Tuning,
+    caveat,
+    choice_blocks,
+    settings_frame,
+    settings_table,
+    with_settings,
+)
 from wsi_ncmi.report.wording import (
     Comparison,
     answer,
@@ -44,8 +54,9 @@ FIGURES = {
     "confusion": "Confusion matrices on the test part: mean count over seeds; the shade is the "
     "share of each label's samples.",
     "curves": "Learning curves: the mean over folds and seeds, and the range from the lowest to "
-    "the highest run. Losses of different objectives are different quantities; after an early "
-    "stop the mean is of the runs that remain.",
+    "the highest run. Above the training objective, of each objective a quantity of its own; "
+    "below it what all arms share: negative log-likelihood at the fitted temperature and macro-F1 "
+    "on validation. After an early stop the mean is of the runs that remain.",
     "reliability": "Reliability on the test part, all seeds: accuracy over the predicted class's "
     "probability, bars for the share of samples, and the expected calibration error (ECE).",
 }
@@ -77,8 +88,24 @@ class Evaluated:
         return float(self.summary["evaluation"]["confidence"])
 
 
-def task_answer(task: Evaluated) -> str:
-    """The answer in one sentence, from the first aggregator and the first objective compared."""
+def task_answer(task: Evaluated, found: Mapping[str, Tuning], *, synthetic: bool) -> str:
+    """The answer in one sentence, from the first aggregator and the first objective compared.
+
+    Args:
+        found: the search of every objective, see `tuning`.
+        synthetic: whether the slides were made by the workflow: the sentence begins with it.
+    """
+    return caveat(found, _compared(task), synthetic=synthetic) + _answer(task)
+
+
+def _compared(task: Evaluated) -> list[str]:
+    table = task.table("differences")
+    if len(table):
+        return [str(table["objective"].iloc[0]), str(table["reference"].iloc[0])]
+    return [str(task.table("metrics")["objective"].iloc[0])]
+
+
+def _answer(task: Evaluated) -> str:
     found = task.table("differences")
     found = found[found["metric"] == metrics.MACRO_F1]
     if len(found):
@@ -97,19 +124,26 @@ def task_answer(task: Evaluated) -> str:
     return single_answer(*arm, float(row["value"]), bounds, task.confidence)
 
 
-def task_section(task: Evaluated) -> Section:
-    """Everything about one task, its attention apart."""
+def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
+    """Everything about one task, its attention apart.
+
+    Args:
+        found: the search of every objective, see `tuning`.
+    """
     blocks: list[Block] = [
         Text(_design(task.summary)),
+        *choice_blocks(task.folder.parent, found, task.summary),
+        *(Text(f"{text[0].upper()}{text[1:]}.", "warning") for text in task.summary["warnings"]),
         *failure_blocks(task.summary),
         _metric_table(task),
         _probability_table(task),
         *_difference_blocks(task),
+        settings_table(found, task.summary),
         _figure(task, "macro_f1"),
         Heading("By class"),
         _class_table(task),
         _figure(task, "confusion"),
-        *_centre_blocks(task),
+        *centre_blocks(task.table("centres")),
         Heading("Calibration and learning curves"),
         _figure(task, "reliability"),
         _figure(task, "curves"),
@@ -130,21 +164,22 @@ def _design(summary: dict[str, Any]) -> str:
     return (
         f"{summary['runs']} models: {len(summary['arms'])} arms × {len(summary['folds'])} folds "
         f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}. {scored} "
-        f"{samples} test samples{of} once in each seed ({classes}). Nothing was chosen on them."
+        f"{samples} test samples{of} once in each seed ({classes})."
     )
 
 
 def _metric_table(task: Evaluated) -> Table:
     shown = [m for m in MAIN if m in task.summary["metrics"]]
-    trained = trained_of(task.summary)
+    trained, settings = trained_of(task.summary), settings_frame(task.summary)
     body = []
     for key, values in _by_arm(task.table("metrics")):
         cells = [_with_interval(values.loc[m]) for m in shown]
         cells.insert(1, number(values.loc[metrics.MACRO_F1, "seed_sd"]))
         models = f"\n{trained[key]}" if key in trained else ""
-        body.append([title(key[0]), title(key[1]) + models, *cells])
-    header = ["aggregator", "objective", *map(title, shown)]
-    header.insert(3, "seed s.d.")
+        names = [title(key[0]), title(key[1]) + models]
+        body.append([*names, *with_settings(key, settings), *cells])
+    header = ["aggregator", "objective", "learning\nrate", "epochs", *_headings(shown)]
+    header.insert(5, "seed\ns.d.")
     resamples = task.summary["evaluation"]["bootstrap"]
     folds = ", averaged over folds" if len(task.summary["folds"]) > 1 else ""
     kappa = " The quadratic kappa counts the steps between classes." * task.summary["ordinal"]
@@ -166,7 +201,7 @@ def _probability_table(task: Evaluated) -> Table:
             title(key[0]),
             title(key[1]),
             *(_with_interval(values.loc[m]) for m in shown),
-            number(calibration[key]),
+            number(calibration.get(key, math.nan)),
         ]
         for key, values in _by_arm(task.table("metrics"))
     ]
@@ -179,7 +214,12 @@ def _probability_table(task: Evaluated) -> Table:
         "log-likelihood in nats (NLL), Brier score and expected calibration error (ECE); of all "
         f"three, lower is better.{note * pooled}"
     )
-    return Table(caption, ["aggregator", "objective", *map(title, shown), "ECE"], body, 2)
+    return Table(caption, ["aggregator", "objective", *_headings(shown), "ECE"], body, 2)
+
+
+def _headings(names: Sequence[str]) -> list[str]:
+    """Titles of metrics for the head of a column, on two lines where they are long."""
+    return [title(name).replace(" ", "\n", 1) for name in names]
 
 
 def _by_arm(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
@@ -233,25 +273,6 @@ def _class_table(task: Evaluated) -> Table:
     return Table("F1 and recall of each class, with intervals.", header, body, 3)
 
 
-def _centre_blocks(task: Evaluated) -> list[Block]:
-    table = task.table("centres")
-    if table["centre"].nunique() < 2:
-        return []
-    table["arm"] = [
-        f"{title(a)}, {title(o)}"
-        for a, o in zip(table["aggregator"], table["objective"], strict=True)
-    ]
-    wide = table.pivot(index="centre", columns="arm", values=metrics.MACRO_F1)
-    wide = wide[list(dict.fromkeys(table["arm"]))]
-    samples = table.groupby("centre")["samples"].first()
-    body = [
-        [centre, f"{samples[centre]:.0f}", *(number(v) for v in values)]
-        for centre, values in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    caption = "Macro-F1 within each centre, over the classes that occur there; no intervals."
-    return [Heading("By centre"), Table(caption, ["centre", "samples", *wide.columns], body)]
-
-
 def _information_table(task: Evaluated) -> Table:
     measures = ["cmi", "gamma", "ncmi", "ncmi_seed_sd"]
     body = [
@@ -262,8 +283,9 @@ def _information_table(task: Evaluated) -> Table:
     caption = (
         "CMI, Γ and NCMI of the predictions on the test part: mean over seeds, in nats. CMI: how "
         "far samples are from their class's mean distribution; Γ: cross-entropy between samples "
-        "of different classes; NCMI = CMI/Γ, lower is better; seed s.d.: of NCMI. They depend on "
-        "the scores' scale, which the fitted temperature sets."
+        "of different classes; NCMI = CMI/Γ; seed s.d.: of NCMI. They describe the predictions and "
+        "rank no arm: they depend on the scores' scale, which the fitted temperature sets, and an "
+        "arm with a low NCMI may classify worse."
     )
     return Table(caption, header, body, 2)
 

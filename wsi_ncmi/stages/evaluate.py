@@ -18,6 +18,8 @@ from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
+from wsi_ncmi.predictions.records import arm_settings
+from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.report import figures
 
 
@@ -78,6 +80,8 @@ def run(
             **_summary(task, task_dir, index, rows, reference, evaluation),
             "ordinal": ordinal,
             "metrics": list(names),
+            "settings": arm_settings(task_dir, task.runs),
+            "warnings": _warnings(task, task_dir, index),
         },
     )
     with atomic_path(out_dir / "predictions.parquet") as temporary:
@@ -155,6 +159,11 @@ def _summary(
         "samples": _samples_by_part(task, task_dir, index),
         "evaluation": evaluation.model_dump(),
     }
+
+
+def _warnings(task: TaskRuns, task_dir: Path, index: Path | None) -> list[str]:
+    splits = task_splits(task_dir, index)
+    return [] if splits is None else absent_from_validation(splits, task.classes)
 
 
 def _failed(task: TaskRuns) -> list[dict[str, Any]]:

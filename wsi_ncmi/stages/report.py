@@ -1,7 +1,7 @@
 """Stage `report`: one self-contained HTML page about a cohort."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -17,6 +17,7 @@ from wsi_ncmi.report import cohort
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
 from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
+from wsi_ncmi.report.tuning import Tuning, tunings
 
 
 def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) -> None:
@@ -32,10 +33,11 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
         UserError: a task of the configuration has not been evaluated.
     """
     tasks = [_evaluated(results_dir, name) for name in config.images or config.tasks]
+    searches = {t.name: tunings(results_dir, config, t.name, t.summary) for t in tasks}
     labels = {row.slide_id: row.label for row in rows}
-    sections = [_question(config, tasks)]
+    sections = [_question(config, tasks, searches)]
     for task in tasks:
-        sections.append(task_section(task))
+        sections.append(task_section(task, searches[task.name]))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
         sections += [attention] if attention else []
     sections += _data_sections(results_dir, config, rows, tasks)
@@ -52,11 +54,13 @@ def _evaluated(results_dir: Path, name: str) -> Evaluated:
     return Evaluated.read(task_dir)
 
 
-def _question(config: Config, tasks: Sequence[Evaluated]) -> Section:
+def _question(
+    config: Config, tasks: Sequence[Evaluated], searches: Mapping[str, Mapping[str, Tuning]]
+) -> Section:
     blocks: list[Block] = [Text(config.question)]
     several = len(tasks) > 1
     for task in tasks:
-        sentence = task_answer(task)
+        sentence = task_answer(task, searches[task.name], synthetic=config.demo is not None)
         blocks.append(Text(f"{task.name}: {sentence}" if several else sentence, "lead"))
     return Section("Question and answer", "answer", blocks)
 

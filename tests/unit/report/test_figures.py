@@ -60,6 +60,29 @@ def test_curves_show_training_and_validation():
     assert ink(figures.curves(only_training), colour_of(1)) == 0
 
 
+def test_an_objective_and_a_likelihood_never_share_an_axis(monkeypatch):
+    """Each panel holds one line of one arm; only what all arms share has a common axis."""
+    drawn = []
+    monkeypatch.setattr(figures, "png", lambda figure: drawn.append(figure) or b"")
+    losses = {("train", "cross_entropy"): 1.0, ("train", "ncmi"): 40.0}
+    rows = [
+        {"aggregator": "abmil", "objective": o, "epoch": e, "part": p}
+        | {"loss": losses.get((p, o), 0.5), "macro_f1": 0.7 if p == "val" else None}
+        for o in ("cross_entropy", "ncmi")
+        for e in (0, 1)
+        for p in ("train", "val")
+    ]
+    figures.curves(pd.DataFrame(rows))
+    panels = drawn[0].axes
+    values = [[line.get_ydata()[0] for line in axes.lines] for axes in panels]
+    assert values == [[1.0], [40.0], [0.5], [0.5], [0.7], [0.7]]
+    labels = [axes.get_ylabel() for axes in panels]
+    assert labels[::2] == ["training objective", "NLL (validation)", "macro-F1 (validation)"]
+    limits = [axes.get_ylim() for axes in panels]
+    assert limits[0] != limits[1]
+    assert limits[2] == limits[3]
+
+
 def test_reliability_draws_only_arms_that_exist():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 200)
     found = reliability(probabilities.argmax(1), probabilities)

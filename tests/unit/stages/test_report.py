@@ -7,6 +7,7 @@ import pytest
 
 from wsi_ncmi import config
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.report.task import Evaluated, _metric_table
 from wsi_ncmi.stages import report
 
 
@@ -59,6 +60,12 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
         "against cross-entropy with gated ABMIL",
         "the smallest true difference that such data would have shown with 80 % probability is",
         "CMI, Γ and NCMI of the predictions on the test part",
+        "On synthetic slides and with untuned arms, NCMI changes macro-F1 by",
+        "gated ABMIL cross-entropy 0.003 20 ",
+        "No epoch was chosen: the last one is scored.",
+        "No arm was tuned by a search of this workflow",
+        "Class negative is missing from the validation part of 2 of 2 fold(s) (0, 1)",
+        "They describe the predictions and rank no arm",
         "24 models: 4 arms × 2 folds × 3 seeds, protocol kfold",
         "accuracy (= micro-F1)",
         "cannot be read: not a TIFF file",
@@ -87,6 +94,64 @@ def test_notes_on_annotations_are_stated(evaluated, settings):
     assert "x.xml: no such file" in Page(make_report(cohort, settings(), rows)).text
     notes.write_text("slide_id\tnote\n")
     assert "Notes on the annotations" not in Page(make_report(cohort, settings(), rows)).text
+
+
+SEARCHED = """\
+chosen	task	arm	options	training	status	macro_f1	aggregator	fold	seed
+no	stage	ncmi	{}	{learning_rate: 0.001}	ok	0.5	abmil	0	0
+yes	stage	ncmi	{}	{learning_rate: 0.003}	ok	0.6	abmil	0	0
+"""
+
+
+def test_a_tuned_arm_beside_an_untuned_reference_is_flagged(evaluated, settings):
+    cohort, rows, _ = evaluated
+    (cohort / "search").mkdir()
+    (cohort / "search/search.tsv").write_text(SEARCHED)
+    page = Page(make_report(cohort, settings(), rows))
+    for words in (
+        "On synthetic slides and with NCMI chosen among 2 settings and cross-entropy untuned, NCMI",
+        "Not tuned alike: NCMI was chosen among 2 settings, the reference cross-entropy was not",
+        "2; learning_rate 0.003 on validation of fold 0, seed 0, gated ABMIL",
+        "The settings of NCMI were chosen on the validation part of fold 0. 28 of the 28 samples "
+        "that this search trained on and validated on are test samples of other folds",
+    ):
+        assert words in page.text, words
+    assert "othing was chosen" not in page.text
+    both = SEARCHED + SEARCHED.split("\n", 1)[1].replace("ncmi", "cross_entropy")
+    (cohort / "search/search.tsv").write_text(both)
+    page = Page(make_report(cohort, settings(), rows))
+    assert "with each arm chosen among 2 settings, NCMI changes" in page.text
+    assert "Not tuned alike" not in page.text
+
+
+def test_a_chosen_setting_that_was_not_trained_with_is_no_tuning(evaluated, settings):
+    cohort, rows, _ = evaluated
+    (cohort / "search").mkdir()
+    (cohort / "search/search.tsv").write_text(SEARCHED.replace("0.003", "0.01"))
+    page = Page(make_report(cohort, settings(), rows))
+    assert "2; trained with others than the chosen learning_rate 0.01" in page.text
+    assert "with untuned arms" in page.text
+
+
+def test_settings_that_are_not_recorded_are_not_claimed(fabricate, evaluation, settings):
+    cohort, rows, index = fabricate()
+    for path in (cohort / "runs/stage").glob("*/run.json"):
+        path.unlink()
+    evaluation(cohort, index)
+    page = Page(make_report(cohort, settings(), rows))
+    assert "How the scored epochs were chosen is not recorded for every arm." in page.text
+    assert "gated ABMIL cross-entropy – – " in page.text
+
+
+def test_the_main_table_fits_1280_pixels(evaluated):
+    """Of 1,240 beside the margins: 21 a column for its padding, 8 a character at most."""
+    block = _metric_table(Evaluated.read(evaluated[0] / "runs/stage"))
+    lines = [
+        max(len(line) for cell in column for line in cell.split("\n"))
+        for column in zip(block.header, *block.rows, strict=True)
+    ]
+    assert len(block.header) == 10  # the kappa of an ordinal task too
+    assert sum(21 + 8 * width for width in lines) <= 1240
 
 
 def test_the_report_is_deterministic(evaluated, settings):

@@ -1,0 +1,223 @@
+"""How each arm of a task came to its settings, in the report: what was tried, chosen, and where."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from wsi_ncmi.config import Config
+from wsi_ncmi.files.table import read_text
+from wsi_ncmi.predictions.splits import read_splits
+from wsi_ncmi.report.page import Block, Table, Text
+from wsi_ncmi.report.wording import title
+
+SELECTIONS = {"last": "the last", "early_stopping": "best on validation"}
+NOT_TRIED = "none"
+TRAINED = ("learning_rate", "epochs")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The search of one objective.
+
+    Attributes:
+        tried: how many settings were trained and judged; 0: the arm is not tuned.
+        offered: how many the configuration names.
+        chosen: the best one on validation, as text; "" without one.
+        applied: whether the arm's models have it.
+        fold: on whose validation part it was judged, and under which seed and aggregator.
+    """
+
+    tried: int = 0
+    offered: int = 0
+    chosen: str = ""
+    applied: bool = False
+    fold: int = 0
+    seed: int = 0
+    aggregator: str = ""
+
+    @property
+    def budget(self) -> int:
+        """Settings among which the arm's own was chosen."""
+        return self.tried if self.applied else 0
+
+
+def tunings(
+    results_dir: Path, config: Config, name: str, summary: Mapping[str, Any]
+) -> dict[str, Tuning]:
+    """Of every objective of a task, in its order.
+
+    Args:
+        results_dir: `results/<cohort>`, with the log of a search where there was one.
+        summary: what `evaluate` wrote of the task.
+    """
+    path = results_dir / "search" / "search.tsv"
+    rows = [row for _, row in read_text(path).rows] if path.is_file() else []
+    task = config.images.get(name) or config.tasks[name]
+    found = {}
+    for objective in dict.fromkeys(objective for _, objective in summary["arms"]):
+        own = [row for row in rows if (row["task"], row["arm"]) == (name, objective)]
+        offered = len(task.candidates(objective)) if objective in task.objectives else 0
+        settings = [one for one in summary["settings"] if one["objective"] == objective]
+        found[objective] = _tuning(own, offered, settings)
+    return found
+
+
+def _tuning(
+    rows: Sequence[Mapping[str, str]], offered: int, settings: Sequence[Mapping[str, Any]]
+) -> Tuning:
+    best = next((row for row in rows if row["chosen"] == "yes"), None)
+    if best is None:
+        return Tuning(len(rows), offered)
+    options, training = (yaml.safe_load(best[key]) or {} for key in ("options", "training"))
+    applied = bool(settings) and all(
+        options.items() <= one["options"].items() and training.items() <= one["training"].items()
+        for one in settings
+    )
+    chosen = ", ".join(f"{key} {value}" for key, value in (options | training).items())
+    place = int(best["fold"]), int(best["seed"]), best["aggregator"]
+    return Tuning(len(rows), offered, chosen, applied, *place)
+
+
+def settings_table(found: Mapping[str, Tuning], summary: Mapping[str, Any]) -> Table:
+    """What each arm was trained with, and among how many settings that was chosen."""
+    body = [
+        [
+            title(one["aggregator"]),
+            title(one["objective"]),
+            _searched(found[one["objective"]]),
+            SELECTIONS.get(one["selection"], one["selection"]),
+            *(f"{one['training'][key]:g}" for key in ("learning_rate", "epochs", "batch_size")),
+        ]
+        for one in summary["settings"]
+    ]
+    header = ["aggregator", "objective", "settings tried and chosen", "epoch scored"]
+    header += ["learning rate", "epochs", "batch size"]
+    caption = (
+        "How the arms were set. Epochs: those of the configuration, the largest number where an "
+        "epoch is chosen on validation."
+    )
+    return Table(caption, header, body, 4)
+
+
+def _searched(found: Tuning) -> str:
+    if not found.tried:
+        return f"none of {found.offered} tried" if found.offered else NOT_TRIED
+    if not found.chosen:
+        return f"{found.tried}, none could be trained"
+    if not found.applied:
+        return f"{found.tried}; trained with others than the chosen {found.chosen}"
+    where = f"on validation of fold {found.fold}, seed {found.seed}, {title(found.aggregator)}"
+    return f"{found.tried}; {found.chosen} {where}"
+
+
+def choice_blocks(
+    task_dir: Path, found: Mapping[str, Tuning], summary: Mapping[str, Any]
+) -> list[Block]:
+    """What was chosen on which samples, and a warning where arms were not tuned alike."""
+    sentences = [_epochs(summary), _settings(task_dir, found)]
+    blocks: list[Block] = [Text(" ".join(sentences))]
+    uneven = unevenness(found, summary["reference"])
+    return [*blocks, *(Text(text, "warning") for text in uneven)]
+
+
+def _epochs(summary: Mapping[str, Any]) -> str:
+    selections = {one["selection"] for one in summary["settings"]}
+    if len(summary["settings"]) < len(summary["arms"]) or selections - set(SELECTIONS):
+        return "How the scored epochs were chosen is not recorded for every arm."
+    if selections == {"last"}:
+        return "No epoch was chosen: the last one is scored."
+    which = "The scored epoch" if len(selections) == 1 else "Where an epoch was chosen, it"
+    return f"{which} is the best on the validation part of the model's own fold, not on its test."
+
+
+def _settings(task_dir: Path, found: Mapping[str, Tuning]) -> str:
+    tuned = {name: one for name, one in found.items() if one.budget}
+    if not tuned:
+        return (
+            "No arm was tuned by a search of this workflow: settings are those of the "
+            "configuration, and the report does not know how they were found."
+        )
+    names = ", ".join(title(name) for name in tuned)
+    others = len(found) - len(tuned)
+    rest = " Those of the others are the configuration's." if others else ""
+    folds = sorted({one.fold for one in tuned.values()})
+    parts = " and ".join(f"fold {fold}" for fold in folds)
+    return (
+        f"The settings of {names} were chosen on the validation part of {parts}"
+        f"{_seen(task_dir / 'splits.tsv', folds)}.{rest}"
+    )
+
+
+def _seen(path: Path, folds: Sequence[int]) -> str:
+    """How many of the samples that a search learnt from or judged by are tested too."""
+    if not path.is_file():
+        return ", and whether these samples are tested too is not recorded"
+    splits = read_splits(path)
+    learnt = splits[splits.fold.isin(folds) & (splits.part != "test")]
+    samples = set(learnt.sample_id)
+    tested = samples & set(splits.sample_id[splits.part == "test"])
+    if not tested:
+        return "; no test sample took part in that"
+    return (
+        f". {len(tested)} of the {len(samples)} samples that this search trained on and validated "
+        "on are test samples of other folds, so the choice has seen their labels"
+    )
+
+
+def unevenness(found: Mapping[str, Tuning], reference: str) -> list[str]:
+    """Where an arm was chosen among another number of settings than the reference."""
+    own = found[reference].budget if reference in found else 0
+    return [
+        f"Not tuned alike: {title(name)} {_budget(one.budget)}, the reference {title(reference)} "
+        f"{_budget(own)}. A difference between them may be that of the tuning."
+        for name, one in found.items()
+        if reference in found and name != reference and one.budget != own
+    ]
+
+
+def _budget(tried: int) -> str:
+    return f"was chosen among {tried} settings" if tried else "was not tuned"
+
+
+def caveat(found: Mapping[str, Tuning], objectives: Sequence[str], *, synthetic: bool) -> str:
+    """What the first sentence begins with: how far its arms were tuned, and on what.
+
+    Args:
+        objectives: those that the sentence is about; the first is what is compared.
+    """
+    budgets = {name: found[name].budget for name in objectives if name in found}
+    if not any(budgets.values()):
+        tuning = "with untuned arms" if len(budgets) > 1 else "with untuned settings"
+    elif len(set(budgets.values())) == 1:
+        each = "with each arm" if len(budgets) > 1 else "with settings"
+        tuning = f"{each} chosen among {next(iter(budgets.values()))} settings"
+    else:
+        tuning = "with " + " and ".join(
+            f"{title(name)} " + (f"chosen among {n} settings" if n else "untuned")
+            for name, n in budgets.items()
+        )
+    begin = ["on synthetic slides"] if synthetic else []
+    text = " and ".join([*begin, tuning])
+    return f"{text[0].upper()}{text[1:]}, "
+
+
+def with_settings(key: tuple[str, str], settings: pd.DataFrame) -> list[str]:
+    """Learning rate and epochs of an arm, as cells beside its result; dashes where unknown."""
+    if key not in settings.index:
+        return ["–", "–"]
+    row = settings.loc[key]
+    return [f"{row['learning_rate']:g}", f"{row['epochs']:.0f}"]
+
+
+def settings_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Learning rate and epochs by (aggregator, objective)."""
+    rows = [
+        [one["aggregator"], one["objective"], *(one["training"][k] for k in TRAINED)]
+        for one in summary["settings"]
+    ]
+    keys = ["aggregator", "objective"]
+    return pd.DataFrame(rows, columns=[*keys, *TRAINED]).set_index(keys)
