@@ -5,6 +5,7 @@ A split is made from the sheet alone: which slides later fail does not move the 
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,14 @@ from wsi_ncmi.errors import SplitError
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
 CANDIDATES = 8
 MANY_FOLDS = 20
+
+
+class Asked(NamedTuple):
+    """Into how many parts patients are divided, and the key of the configuration that says so."""
+
+    parts: int
+    key: str
+    remedy: str
 
 
 def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
@@ -70,7 +79,8 @@ def make_splits(
 
 def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.bool_]]:
     if protocol.kind == "kfold":
-        assignment = _balanced_folds(frame, protocol.folds, protocol.seed)
+        asked = Asked(protocol.folds, f"protocol.folds: {protocol.folds}", "lower it")
+        assignment = _balanced_folds(frame, asked, protocol.seed)
         yield from (assignment == fold for fold in range(protocol.folds))
         return
     centres = sorted(frame.centre.unique())
@@ -90,12 +100,14 @@ def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.
 
 def _with_validation(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.DataFrame]:
     """Every fold with its parts: a group of the training patients validates."""
-    parts = max(2, round(1 / protocol.validation_fraction))
+    fraction = protocol.validation_fraction
+    parts = max(2, round(1 / fraction))
+    asked = Asked(parts, f"protocol.validation_fraction: {fraction}, so {parts} parts", "raise it")
     tests = list(_test_parts(frame, protocol))
     # Of a hundred small centres each leaves nearly all patients to train on: grouping them anew for
     # each takes minutes, and some groupings of all patients, in turn, are as good.
     shared = [
-        _stratified(frame, parts, protocol.seed + 1000 + turn)
+        _stratified(frame, asked, protocol.seed + 1000 + turn)
         for turn in range(CANDIDATES if len(tests) > MANY_FOLDS else 0)
     ]
     for fold, test in enumerate(tests):
@@ -103,7 +115,7 @@ def _with_validation(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.Dat
         if shared:
             assignment = shared[fold % CANDIDATES][~test]
         else:
-            assignment = _balanced_folds(training, parts, protocol.seed + 1000 + fold)
+            assignment = _balanced_folds(training, asked, protocol.seed + 1000 + fold)
         part = np.where(test, "test", "train").astype(object)
         chosen = _most_typical(training, assignment, parts)
         part[np.flatnonzero(~test)[assignment == chosen]] = "val"
@@ -118,7 +130,7 @@ def _most_typical(frame: pd.DataFrame, assignment: NDArray[np.int64], folds: int
     return int(np.argmin(deviation))
 
 
-def _balanced_folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
+def _balanced_folds(frame: pd.DataFrame, asked: Asked, seed: int) -> NDArray[np.int64]:
     """Fold of each row, patients whole: the best balanced of several stratified shuffles.
 
     scikit-learn stratifies by one label; which of its candidates also spreads the centres is
@@ -126,20 +138,22 @@ def _balanced_folds(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.in
     """
     best, best_score = None, np.inf
     for attempt in range(CANDIDATES):
-        assignment = _stratified(frame, folds, seed * CANDIDATES + attempt)
-        score = _imbalance(frame.label, assignment, folds)
-        score += 0.5 * _imbalance(frame.centre, assignment, folds)
+        assignment = _stratified(frame, asked, seed * CANDIDATES + attempt)
+        score = _imbalance(frame.label, assignment, asked.parts)
+        score += 0.5 * _imbalance(frame.centre, assignment, asked.parts)
         if score < best_score:
             best, best_score = assignment, score
     assert best is not None
     return best
 
 
-def _stratified(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]:
+def _stratified(frame: pd.DataFrame, asked: Asked, seed: int) -> NDArray[np.int64]:
     patients = frame.patient_id.nunique()
-    if patients < folds:
-        raise SplitError(f"{folds} parts need as many patients, found {patients}")
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    if patients < asked.parts:
+        raise SplitError(
+            f"{asked.key}: needs as many patients, found {patients} here: {asked.remedy}"
+        )
+    splitter = StratifiedGroupKFold(asked.parts, shuffle=True, random_state=seed)
     assignment = np.empty(len(frame), np.int64)
     with warnings.catch_warnings():
         # A class with fewer samples than folds is absent from some; the audit judges that.
@@ -149,8 +163,8 @@ def _stratified(frame: pd.DataFrame, folds: int, seed: int) -> NDArray[np.int64]
         except ValueError as error:
             most = frame.label.value_counts().max()
             raise SplitError(
-                f"{folds} parts stratified by label cannot be made: no class has more than {most} "
-                "sample(s) here: lower protocol.folds, or raise protocol.validation_fraction"
+                f"{asked.key}: parts stratified by label cannot be made: no class has more than "
+                f"{most} sample(s) here: {asked.remedy}"
             ) from error
     for fold, (_, test) in enumerate(parts):
         assignment[test] = fold

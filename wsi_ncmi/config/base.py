@@ -1,5 +1,6 @@
 """What all sections share: a frozen model that refuses unknown keys, names, problems in words."""
 
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -53,6 +54,20 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _no_text(found: Any) -> str:
+    """Why a value is no text: YAML reads some words as something else."""
+    kinds: list[tuple[type[Any] | tuple[type[Any], ...], str]] = [
+        (bool, "words such as yes, no, on, off and true are truth values"),
+        ((int, float), "digits such as 1, 1.0 and 010 are numbers"),
+        (date, "digits such as 2024-01-31 are dates"),
+        (type(None), "null, ~ and an empty value are nothing"),
+    ]
+    reason = next((text for kind, text in kinds if isinstance(found, kind)), "")
+    if not reason:
+        return f"expected text, found {found!r}"
+    return f"expected text, found {found!s}: {reason} in YAML: put it in quotation marks"
+
+
 def problems_of(error: ValidationError) -> list[str]:
     """One line per problem: the key, what was found and what was expected."""
     lines = []
@@ -64,6 +79,8 @@ def problems_of(error: ValidationError) -> list[str]:
             lines.append(f"{key}: missing")
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}")
+        elif item["type"] == "string_type":
+            lines.append(f"{key}: {_no_text(item['input'])}")
         else:
             lines.append(f"{key}: {item['msg']}, found {item['input']!r}")
     return lines

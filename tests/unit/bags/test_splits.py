@@ -1,4 +1,6 @@
 import random
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -232,7 +234,7 @@ def test_a_patient_of_two_centres_cannot_leave_one_out() -> None:
             {"kind": "holdout_centres", "test_centres": ["c0", "c1", "c2", "c3", "c4"]},
             "test_centres names every centre: nothing is left to train on",
         ),
-        ({"folds": 30}, "30 parts need as many patients, found 20"),
+        ({"folds": 30}, "protocol.folds: 30: needs as many patients, found 20 here: lower it"),
     ],
 )
 def test_impossible_protocols(protocol: dict[str, object], text: str) -> None:
@@ -317,8 +319,28 @@ def test_a_patient_whose_slides_disagree(second: SlideRow, text: str) -> None:
     assert "use sample: slide" in str(error.value)
 
 
-def test_too_many_parts_for_a_class_say_what_to_change() -> None:
+@pytest.mark.parametrize(
+    ("protocol", "text"),
+    [
+        (
+            {"folds": 5, "validation_fraction": 0.2},
+            "protocol.validation_fraction: 0.2, so 5 parts: parts stratified by label cannot be "
+            "made: no class has more than 4 sample(s) here: raise it",
+        ),
+        (
+            {"folds": 6},
+            "protocol.folds: 6: parts stratified by label cannot be made: no class has more than "
+            "5 sample(s) here: lower it",
+        ),
+        (
+            {"folds": 2, "validation_fraction": 0.1},
+            "protocol.validation_fraction: 0.1, so 10 parts: needs as many patients, found 5 here: "
+            "raise it",
+        ),
+    ],
+)
+def test_too_many_parts_say_the_key_and_its_number(protocol: dict[str, Any], text: str) -> None:
     rows = [SlideRow(f"s{i}", "ab"[i % 2], f"p{i}", "c") for i in range(10)]
-    task = Task(classes=["a", "b"], protocol={"folds": 5, "validation_fraction": 0.2})
-    with pytest.raises(SplitError, match=r"no class has more than 4 sample\(s\) here: lower"):
+    task = Task.model_validate({"classes": ["a", "b"], "protocol": protocol})
+    with pytest.raises(SplitError, match=re.escape(text)):
         make_splits(rows, task, None)

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from wsi_ncmi.config import Config, Extraction, Protocol, Tiling, parse, part_problems
 from wsi_ncmi.errors import ConfigError
@@ -282,3 +283,36 @@ def test_a_folder_of_results_that_rules_cannot_write_to_is_refused(
 ) -> None:
     (found,) = problems(minimal(results=folder))
     assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "found", "reason"),
+    [
+        ("yes", "True", "words such as yes, no, on, off and true are truth values"),
+        ("1", "1", "digits such as 1, 1.0 and 010 are numbers"),
+        ("1.0", "1.0", "digits such as"),
+        ("010", "8", "digits such as"),
+        ("2024-01-31", "2024-01-31", "digits such as 2024-01-31 are dates"),
+        ("null", "None", "null, ~ and an empty value are nothing"),
+    ],
+)
+def test_what_yaml_does_not_read_as_text_is_to_be_quoted(
+    word: str, found: str, reason: str
+) -> None:
+    raw = yaml.safe_load(f"{{classes: [{word}, b], protocol: {{test_centres: [{word}]}}}}")
+    said = problems(minimal(tasks={"t": raw}, ignore_labels=raw["classes"]))
+    places = ["ignore_labels.0", "tasks.t.classes.0", "tasks.t.protocol.test_centres.0"]
+    assert [line.partition(":")[0] for line in said] == places
+    for line in said:
+        assert f": expected text, found {found}: {reason}" in line
+        assert line.endswith("in YAML: put it in quotation marks")
+    quoted = yaml.safe_load(f"[{word!r}, b]")
+    assert parse(minimal(tasks={"t": {"classes": quoted}})).tasks["t"].classes == [word, "b"]
+
+
+def test_a_name_that_yaml_reads_as_a_number_is_to_be_quoted() -> None:
+    (found,) = problems(minimal(cohort=17))
+    assert found == (
+        "cohort: expected text, found 17: digits such as 1, 1.0 and 010 are numbers in YAML: put "
+        "it in quotation marks"
+    )
