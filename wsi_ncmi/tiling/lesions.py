@@ -52,8 +52,19 @@ class Lesions:
         """
         steps = (np.arange(POINTS_PER_SIDE) + 0.5) / POINTS_PER_SIDE * size_level0
         offsets = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-        points = (coords[:, None] + offsets[None]).reshape(-1, 2)
-        return np.asarray(self.contain(points).reshape(len(coords), -1).any(1))
+        near = self._near(coords, size_level0)
+        points = (coords[near][:, None] + offsets[None]).reshape(-1, 2)
+        found = np.zeros(len(coords), dtype=bool)
+        found[near] = self.contain(points).reshape(-1, len(offsets)).any(1)
+        return found
+
+    def _near(self, coords: NDArray[np.integer], size_level0: float) -> NDArray[np.bool_]:
+        """Tiles that the rectangle around a lesion touches: the others need no points."""
+        found = np.zeros(len(coords), dtype=bool)
+        for outline in self.outlines:
+            first, last = outline.min(0), outline.max(0)
+            found |= ((coords + size_level0 >= first) & (coords <= last)).all(1)
+        return found
 
     def notes_on(
         self, size: tuple[int, int], coords: NDArray[np.integer], size_level0: float

@@ -137,3 +137,15 @@ def test_an_outline_that_crosses_itself_is_even_odd() -> None:
 
 def test_a_lesion_smaller_than_a_tile_is_found() -> None:
     assert count(box((300, 300, 340, 340))) == 1
+
+
+def test_tiles_agree_with_all_of_their_points() -> None:
+    rng = np.random.default_rng(3)
+    outlines = [rng.uniform(0, 200, (5, 2)) + rng.uniform(-100, 2000, 2) for _ in range(30)]
+    lesions = Lesions(outlines, islands=[rng.uniform(0, 2000, (4, 2))])
+    places = (np.arange(8) + 0.5) * 32
+    points = GRID[:, None, None] + np.stack(np.meshgrid(places, places), -1)[None]
+    expected = lesions.contain(points.reshape(-1, 2)).reshape(len(GRID), -1).any(1)
+    found = lesions.tiles(GRID, 256)
+    assert 0 < found.sum() < len(GRID)
+    assert (found == expected).all()
