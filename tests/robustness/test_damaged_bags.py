@@ -17,7 +17,7 @@ from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.repack import Inspected, inspect
 from wsi_ncmi.bags.store import Bag, bag_counts, read_bag, verify_bag, write_bag
 from wsi_ncmi.errors import BagError, UserError
-from wsi_ncmi.files import hdf5, patience
+from wsi_ncmi.files import hdf5, hdf5_process, patience
 from wsi_ncmi.files.hdf5 import open_hdf5
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.tilefile import UnreadableSlide
@@ -118,7 +118,7 @@ def test_a_file_that_hdf5_never_returns_from(
     path = tmp_path / "s.h5"
     write(path)
     path.write_bytes(endless(path.read_bytes()))
-    monkeypatch.setattr(hdf5, "PROCESSOR_SECONDS", 0.2)
+    monkeypatch.setattr(hdf5_process, "PROCESSOR_SECONDS", 0.2)
     if reader == "verify":
         assert read(path) == 1
         assert "HDF5 comes to no end in it: the file is damaged" in capsys.readouterr().out
@@ -134,11 +134,11 @@ def test_an_endless_file_costs_the_limit_once(
     write_own(path)
     whole = path.read_bytes()
     path.write_bytes(endless(whole))
-    monkeypatch.setattr(hdf5, "PROCESSOR_SECONDS", 0.2)
+    monkeypatch.setattr(hdf5_process, "PROCESSOR_SECONDS", 0.2)
     assert verify_bag(path)[0].startswith("cannot be read as a bag (HDF5 comes to no end")
-    process = hdf5._WORKER._process
+    process = hdf5_process.HDF5._process
     assert verify_bag(path)[0].startswith("cannot be read as a bag (HDF5 comes to no end")
-    assert hdf5._WORKER._process is process is None  # not even asked again
+    assert hdf5_process.HDF5._process is process is None  # not even asked again
     path.write_bytes(whole)
     assert verify_bag(path) == []
 
@@ -149,7 +149,7 @@ def test_the_reading_process_may_be_killed(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "s.h5"
     write_own(path)
     assert verify_bag(path) == []
-    hdf5._WORKER._process.kill()
+    hdf5_process.HDF5._process.kill()
     assert verify_bag(path) == []
 
 

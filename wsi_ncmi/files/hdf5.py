@@ -1,16 +1,9 @@
 """HDF5 files: made in memory, read without locks and by a process that may die."""
 
-import atexit
-import errno
 import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +11,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.files import hdf5_worker
+from wsi_ncmi.files.hdf5_process import HDF5, DamagedFileError
+from wsi_ncmi.files.hdf5_worker import identity_of
 from wsi_ncmi.files.patience import patiently
-from wsi_ncmi.processes import how_it_died
 
 BLOCK_BYTES = 1 << 24
-PROCESSOR_SECONDS = 5.0
-"""That HDF5 may take to say what a file holds: milliseconds are usual."""
-BYTES_PER_SECOND = 5e6
-"""That it decodes at the very least."""
-FATAL = {
-    signal.SIGPROF: "comes to no end in it",
-    **dict.fromkeys((signal.SIGSEGV, signal.SIGBUS), "crashes on it"),
-    **dict.fromkeys((signal.SIGABRT, signal.SIGFPE, signal.SIGILL), "crashes on it"),
-}
-"""Signals by which a file ends the process that reads it."""
-
-
-class DamagedFileError(ValueError):
-    """A file is no HDF5, or a damaged one."""
+MOST_COMPRESSED = 1100
+"""Bytes that deflate makes of one, at most."""
 
 
 def hdf5_image(fill: Callable[[h5py.File], None]) -> bytes:
@@ -81,8 +62,8 @@ class Hdf5File(Mapping[str, "Dataset"]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("rb", buffering=0)
-        self.identity = hdf5_worker.identity_of(os.fstat(self._file.fileno()))
-        groups, datasets = _WORKER.ask("structure", str(path), self.identity)
+        self.identity = identity_of(os.fstat(self._file.fileno()))
+        groups, datasets = HDF5.ask("structure", str(path), self.identity)
         self.attrs: dict[str, Any] = groups.pop("")
         self.groups: dict[str, dict[str, Any]] = groups
         self._datasets = {name: Dataset(self, name, **facts) for name, facts in datasets.items()}
@@ -204,7 +185,7 @@ class Dataset:
     def _places(self) -> NDArray[np.int64]:
         """Where each piece begins."""
         place = str(self.file.path), self.file.identity, self.name
-        found: NDArray[np.int64] = _WORKER.ask("places", *place, size=self.nbytes)
+        found: NDArray[np.int64] = HDF5.ask("places", *place, size=self.nbytes)
         return found
 
     def _step(self) -> int:
@@ -213,91 +194,8 @@ class Dataset:
         return max(1, BLOCK_BYTES // max(1, self.row_bytes) // chunk) * chunk
 
     def _decoded(self, start: int, stop: int) -> NDArray[Any]:
-        size = (stop - start) * self.row_bytes
+        # A damaged shape must not buy time.
+        size = min((stop - start) * self.row_bytes, self.file.size * MOST_COMPRESSED)
         place = str(self.file.path), self.file.identity, self.name
-        rows: NDArray[Any] = _WORKER.ask("rows", *place, start, stop, size=size)
+        rows: NDArray[Any] = HDF5.ask("rows", *place, start, stop, size=size)
         return rows
-
-
-class _Worker:
-    """The process in which HDF5 runs: started when it is first asked, and again when it died.
-
-    Not of multiprocessing: whoever reads a file here may be a process of a pool itself, and those
-    cannot have children of its kind.
-    """
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        self._fatal: dict[Any, str] = {}
-
-    def ask(self, request: str, *arguments: Any, size: int = 0) -> Any:
-        """What `hdf5_worker` answers.
-
-        Args:
-            size: bytes of the answer, for which it gets time.
-        """
-        asked = (request, arguments)
-        with self._lock:
-            if asked in self._fatal:
-                raise DamagedFileError(self._fatal[asked])
-            if self._process is None or self._owner != os.getpid():
-                self._start()
-            try:
-                seconds = PROCESSOR_SECONDS + size / BYTES_PER_SECOND
-                self._connection.send((request, arguments, seconds))
-                kind, found, dtype = self._connection.recv()
-                if kind == "array":
-                    return self._receive(np.empty(found, dtype))
-            except (EOFError, OSError):
-                self._end(asked)
-            except BaseException:  # an interrupted answer would be taken for the next one's
-                self.stop()
-                raise
-        if kind == "error":
-            raise OSError(found, dtype) if found else DamagedFileError(dtype)
-        return found
-
-    def _receive(self, array: NDArray[Any]) -> NDArray[Any]:
-        left = array.reshape(-1).view(np.uint8).data
-        while left:
-            count = os.readv(self._connection.fileno(), [left])
-            if not count:
-                raise EOFError
-            left = left[count:]
-        return array
-
-    def _start(self) -> None:
-        self._connection, theirs = Pipe()
-        number = theirs.fileno()
-        # By its path and not as a module: it needs nothing of the package and starts sooner.
-        command = [sys.executable, "-P", hdf5_worker.__file__, str(number)]
-        with theirs:
-            threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(
-                command, pass_fds=[number], env={**os.environ, **threads}, stdin=subprocess.DEVNULL
-            )
-        self._owner = os.getpid()
-
-    def _end(self, asked: Any) -> None:
-        """Say why the process died, and remember it if that was for what it was asked."""
-        assert self._process is not None
-        self._connection.close()
-        code = self._process.wait()
-        self._process = None
-        if -code not in FATAL:
-            raise OSError(errno.EIO, f"the process that reads HDF5 ended ({how_it_died(code)})")
-        self._fatal[asked] = f"HDF5 {FATAL[signal.Signals(-code)]}: the file is damaged"
-        raise DamagedFileError(self._fatal[asked])
-
-    def stop(self) -> None:
-        """End the process, if this one started it."""
-        if self._process is not None and self._owner == os.getpid():
-            self._connection.close()  # at which it ends
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-
-_WORKER = _Worker()
-atexit.register(_WORKER.stop)
