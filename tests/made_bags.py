@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsi_ncmi.bags.cache import BagCache, SourceBag, write_cache
+from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.bags.packing import SourceBag, write_cache
 from wsi_ncmi.predictions.records import Run
 
 CLASSES = ["a", "b", "c"]

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from made_bags import Memory
 
-from wsi_ncmi.bags.cache import SourceBag, write_cache
 from wsi_ncmi.bags.foreign.discover import FoundBag
 from wsi_ncmi.bags.foreign.layouts import ForeignBag
 from wsi_ncmi.bags.foreign.repack import Inspected, inspect, write_packed
+from wsi_ncmi.bags.packing import SourceBag, write_cache
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
 from wsi_ncmi.files.atomic import write_text

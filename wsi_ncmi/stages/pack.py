@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_ncmi.bags.cache import KEPT, Source, write_cache
 from wsi_ncmi.bags.foreign.importers import StoreSource, open_source
+from wsi_ncmi.bags.packing import KEPT, Source, write_cache
 from wsi_ncmi.config import Bags
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.atomic import write_json

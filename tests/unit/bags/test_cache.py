@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags import cache as cache_module
-from wsi_ncmi.bags.cache import BagCache, SourceBag, bags_digest, read_index, write_cache
+from wsi_ncmi.bags import packing
+from wsi_ncmi.bags.cache import BagCache, bags_digest, read_index
+from wsi_ncmi.bags.packing import SourceBag, write_cache
 from wsi_ncmi.errors import BagError, UnreachableBagError
 
 Arrays = dict[str, NDArray[Any]]
@@ -160,7 +161,7 @@ def test_an_interrupted_packing_is_not_taken_for_whole(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache_module, "write_records", killed)
+    monkeypatch.setattr(packing, "write_records", killed)
     with pytest.raises(KeyboardInterrupt):
         write_cache(source, tmp_path)
     index = tmp_path / "index.tsv"

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wsi_ncmi.bags.cache import Source, SourceBag
 from wsi_ncmi.bags.checks import problem_of
 from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS, ForeignBag, Reader, read_h5
 from wsi_ncmi.bags.foreign.packed import PackedFile
+from wsi_ncmi.bags.packing import Source, SourceBag
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.frame import read_frame

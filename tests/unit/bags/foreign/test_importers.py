@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.cache import BagCache, write_cache
+from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.bags.checks import problem_of
 from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.importers import StoreSource, open_source
+from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import Bag, write_bag
 from wsi_ncmi.errors import BagError
 
