@@ -70,7 +70,10 @@ def tiff_pages(path: str) -> list[tifffile.TiffPage]:
             raise  # it is not the tags that are wrong
         raise SlideError(f"its TIFF tags cannot be read ({error}): {DAMAGED}") from error
     for page in pages:
-        problem = _problem(page, size)
+        try:
+            problem = _problem(page, size)
+        except UNREADABLE as error:  # a number that is several, or none
+            problem = f"has tags that cannot be read ({error})"
         if problem:
             raise SlideError(f"page {page.index} {problem}: {DAMAGED}")
     return pages

@@ -73,6 +73,30 @@ def test_sizes_that_cannot_be(path: Path, tag: str, value: int, message: str) ->
         open_slide(path)
 
 
+def test_a_number_that_is_several(path: Path) -> None:
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags["ImageWidth"].offset
+    overwrite(path, at + 4, 2, 4)  # its count
+    with pytest.raises(SlideError, match=r"page 0 has tags that cannot be read .* fetch it again"):
+        open_slide(path)
+
+
+def test_sub_ifds_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    image = np.full((256, 256, 3), 240, np.uint8)
+    options = {"photometric": "rgb", "tile": (128, 128), "metadata": None}
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(image, subifds=1, **options)
+        tiff.write(image[::2, ::2].copy(), subfiletype=1, **options)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        at, itself = page.tags["SubIFDs"].valueoffset, page.offset
+    for place in (itself, 2**31 - 10):
+        overwrite(path, at, place, 4)
+        with open_slide(path, mpp=0.5) as slide:
+            assert slide.level_dimensions == [(256, 256)]
+
+
 def test_a_tile_larger_than_its_file(path: Path) -> None:
     with tifffile.TiffFile(path) as tiff:
         tag = tiff.pages[0].tags["TileByteCounts"]
