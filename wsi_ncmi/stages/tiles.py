@@ -115,9 +115,10 @@ def run(
     sweep(out_dir)
     outcomes = [made[one.row.slide_id].outcome for one in wanted]
     tiled = {found.slide_id: found.fingerprint for found in outcomes if found.status == "ok"}
-    refuse_same_slides(tiled, manifest, patient_of or {})
     write_records(manifest, TileOutcome, outcomes)
     _remember(manifest, made)
+    # Last: what was found stands in the manifest all the same.
+    refuse_same_slides(tiled, manifest, patient_of or {})
 
 
 def _known(one: SlideTiles, minutes: float) -> Made | None:

@@ -5,6 +5,7 @@ import pytest
 from made_stained import TILING, row, write_slide
 
 from wsi_ncmi.config import Tiling
+from wsi_ncmi.errors import SlideError
 from wsi_ncmi.provenance import fingerprint
 from wsi_ncmi.stages.tiles import run
 from wsi_ncmi.tiling import tilefile
@@ -77,6 +78,20 @@ def test_a_bucket_survives_every_slide(tmp_path: Path, slide: Path, out: Path) -
     time = manifest.stat().st_mtime_ns
     run(rows[::-1], TILING, out, manifest, threads=1)
     assert manifest.stat().st_mtime_ns == time
+
+
+def test_the_manifest_is_written_also_where_one_slide_stands_twice(
+    tmp_path: Path, slide: Path, out: Path
+) -> None:
+    (tmp_path / "copy.tif").write_bytes(slide.read_bytes())
+    rows = [row(slide, "a"), row(tmp_path / "copy.tif", "b")]
+    manifest = tmp_path / "manifest.tsv"
+    with pytest.raises(SlideError, match=r"a \(patient p1\), b \(patient p2\)"):
+        run(rows, TILING, out, manifest, threads=1, patient_of={"a": "p1", "b": "p2"})
+    assert {key: line["tiles"] for key, line in manifest_of(manifest).items()} == {
+        "a": "8",
+        "b": "8",
+    }
 
 
 def test_real_and_unusual_slides(shared_data: Path, tmp_path: Path) -> None:
