@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from wsi_ncmi.evaluation import metrics
 
@@ -70,6 +71,13 @@ def test_macro_f1_counts_the_classes_of_the_target_whatever_is_predicted():
     assert found[metrics.MACRO_F1] == pytest.approx((4 / 7 + 0.5 + 0) / 3)
     assert found["accuracy (= micro-F1)"] == pytest.approx(3 / 6)
     assert found[metrics.BALANCED_ACCURACY] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_auroc_equals_sklearn_with_ties():
+    rng = np.random.default_rng(0)
+    target, scores = rng.integers(0, 3, 50), np.round(rng.normal(size=(50, 3)), 1)
+    expected = np.mean([roc_auc_score(target == c, scores[:, c]) for c in range(3)])
+    assert metrics.auroc(target, scores) == pytest.approx(expected, rel=1e-12)
 
 
 def test_auroc_is_the_mean_over_classes_that_exist():
