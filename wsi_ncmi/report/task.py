@@ -251,7 +251,7 @@ def _difference_blocks(task: Evaluated) -> list[Block]:
     caption = (
         "Paired differences over the same folds, seeds and resamples. Detectable: the "
         "smallest true difference that such data show with 80 % probability at 5 % (2.8 standard "
-        "errors)."
+        "errors). Of NLL and Brier score lower is better, of all others higher."
     )
     note = (
         "The first row is the primary comparison, fixed by the order in the configuration; the "

@@ -81,7 +81,7 @@ def run(
             "ordinal": ordinal,
             "metrics": list(names),
             "settings": arm_settings(task_dir, task.runs),
-            "warnings": _warnings(task, task_dir, index),
+            "warnings": [*_absent(task, task_dir, index), *_confounded(rows)],
         },
     )
     with atomic_path(out_dir / "predictions.parquet") as temporary:
@@ -161,9 +161,22 @@ def _summary(
     }
 
 
-def _warnings(task: TaskRuns, task_dir: Path, index: Path | None) -> list[str]:
+def _absent(task: TaskRuns, task_dir: Path, index: Path | None) -> list[str]:
     splits = task_splits(task_dir, index)
     return [] if splits is None else absent_from_validation(splits, task.classes)
+
+
+def _confounded(rows: pd.DataFrame) -> list[str]:
+    """Whether every class is tested in one centre alone, though centres have several classes."""
+    centres_of_class = rows.groupby("target")["centre"].nunique()
+    classes_of_centre = rows.groupby("centre")["target"].nunique()
+    alone = len(classes_of_centre) > 1 and (centres_of_class == 1).all()
+    if not alone or (classes_of_centre == 1).all():  # the report's table by centre says the latter
+        return []
+    return [
+        "every class has test samples of one centre alone: a model that tells centres apart (by "
+        "stain or scanner) already knows which classes are possible"
+    ]
 
 
 def _failed(task: TaskRuns) -> list[dict[str, Any]]:

@@ -72,6 +72,17 @@ def test_auroc_is_the_mean_over_folds_and_the_pooled_one_says_so(evaluated):
     assert found["abmil", "ncmi", "nll"] > 0
 
 
+def test_classes_of_one_centre_each_are_a_warning():
+    def said(*pairs):
+        return evaluate._confounded(pd.DataFrame(pairs, columns=["target", "centre"]))
+
+    (text,) = said((0, "a"), (1, "a"), (2, "b"))
+    assert text.startswith("every class has test samples of one centre alone")
+    assert said((0, "a"), (1, "b")) == []  # the table by centre says it
+    assert said((0, "a"), (1, "a")) == []
+    assert said((0, "a"), (1, "a"), (0, "b"), (1, "b")) == []
+
+
 def test_kappa_is_of_ordinal_classes_only(evaluated):
     cohort, _, index = evaluated
     task_dir, out = cohort / "runs/stage", cohort / "nominal"
