@@ -19,7 +19,7 @@ DIM = 8
 class Memory:
     """A source of bags for slides s00 … s35, three classes in turn, two slides per patient."""
 
-    dim = DIM
+    dim, foreign = DIM, True
     dtype = np.dtype(np.float16)
 
     def __init__(self, copies: int = 0, shift: float = 1.5) -> None:

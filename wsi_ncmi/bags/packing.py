@@ -63,11 +63,18 @@ class SourceBag:
 
 
 class Source(Protocol):
-    """Bags to pack. `dim` and `dtype` are those of the first one that can be used."""
+    """Bags to pack.
+
+    Attributes:
+        dim, dtype: of the first bag that can be used.
+        copies: augmented ones of each bag.
+        foreign: whether they were made elsewhere, whatever the configuration says.
+    """
 
     dim: int
     dtype: np.dtype[Any]
     copies: int
+    foreign: bool
 
     def bags(self) -> Iterator[SourceBag]:
         """Each slide once, in the order of their ids, read when its turn comes."""
@@ -99,7 +106,7 @@ def write_cache(
             stack.enter_context(npy_rows(folder / n, source.dtype, source.dim)) for n in names
         ]
         coords = stack.enter_context(npy_rows(folder / "coords.npy", np.dtype(np.int32), 2))
-        bags = (_known(bag, earlier) for bag in source.bags())
+        bags = (_known(bag, earlier, source.foreign) for bag in source.bags())
         index, alike, slides = _append_all(bags, arrays, coords)
         for array in (*arrays, coords):
             array.finish()
@@ -184,12 +191,15 @@ def _earlier(folder: Path, source: Source) -> BagCache | None:
     return cache if alike == (source.dim, source.dtype, source.copies) else None
 
 
-def _known(bag: SourceBag, earlier: BagCache | None) -> SourceBag:
-    """A bag that cannot be reached, as it was packed earlier, unless it is known to be another."""
+def _known(bag: SourceBag, earlier: BagCache | None, foreign: bool) -> SourceBag:
+    """A bag that cannot be reached, as it was packed earlier.
+
+    One of ours must be the bag that is asked for now; of a foreign one nothing more can be known.
+    """
     if bag.status != "unreachable" or earlier is None or not earlier.has(bag.slide_id):
         return bag
     recorded = str(earlier.index.at[bag.slide_id, "digest"])
-    if bag.digest not in ("", recorded):
+    if bag.digest != recorded and not (foreign and not bag.digest):
         return bag
     rows = earlier.rows(bag.slide_id)
     augmented = [array[rows] for array in earlier.augmented]

@@ -96,6 +96,9 @@ class Share:
                     self.speed.skip(len(tiles))
                     continue
                 job = self.extractor.job(row, tiles)
+            except UnreachableBagError as error:
+                self._fail(row, error, product.asked)
+                continue
             except (SlideError, BagError) as error:
                 self._fail(row, error)
                 continue
@@ -115,7 +118,8 @@ class Share:
         facts = self.facts["name"], self.facts["weights_sha256"]
         return FeatureRow(row.slide_id, "ok", "", tiles, invalid, dim, digest, *facts)
 
-    def _fail(self, row: SlideRow, error: SlideError | BagError) -> None:
+    def _fail(self, row: SlideRow, error: SlideError | BagError, digest: str = "") -> None:
+        """Args: digest: of the bag that is asked for, if one is there that cannot be reached."""
         # The sheet's path is the user's own, but a manifest must not change when slides move.
         text = str(error).replace(row.path, Path(row.path).name) if row.path else str(error)
         text = " ".join(text.split())
@@ -126,7 +130,7 @@ class Share:
             discard(self._path(row))  # a bag of an earlier, readable version
             status = "no_tissue" if text.startswith("no_tissue") else "failed"
         facts = self.facts["name"], self.facts["weights_sha256"]
-        self.rows[row.slide_id] = FeatureRow(row.slide_id, status, text, 0, 0, 0, "", *facts)
+        self.rows[row.slide_id] = FeatureRow(row.slide_id, status, text, 0, 0, 0, digest, *facts)
 
     def _done(self, job: Job, result: Bag | SlideError | BagError) -> None:
         if not isinstance(result, Bag):

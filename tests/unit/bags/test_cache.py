@@ -27,6 +27,7 @@ class Memory:
     dtype: Any = field(default_factory=lambda: np.dtype(np.float16))
     digests: dict[str, str] = field(default_factory=dict)
     status: str = "missing"
+    foreign: bool = True
 
     def bags(self) -> Iterator[SourceBag]:
         for slide_id in sorted({*self.arrays, *self.missing}):
@@ -264,6 +265,17 @@ def test_a_bag_that_is_another_by_now_is_not_taken_from_an_old_cache(
     lost = SourceBag("s2", "unreachable", LOST, "d-other")
     bags = source.bags
     source.bags = lambda: iter([*bags(), lost])  # type: ignore[method-assign]
+    write_cache(source, tmp_path)
+    assert not BagCache(tmp_path).has("s2")
+
+
+def test_an_own_bag_that_is_not_known_to_be_the_same_is_not_taken_from_an_old_cache(
+    tmp_path: Path, source: Memory
+) -> None:
+    """Other bags may have been made with other settings since: features of two would be mixed."""
+    write_cache(source, tmp_path)
+    del source.arrays["s2"]
+    source.missing["s2"], source.status, source.foreign = LOST, "unreachable", False
     write_cache(source, tmp_path)
     assert not BagCache(tmp_path).has("s2")
 

@@ -1,18 +1,25 @@
 """Bags are made again when anything that decides them changes, and only then."""
 
 import dataclasses
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import paint
 
+from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.bags.foreign.importers import StoreSource
+from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import read_bag, verify_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
 from wsi_ncmi.errors import OutputError
 from wsi_ncmi.extraction import share
+from wsi_ncmi.files import patience
 from wsi_ncmi.provenance import STAGE_VERSIONS
 from wsi_ncmi.stages import features
 from wsi_ncmi.tiling import one_slide, tilefile
@@ -192,3 +199,35 @@ def test_a_write_that_fails_ends_the_run_and_keeps_what_is_done(
     monkeypatch.undo()
     assert cohort.extract()["a"] == kept
     assert [line[1] for line in cohort.lines().values()] == ["ok", "ok"]
+
+
+def test_a_finished_bag_that_cannot_be_reached(
+    done: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither made again nor given up, and stays in the cache."""
+    lost, cache = done.bags / "a.h5", done.folder / "cache"
+    manifest = done.bags / "bucket-0.tsv"
+    digest, before = done.lines()["a"][6], lost.read_bytes()
+    write_cache(StoreSource(done.bags, [manifest]), cache)
+    packed = BagCache(cache).read(["a"])
+    real = Path.open
+
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self == lost:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(patience, "PAUSES", ())
+    with monkeypatch.context() as lose:
+        lose.setattr(Path, "open", refuse)
+        done.extract()
+        line = done.lines()["a"]
+        assert (line[1], line[6]) == ("unreachable", digest)
+        assert "cannot be reached now" in line[2]
+        index = write_cache(StoreSource(done.bags, [manifest]), cache)
+    assert lost.read_bytes() == before
+    assert [(row.status, row.digest) for row in index if row.slide_id == "a"] == [("ok", digest)]
+    assert np.array_equal(BagCache(cache).read(["a"]), packed)
+    done.extract()
+    assert done.lines()["a"][1:3] == ["ok", ""]
+    assert lost.read_bytes() == before

@@ -45,7 +45,7 @@ def open_source(path: Path, layout: str, slide_ids: Sequence[str]) -> Source:
 class PackedSource:
     """One HDF5 file that holds all bags one after the other."""
 
-    copies = 0
+    copies, foreign = 0, True
 
     def __init__(self, path: Path, slide_ids: Sequence[str]) -> None:
         self.file = PackedFile(path)
@@ -67,7 +67,7 @@ class PackedSource:
 class FolderSource:
     """A folder with one file per slide, `<slide_id>.<suffix>`."""
 
-    copies = 0
+    copies, foreign = 0, True
 
     def __init__(self, folder: Path, suffix: str, slide_ids: Sequence[str]) -> None:
         self.reader: Reader = {"h5": read_h5, "pt": LAYOUTS["clam_pt"].read}[suffix]
@@ -121,6 +121,8 @@ def _looked_at(slide_id: str, bag: ForeignBag, dim: int | None) -> SourceBag:
 
 class StoreSource:
     """Our own bags: `features/<encoder>/<slide>.h5`, by the manifests of their buckets."""
+
+    foreign = False
 
     def __init__(self, folder: Path, manifests: Sequence[Path]) -> None:
         frames = [read_frame(m) for m in manifests]
