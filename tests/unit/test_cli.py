@@ -119,10 +119,13 @@ def test_an_option_of_several_values_without_one(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["bgas"], "No such command 'bgas'."),
-        (["bags", "inof", "x"], "No such command 'inof'."),
+        (["bgas"], "No such command 'bgas'. Did you mean 'bags'?"),
+        (["bags", "inof", "x"], "No such command 'inof'. Did you mean 'info'?"),
+        (["tiles", "shw"], "No such command 'tiles shw'. Did you mean 'tiles show'?"),
+        (["tile", "show", "x"], "No such command 'tile'. Did you mean 'tiles'?"),
+        (["nothing"], "No such command 'nothing'."),
         (["doctor", "--jsn"], "No such option"),
-        (["tiles", "shwo"], "Usage: wsi-ncmi tiles [OPTIONS]"),
+        (["tiles", "x"], "Usage: wsi-ncmi tiles [OPTIONS]"),
         (["bags"], "Usage: wsi-ncmi bags [OPTIONS] COMMAND"),
         ([], "Usage: wsi-ncmi [OPTIONS] COMMAND"),
         (["bags", "import", "x", "--out", "o", "--layout", "clam"], "'clam' is not one of 'auto'"),
@@ -159,6 +162,13 @@ def test_as_a_module_and_as_a_script(root: Path) -> None:
         assert done.returncode == 1
         assert "ERROR nowhere.h5: no such file" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_terminal_does_not_have_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["bags", "info", "nowhere.h5"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("ERROR nowhere.h5: no such file")
 
 
 def test_a_log_file_has_the_arguments(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What this command line adds to click: options with several values, names of two words."""
 
+import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,9 @@ class Command(click.Command):
             raise click.UsageError(f"Missing {hints}.", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Log the arguments as JSON, then run."""
-        log.info("%s", json.dumps({"command": self.name, **ctx.params}, default=_plain))
+        """Note the arguments as JSON in the log, if one is asked for, then run."""
+        if ctx.find_root().params.get("log") is not None:
+            log.info("%s", json.dumps({"command": self.name, **ctx.params}, default=_plain))
         return super().invoke(ctx)
 
 
@@ -59,7 +61,27 @@ class Commands(click.Group):
     command_class = Command
 
 
-class Root(click.Group):
+class Suggesting(click.Group):
+    """A group that says which of its commands a word comes near to."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names."""
+        if self.get_command(ctx, args[0]) is None:
+            self._suggest(ctx, args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def _suggest(
+        self, ctx: click.Context, word: str, known: Sequence[str], above: str = ""
+    ) -> None:
+        """End with the nearest command, if any is near; `above` is the word before it."""
+        for near in difflib.get_close_matches(word, known, 1):
+            found, meant = (f"{above} {one}".strip() for one in (word, near))
+            ctx.fail(f"No such command {found!r}. Did you mean {meant!r}?")
+
+
+class Root(Suggesting):
     """All commands under headings; the name of a command is one word or two.
 
     `tiles` and `tiles show` are two commands, none inside the other. `bags`, which is no command,
@@ -81,7 +103,7 @@ class Root(click.Group):
 
     def _family(self, first: str) -> click.Group:
         inside = {n.split()[1]: c for n, c in self.commands.items() if n.startswith(f"{first} ")}
-        return click.Group(first, inside, help=f"The commands of `{first}`.")
+        return Suggesting(first, inside, help=f"The commands of `{first}`.")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,7 +112,17 @@ class Root(click.Group):
         two = " ".join(args[:2])
         if two in self.commands:
             return two, self.commands[two], args[2:]
+        if len(args) > 1 and not args[1].startswith("-") and not self._takes_words(args[0]):
+            inside = [n.split()[1] for n in self.commands if n.startswith(f"{args[0]} ")]
+            self._suggest(ctx, args[1], inside, args[0])
         return super().resolve_command(ctx, args)
+
+    def _takes_words(self, name: str) -> bool:
+        """Whether what follows a command's name may be anything, or is another's to judge."""
+        command = self.commands.get(name)
+        parameters = command.params if command else []
+        words = any(isinstance(one, click.Argument) for one in parameters)
+        return command is None or words or isinstance(command, click.Group)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A line for each command."""

@@ -138,10 +138,13 @@ def information(
 
 
 @commands.command("predictions export")
-@option.path("--predictions", "The predictions.parquet of an evaluation.")
+@click.argument("predictions", type=option.PATH)
 @option.path("--out", "The TSV to write.")
 def predictions_export(predictions: Path, out: Path) -> None:
-    """Write predictions.parquet as TSV."""
+    """Write predictions as TSV.
+
+    PREDICTIONS is the predictions.parquet of an evaluation or of a run.
+    """
     from wsi_ncmi.predictions.read import export_tsv
 
     export_tsv(predictions, out)

@@ -1,7 +1,10 @@
 """What all sections share: a frozen model that refuses unknown keys, names, problems in words."""
 
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Annotated, Any
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,6 +57,29 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _keys_beside(title: str, place: Sequence[int | str]) -> list[str]:
+    """The keys that are known where a key stands.
+
+    Args:
+        title: the name of the model in which `place` begins.
+    """
+    kind: Any = next((model for model in _models(Model) if model.__name__ == title), None)
+    for part in place[:-1]:
+        if get_origin(kind) in (dict, list):
+            kind = get_args(kind)[-1]
+        else:
+            kind = kind.model_fields[part].annotation
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(one for one in get_args(kind) if one is not type(None))
+    return list(getattr(kind, "model_fields", ()))
+
+
+def _models(above: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in above.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
 def _no_text(found: Any) -> str:
     """Why a value is no text: YAML reads some words as something else."""
     kinds: list[tuple[type[Any] | tuple[type[Any], ...], str]] = [
@@ -74,7 +100,11 @@ def problems_of(error: ValidationError) -> list[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key (found {item['input']!r})")
+            near = get_close_matches(
+                str(item["loc"][-1]), _keys_beside(error.title, item["loc"]), 1
+            )
+            hint = f": did you mean {near[0]}?" if near else ""
+            lines.append(f"{key}: unknown key (found {item['input']!r}){hint}")
         elif item["type"] == "missing":
             lines.append(f"{key}: missing")
         elif item["type"] == "value_error":

@@ -7,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.special import log_softmax
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.information import log_probabilities
 from wsi_ncmi.evaluation.metrics import Floats, Ints
 from wsi_ncmi.files.user_table import read_user_table
-from wsi_ncmi.predictions.read import class_names
+from wsi_ncmi.predictions.read import IDENTITY, class_names, read_parquet
 
 log = logging.getLogger(__name__)
 
-IDENTITY = ("run_id", "part", "sample_id")
-PARQUET_COLUMNS = (*IDENTITY, "target", "scores")
 SUM_TOLERANCE = 1e-3
 """How far probabilities may be from a sum of 1 without a word."""
 
@@ -55,22 +51,15 @@ def read_foreign(path: Path, targets: str | None = None) -> ForeignPredictions:
     Raises:
         UserError: names the file, the column and the row that does not fit.
     """
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
     if not path.is_file():
         raise UserError(f"{path}: no such predictions file")
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_tsv(path, targets)
+    return _read_tsv(path, targets)
 
 
 def _read_parquet(path: Path) -> ForeignPredictions:
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a Parquet file ({error})") from None
-    missing = [name for name in PARQUET_COLUMNS if name not in table.column_names]
-    if missing or b"classes" not in (table.schema.metadata or {}):
-        raise UserError(
-            f"{path}: not a predictions file of wsi-ncmi (no {', '.join(missing) or 'class names'})"
-            ": of other classifiers, give a TSV with target and score_<class> or prob_<class>"
-        )
+    table = read_parquet(path)
     if len(table) == 0:
         raise UserError(f"{path}: no samples")
     classes = class_names(table)

@@ -189,15 +189,38 @@ def _common_classes(tables: Sequence[pa.Table], run_ids: Sequence[str], task: st
     return first
 
 
+IDENTITY = ("run_id", "part", "sample_id")
+COLUMNS = (*IDENTITY, "target", "scores")
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """A file of predictions with the columns `COLUMNS` and the names of the classes.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such predictions file")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: not a Parquet file ({error})") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing or b"classes" not in (table.schema.metadata or {}):
+        raise UserError(
+            f"{path}: not a predictions file of wsi-ncmi (no {', '.join(missing) or 'class names'})"
+            ": of other classifiers, give a TSV with target and score_<class> or prob_<class>"
+        )
+    return table
+
+
 def export_tsv(parquet: Path, out: Path) -> None:
     """Write predictions as TSV, the scores as one column `score_<class>` for each class.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it holds something else.
     """
-    if not parquet.is_file():
-        raise UserError(f"{parquet}: no such predictions file")
-    table = pq.read_table(parquet)
+    table = read_parquet(parquet)
     rows = table.drop_columns(["scores"]).to_pandas()
     scores = np.stack(table["scores"].to_pandas().to_numpy())
     for index, name in enumerate(class_names(table)):

@@ -316,3 +316,25 @@ def test_a_name_that_yaml_reads_as_a_number_is_to_be_quoted() -> None:
         "cohort: expected text, found 17: digits such as 1, 1.0 and 010 are numbers in YAML: put "
         "it in quotation marks"
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (minimal(tilling={}), "tilling: unknown key (found {}): did you mean tiling?"),
+        (minimal(tiling={"tissue": {"metod": "hsv"}}), "(found 'hsv'): did you mean method?"),
+        (with_task(training={"epoch": 1}), "tasks.t.training.epoch: unknown key (found 1): did"),
+        (with_task(protocol={"fold": 3}), "(found 3): did you mean folds?"),
+        (
+            minimal(extraction={"augmentation": {"transforms": [{"nam": "x", "name": "y"}]}}),
+            "extraction.augmentation.transforms.0.nam: unknown key (found 'x'): did you mean name?",
+        ),
+    ],
+)
+def test_a_key_that_is_near_is_named(raw: dict[str, Any], expected: str) -> None:
+    (found,) = problems(raw)
+    assert expected in found
+
+
+def test_a_key_far_from_all_is_only_unknown() -> None:
+    assert problems(minimal(zzz=1)) == ["zzz: unknown key (found 1)"]

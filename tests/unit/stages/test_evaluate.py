@@ -229,3 +229,9 @@ def test_export_flattens_scores(evaluated, tmp_path):
     np.testing.assert_array_equal(flat[names].to_numpy().argmax(1), flat["predicted"])
     with pytest.raises(UserError, match="no such predictions file"):
         export_tsv(tmp_path / "none.parquet", tmp_path / "flat.tsv")
+    (tmp_path / "text.parquet").write_text("no Parquet at all")
+    with pytest.raises(UserError, match=r"text.parquet: not a Parquet file \("):
+        export_tsv(tmp_path / "text.parquet", tmp_path / "flat.tsv")
+    flat[["run_id", "part"]].to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match=r"not a predictions file of wsi-ncmi \(no sample_id, "):
+        export_tsv(tmp_path / "other.parquet", tmp_path / "flat.tsv")
