@@ -90,6 +90,7 @@ def make_run() -> Callable[..., Run]:
             "aggregator": "abmil",
             "objective": "ncmi",
             "selection": "last",
+            "precision": "fp32",
             "bags_digest": "b",
             "settings": {"training": {"epochs": 2}},
         }

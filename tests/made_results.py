@@ -196,6 +196,7 @@ def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 
             | {"protocol": "kfold", "fold": fold, "seed": seed, "aggregator": a, "objective": o}
             | {
                 "selection": "last",
+                "precision": "fp32",
                 "status": "ok",
                 "epochs": 20,
                 "best_epoch": 20,

@@ -57,6 +57,14 @@ class Training(Model):
             "it. `null`: no clipping."
         ),
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description=(
+            "Precision of the network; pooling and losses are float32 or wider. `bf16`: automatic "
+            "mixed precision. `auto`: `bf16` on a GPU that has it, else `fp32`. What it came to is "
+            "recorded, and models of one arm in two precisions are not evaluated together."
+        ),
+    )
     selection: Literal["last", "early_stopping"] = Field(
         "last",
         description=(

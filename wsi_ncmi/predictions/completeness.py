@@ -44,6 +44,27 @@ def check_runs(runs: pd.DataFrame, task: str) -> None:
         )
 
 
+def check_precision(runs: pd.DataFrame, task: str) -> None:
+    """The models of an arm were trained in one precision: `auto` differs between devices.
+
+    Args:
+        runs: aggregator, objective, precision.
+        task: named in the error.
+
+    Raises:
+        UserError: names the arm and how many models have which precision.
+    """
+    for key, part in runs.groupby(ARM, sort=False):
+        counts = part["precision"].value_counts()
+        if len(counts) > 1:
+            found = ", ".join(f"{count} in {name}" for name, count in counts.items())
+            raise UserError(
+                f"task {task}: {' + '.join(map(str, key))} has models in two precisions ({found}): "
+                "they were trained on different devices; set training.precision to one of them, "
+                "or rerun all seeds on one kind of device with snakemake -R train (train_images)"
+            )
+
+
 def check_test_samples(test: pd.DataFrame, runs: pd.DataFrame, task: str) -> None:
     """Every arm and seed scored the same test samples, each once, under the same target.
 

@@ -108,6 +108,7 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
     task = task_dir.name
     runs = read_manifests(manifests)
     completeness.check_runs(runs, task)
+    completeness.check_precision(runs, task)
     trained = runs.loc[runs["status"] == OK, "run_id"]
     predictions, classes = _predictions(task_dir, runs, trained)
     arms = runs[["run_id", *completeness.ARM, "fold", "seed"]]

@@ -37,6 +37,7 @@ MANIFEST_COLUMNS = (
     "aggregator",
     "objective",
     "selection",
+    "precision",
     "status",
     "epochs",
     "best_epoch",
@@ -56,6 +57,7 @@ class Run:
 
     Attributes:
         settings: parts, their options, training settings, data and versions: the digest is theirs.
+        precision: `fp32` or `bf16`, what `training.precision` came to on the device.
         bags_digest: of the bags it is trained and tested on ("" for images).
     """
 
@@ -68,6 +70,7 @@ class Run:
     aggregator: str
     objective: str
     selection: str
+    precision: str
     bags_digest: str
     settings: dict[str, Any]
 

@@ -163,8 +163,9 @@ def _design(summary: dict[str, Any]) -> str:
     of = f" of {patients} patients" if patients != samples else ""
     return (
         f"{summary['runs']} models: {len(summary['arms'])} arms × {len(summary['folds'])} folds "
-        f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}. {scored} "
-        f"{samples} test samples{of} once in each seed ({classes})."
+        f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}, "
+        f"precision {' and '.join(summary['precision'])}. {scored} {samples} test samples{of} "
+        f"once in each seed ({classes})."
     )
 
 

@@ -152,6 +152,7 @@ def _summary(
         "seeds": task.seeds,
         "folds": sorted(int(fold) for fold in task.runs["fold"].unique()),
         "runs": len(task.runs),
+        "precision": sorted(task.runs["precision"].unique()),
         "failed": _failed(task),
         "test_samples": len(rows),
         "test_patients": int(rows["patient_id"].nunique()),

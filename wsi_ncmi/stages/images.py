@@ -17,6 +17,7 @@ from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.images import ImageParts, train_run
+from wsi_ncmi.training.precision import resolved
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +31,15 @@ def run(
         UserError: the data set, the model or an option cannot be used.
     """
     torch.set_num_threads(threads)
+    device = pick_device()
     dataset = load_dataset(task)
     parts = partition(dataset, task)
     facts = data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
-    wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts))
+    wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
     pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
     log.info("%s: %d of %d runs done before", task_name, len(wanted) - len(pending), len(wanted))
     if pending:
         images = ImageParts.measure(dataset.classes, parts, task.image_size)
-        device = pick_device()
         for number, one in enumerate(pending, 1):
             log.info("%d/%d %s", number, len(pending), one.run_id)
             train_run(one, task, images, out_dir / one.run_id, device)
@@ -61,10 +62,11 @@ def runs_of_seed(
     seed: int,
     protocol: str,
     facts: dict[str, Any],
+    device: torch.device,
 ) -> Iterator[Run]:
-    """The runs of a seed: one for each objective."""
+    """The runs of a seed: one for each objective; the device decides what `auto` precision is."""
     for objective, arm in task.objectives.items():
-        settings = task.training_of(objective)
+        settings = resolved(task.training_of(objective), device)
         yield Run(
             task=task_name,
             cohort=cohort,
@@ -75,6 +77,7 @@ def runs_of_seed(
             aggregator=re.sub(r"[^A-Za-z0-9._-]+", "_", task.model),
             objective=objective,
             selection=settings.selection,
+            precision=settings.precision,
             bags_digest="",
             settings={
                 "version": STAGE_VERSIONS["images"],

@@ -64,7 +64,9 @@ def run_bags(
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
 
     def run_of(candidate: Task) -> Run:
-        return next(train.runs_of_seed(task_name, candidate, cohort, encoder, seed, splits, bags))
+        return next(
+            train.runs_of_seed(task_name, candidate, cohort, encoder, seed, splits, bags, device)
+        )
 
     def prepare(run: Run, candidate: Task) -> Setup:
         found = fold_samples(splits, run.fold, candidate.classes, cache)
@@ -87,7 +89,7 @@ def run_images(
 
     def run_of(candidate: ImageTask) -> Run:
         return next(
-            images.runs_of_seed(task_name, candidate, cohort, seed, dataset.protocol, facts)
+            images.runs_of_seed(task_name, candidate, cohort, seed, dataset.protocol, facts, device)
         )
 
     def prepare(run: Run, candidate: ImageTask) -> Setup:

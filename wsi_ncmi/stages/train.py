@@ -16,6 +16,10 @@ from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import train_run
+from wsi_ncmi.training.precision import resolved
+
+# Of a split, what decides the models and stands in their records.
+SPLIT = ["part", "sample_id", "slide_id", "patient_id", "centre", "label"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ def run(
     cache = BagCache(cache_dir)
     splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
-    wanted = list(runs_of_seed(task_name, task, cohort, encoder, seed, splits, bags))
+    wanted = list(runs_of_seed(task_name, task, cohort, encoder, seed, splits, bags, device))
     for number, one in enumerate(wanted, 1):
         folder = out_dir / one.run_id
         if product_of(one, folder).is_current:
@@ -57,11 +61,16 @@ def runs_of_seed(
     seed: int,
     splits: pd.DataFrame,
     bags: str,
+    device: torch.device,
 ) -> Iterator[Run]:
-    """All runs of a seed, fold by fold."""
+    """All runs of a seed, fold by fold.
+
+    Args:
+        device: on which they are trained: it decides what `training.precision: auto` is.
+    """
     folds = sorted(splits.fold.unique())
     for fold, aggregator, objective in itertools.product(folds, task.aggregators, task.objectives):
-        settings = task.training_of(objective)
+        settings = resolved(task.training_of(objective), device)
         part = splits[splits.fold == fold]
         yield Run(
             task=task_name,
@@ -73,14 +82,16 @@ def runs_of_seed(
             aggregator=aggregator,
             objective=objective,
             selection=settings.selection,
+            precision=settings.precision,
             bags_digest=bags,
             settings={
                 "version": STAGE_VERSIONS["train"],
                 "classes": task.classes,
+                "sample": task.sample,
                 "standardise": task.standardise,
                 "aggregator": task.aggregators[aggregator].record,
                 "objective": task.objectives[objective].record,
                 "training": settings.model_dump(mode="json"),
-                "split": digest(part[["part", "slide_id", "label"]].to_dict("records")),
+                "split": digest(part[SPLIT].to_dict("records")),
             },
         )

@@ -22,6 +22,7 @@ from wsi_ncmi.evaluation.metrics import macro_f1
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, divergence
 from wsi_ncmi.training.optimisers import Optimisers
+from wsi_ncmi.training.precision import keep_float32, mixed, resolved
 
 Inputs = tuple[Tensor, ...]
 
@@ -41,9 +42,14 @@ class Data(Protocol):
 
 
 class Network(nn.Module, ABC):
-    """Anything that embeds inputs: forward(*inputs) -> (embedding [B, m], extra loss or None)."""
+    """Anything that embeds inputs: forward(*inputs) -> (embedding [B, m], extra loss or None).
+
+    Attributes:
+        precision: in which the loop runs it, `fp32` or `bf16`; `fit` sets it.
+    """
 
     embedding_dim: int
+    precision: str = "fp32"
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]: ...
@@ -80,6 +86,8 @@ def fit(
             matter which epoch `selection` would keep: a training that diverged has failed.
     """
     check_batch_size(objective, settings, context)
+    keep_float32()
+    network.precision = resolved(settings, next(network.parameters()).device).precision
     history = History()
     with divergence(context, history):
         objective.start(*embed(network, data, "train"))
@@ -163,7 +171,7 @@ def _check_after_steps(network: Network, objective: Objective, optimisers: Optim
 def _step(
     network: Network, objective: Objective, optimisers: Optimisers, inputs: Inputs, target: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    with _autocast(target.device):
+    with mixed(network.precision, target.device):
         embedding, auxiliary = network(*inputs)
     state_loss = objective.state_loss(embedding.detach(), target)
     if state_loss is not None:
@@ -173,12 +181,6 @@ def _step(
     optimisers.step(total, with_centroids=state_loss is None)
     objective.end_step()
     return total.detach(), output.parts
-
-
-def _autocast(device: torch.device) -> Any:
-    # bf16 needs no gradient scaler; cards without it train in float32.
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @torch.inference_mode()
@@ -191,7 +193,7 @@ def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
     network.eval()
     embeddings, targets = [], []
     for inputs, target in data.evaluation(part):
-        with _autocast(target.device):
+        with mixed(network.precision, target.device):
             embedding, _ = network(*inputs)
         embeddings.append(embedding.float())
         targets.append(target)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_changes import (
     base_of,
     base_of_column,
@@ -30,6 +31,7 @@ from wsi_ncmi.stages import images, train
 from wsi_ncmi.tiling.one_slide import SlideTiles
 
 ALL = [*keys(Config)]
+CPU = torch.device("cpu")
 TILING = [key for key in ALL if key.startswith("tiling.")]
 EXTRACTION = [key for key in ALL if key.startswith("extraction.")]
 TRAINING = re.compile(
@@ -97,13 +99,14 @@ def runs_of(raw: dict[str, Any]) -> set[str]:
     config = parse(raw)
     if config.images:
         runs = list(
-            images.runs_of_seed("t", config.images["t"], "c", 0, "official", _facts(config))
+            images.runs_of_seed("t", config.images["t"], "c", 0, "official", _facts(config), CPU)
         )
     else:
         given = [SplitRow(i, 0, part, s) for i, (part, s) in enumerate(PARTS)]
         rows = checked_sheet(Path("slides.tsv"), need_path=True)
         splits = make_splits(rows, config.tasks["t"], given)
-        runs = list(train.runs_of_seed("t", config.tasks["t"], "c", "e", 0, splits, "of the bags"))
+        task = config.tasks["t"]
+        runs = list(train.runs_of_seed("t", task, "c", "e", 0, splits, "of the bags", CPU))
     return {run.digest for run in runs if run.objective == "ncmi"}
 
 
@@ -127,6 +130,18 @@ def test_training_changes_the_runs(key: str) -> None:
 def test_what_is_compared_changes_no_run(key: str) -> None:
     raw = base_of(key)
     assert runs_of(raw) == runs_of(changed(raw, key, other_value(key)))
+
+
+def test_patients_and_samples_stand_in_the_records_and_so_in_the_digest() -> None:
+    """A corrected patient is another cluster of the bootstrap, a centre another row."""
+    key = "tasks.<>.sample"
+    raw = base_of(key)
+    assert not runs_of(raw) & runs_of(changed(raw, key, "patient"))
+    for column in ("patient_id", "centre"):
+        raw = base_of_column(column)
+        before = runs_of(raw)
+        change_cell(column)
+        assert not before & runs_of(raw), column
 
 
 def test_the_order_of_classes_changes_the_runs() -> None:

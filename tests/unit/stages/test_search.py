@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from wsi_ncmi.config import Task
@@ -18,6 +19,7 @@ from wsi_ncmi.training import mil
 from wsi_ncmi.training.execute import Setup
 
 GRID = {"options": {"temperature": [0.1, 0.5]}, "training": {"learning_rate": [1e-2, 1e-3]}}
+CPU = torch.device("cpu")
 ABMIL = {"options": {"hidden_dim": 8, "attention_dim": 4}}
 TRAINING = {"epochs": 2, "batch_size": 4, "clip_norm": None}
 
@@ -103,13 +105,16 @@ def test_a_trial_is_the_run_that_the_final_training_makes(
 
 def test_a_search_decides_no_training(make_task: Callable[..., Task]) -> None:
     first, other = make_task(), make_task(training={"epochs": [1]})
-    splits = pd.DataFrame({"fold": [0], "part": ["train"], "slide_id": ["s"], "label": ["a"]})
-    digests = [
-        next(train.runs_of_seed("t", t, "c", "e", 0, splits, "b")).digest for t in (first, other)
-    ]
-    assert digests[0] == digests[1]
-    record = next(train.runs_of_seed("t", first, "c", "e", 0, splits, "b")).settings["objective"]
-    assert record == {"part": None, "options": {"centre": "none"}, "training": {}}
+    row = {"sample_id": "s", "slide_id": "s", "patient_id": "p", "centre": "c", "label": "a"}
+    splits = pd.DataFrame([{"fold": 0, "part": "train", **row}])
+    given = "c", "e", 0, splits, "b", CPU
+    found, same = (next(train.runs_of_seed("t", t, *given)) for t in (first, other))
+    assert found.digest == same.digest
+    assert found.settings["objective"] == {
+        "part": None,
+        "options": {"centre": "none"},
+        "training": {},
+    }
 
 
 def test_the_test_part_is_not_even_there(
