@@ -1,7 +1,7 @@
 """Slides by path: dimensions, levels, µm/px and pixels, whatever library can read them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from io import BufferedReader
@@ -12,29 +12,20 @@ from typing import Literal, NamedTuple, Self, cast
 import fsspec
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import PLANARCONFIG, TiffPage
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
 from wsi_ncmi.files.reach import file_status, reaching, unreachable_cause
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
-from wsi_ncmi.slides.backends import (
-    GENERIC,
-    Backend,
-    OpenSlideBackend,
-    TiffSlideBackend,
-    error_text,
-)
-from wsi_ncmi.slides.brightfield import refuse_other_light
+from wsi_ncmi.slides.backends import Backend, error_text
+from wsi_ncmi.slides.choice import open_backend
 from wsi_ncmi.slides.chunks import Chunks, Failure
-from wsi_ncmi.slides.decoders import NotNativeError
 from wsi_ncmi.slides.native_tiff import NativeBackend
 from wsi_ncmi.slides.not_slides import refuse_format, refuse_text
 from wsi_ncmi.slides.parts import missing_files, named_by_content, slide_files
 from wsi_ncmi.slides.pyramid import coarsest_level_for
 from wsi_ncmi.slides.resample import resize_in_bands
 from wsi_ncmi.slides.spacing import choose_spacing, objective_power, stated_spacings
-from wsi_ncmi.slides.tiff_index import first_pyramid, is_top, tiff_pages
 
 ReaderName = Literal["auto", "auto_half", "native", "native_half", "openslide", "tiffslide"]
 REMOTE_EDGE = 65_536
@@ -294,108 +285,12 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
         with reaching(name):
             refuse_text(Path(name))
             check_complete(Path(name))
-    backend, reason = _open_backend(name, reader)
+    backend, reason = open_backend(name, reader)
     try:
         return Slide(name, backend, mpp, reason)
     except SlideError:
         backend.close()
         raise
-
-
-def _open_backend(path: str, reader: str) -> tuple[Backend, str]:
-    """The backend, and why it is not the native one."""
-    if reader.startswith("auto"):
-        candidates = ["tiffslide"] if is_remote(path) else ["openslide", "tiffslide"]
-    else:
-        candidates = ["openslide" if reader.startswith("native") else reader]
-    reasons = []
-    try:
-        with reaching(path):
-            pages = [] if is_remote(path) else tiff_pages(path)
-    except UnreachableError:
-        raise
-    except SlideError as error:
-        raise SlideError(f"{path}: {error}") from error
-    except OSError as error:
-        raise SlideError(f"{path}: cannot be read: {error_text(error)}") from error
-    for candidate in candidates:
-        try:
-            with reaching(path):
-                backend = OPEN[candidate](path, pages)
-                _refuse_other_light(backend, pages)
-        except UnreachableError:
-            raise
-        except SlideError as error:
-            raise SlideError(f"{path}: {error}") from error
-        except Exception as error:  # whatever a library raises on a damaged file
-            reasons.append(f"{candidate}: {error_text(error)}")
-            continue
-        return _native(path, backend, pages, reader)
-    raise SlideError(f"{path}: no reader opens it ({'; '.join(reasons)}){_planar(pages)}")
-
-
-def _planar(pages: Sequence[TiffPage]) -> str:
-    """What to do with a TIFF that keeps red, green and blue apart."""
-    if not pages or pages[0].planarconfig != PLANARCONFIG.SEPARATE:
-        return ""
-    return (
-        ": planar RGB (PlanarConfiguration 2), which is read from tiled little-endian files alone; "
-        "store its channels together, for example by `tiffcp -p contig -t planar.tif slide.tif`"
-    )
-
-
-def _refuse_other_light(backend: Backend, pages: Sequence[TiffPage]) -> None:
-    try:
-        refuse_other_light(backend.properties, pages, backend.level_dimensions[0])
-    except SlideError:
-        backend.close()
-        raise
-
-
-OPEN: dict[str, type[OpenSlideBackend] | type[TiffSlideBackend]] = {
-    "openslide": OpenSlideBackend,
-    "tiffslide": TiffSlideBackend,
-}
-
-
-def _native(
-    path: str, backend: Backend, pages: Sequence[TiffPage], reader: str
-) -> tuple[Backend, str]:
-    """The native reader in place of OpenSlide, where it is wanted and can be."""
-    if reader in OPEN:
-        return backend, f"{reader} was asked for"
-    if is_remote(path):
-        return backend, "a remote slide"
-    if backend.name != "openslide":
-        return backend, "OpenSlide does not open it"
-    reasons = []
-    for half in {"auto_half": (True, False), "native_half": (True,)}.get(reader, (False,)):
-        try:
-            native = NativeBackend(path, backend, pages, half)
-        except NotNativeError as error:
-            reasons.append(str(error))
-            continue
-        backend.close()
-        return native, ""
-    if reader.startswith("auto"):
-        return _with_sub_levels(path, backend, pages, reasons[-1])
-    backend.close()
-    raise SlideError(f"{path}: cannot be read by reader {reader!r}: {reasons[-1]}")
-
-
-def _with_sub_levels(
-    path: str, backend: Backend, pages: Sequence[TiffPage], reason: str
-) -> tuple[Backend, str]:
-    """tiffslide in place of OpenSlide where the levels are SubIFDs, which OpenSlide leaves out."""
-    below = [page for page in first_pyramid(pages) if not is_top(page)]
-    if not below or backend.properties.get("openslide.vendor") != GENERIC:
-        return backend, reason
-    try:
-        other = TiffSlideBackend(path, pages)
-    except Exception:  # what a library raises: OpenSlide reads level 0 of it
-        return backend, reason
-    backend.close()
-    return other, f"{reason}; its levels are SubIFDs, which OpenSlide does not read"
 
 
 def slide_fingerprint(path: str) -> str:
