@@ -70,7 +70,7 @@ def bags_verify(dir: Path, manifest: bool) -> int:
 @commands.command("bags info")
 @click.argument("file", type=option.PATH)
 def bags_info(file: Path) -> None:
-    """Print what is in a bag of whatever tool.
+    """Print what is in a bag of any tool.
 
     FILE is an .h5 or .pt file.
     """

@@ -23,7 +23,7 @@ def nearest_folder(path: Path) -> Path:
 @commands.command("doctor")
 @option.path(
     "--folder",
-    "Where results are to lie.  [default: the configuration's, or here]",
+    "Folder of the results, looked at for space.  [default: the configuration's, or here]",
     required=False,
 )
 @option.config()
@@ -60,7 +60,7 @@ def plan(
     dim: int | None,
     threads: int,
 ) -> int:
-    """Foresee tiles, time, disk and problems of every slide.
+    """Say what every slide will take, and what is wrong.
 
     SHEET is the slide sheet; without it, that of the configuration.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_ncmi import config as configuration
+from wsi_ncmi.address import expanded
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
 from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
@@ -35,7 +36,10 @@ class CheckedConfig:
         doubled = duplicates_in_files(files)
         if doubled:  # what is left of the values is not what was meant
             raise ConfigError(doubled)
-        self.config = configuration.parse(raw)
+        try:
+            self.config = configuration.parse(raw)
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
         problems = configuration.part_problems(self.config, json.loads(schema.read_text()))
         self.rows, sheet_problems = self._read_rows()
         whole = not sheet_problems
@@ -113,3 +117,13 @@ class CheckedConfig:
     def searched(self) -> list[tuple[str, str]]:
         """(task, arm) of every arm with candidate settings."""
         return [(name, arm) for name in self.task_names for arm in self.task(name).searched]
+
+
+def _problems_of_sheet(raw: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the sheet of a configuration that is wrong: both are said at once."""
+    for section in ("slides", "bags"):
+        given = raw.get(section)
+        sheet = given.get("sheet") if isinstance(given, Mapping) else None
+        if isinstance(sheet, str):
+            return read_sheet(Path(expanded(sheet)), need_path=section == "slides")[1]
+    return []

@@ -205,3 +205,15 @@ def test_a_split_file_is_checked_when_planning(root: Path, folder: Path) -> None
         "tasks.t.protocol.file: folds.tsv: line 3: slide_id 'gone' is not in the slide sheet: "
         "correct or remove the line",
     ]
+
+
+def test_problems_of_keys_and_of_the_sheet_come_together(root: Path, folder: Path) -> None:
+    (folder / "slides.tsv").write_text("slide_id\tpath\tlabel\tpatient_id\tcentre\n")
+    raw = {"cohort": "c", "slides": {"sheet": "slides.tsv"}, "tasks": {"t": {"clases": ["x"]}}}
+    with pytest.raises(ConfigError) as caught:
+        CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
+    assert caught.value.problems == [
+        "tasks.t.classes: missing",
+        "tasks.t.clases: unknown key (found ['x']): did you mean classes?",
+        "slides.tsv: no rows",
+    ]

@@ -305,3 +305,10 @@ def test_the_disk_is_that_of_the_results(
         findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)}
         assert findings["disk"]["detail"].startswith(f"{folder}: ")
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_misspelt_encoder_is_missing() -> None:
+    found = doctor_software.weights(Extraction(encoder="resnet500"))[-1]
+    assert (found.status, found.detail) == ("missing", "no encoder has this name")
+    assert found.remedy.startswith("correct extraction.encoder: did you mean resnet50")
+    assert doctor_software.weights(Extraction(encoder="random_resnet"))[-1].status == "ok"

@@ -8,11 +8,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wsi_ncmi import registry
 from wsi_ncmi.config import Extraction
 from wsi_ncmi.machine import REPORTED_PACKAGES, package_version
 from wsi_ncmi.tools.doctor.findings import Finding, Status
@@ -195,6 +197,9 @@ def _weights_of(extraction: Extraction) -> Finding:
         remedy = "correct extraction.weights"
         return _finding("weights", name, "missing", f"{path}: no such file", remedy)
     places = _published(name)
+    if not places and not _is_known(name):
+        remedy = f"correct extraction.encoder{_nearest(name)}"
+        return _finding("weights", name, "missing", "no encoder has this name", remedy)
     if not places:
         return _finding("weights", name, "ok", "needs none, or timm knows where from")
     cached = _cached(places)
@@ -205,6 +210,19 @@ def _weights_of(extraction: Extraction) -> Finding:
     return _finding(
         "weights", name, "warn", f"of {repository}: not in the hub's cache", remedy, needed=False
     )
+
+
+def _is_known(name: str) -> bool:
+    import timm
+
+    return name in registry.names("encoder") or timm.is_model(name)
+
+
+def _nearest(name: str) -> str:
+    import timm
+
+    near = get_close_matches(name, [*registry.names("encoder"), *timm.list_models()], 3)
+    return f": did you mean {', '.join(near)}?" if near else ""
 
 
 def _published(name: str) -> list[tuple[str, str]]:
