@@ -79,6 +79,7 @@ def write_cohort(cohort: Path, rows) -> Path:
             | {"level": 0, "level_downsample": 1.0, "read_px": 67, "residual": 1.0521}
             | {"unreadable_fraction": 0.02 if i == 4 else 0.0}
             | {"note": "the mask is odd" if i == 4 else ""}
+            | {"unreachable": "slide_05.tif: no such file" if i == 5 else ""}
             | {"scale_error_percent": "" if missing else 0.3, "width": 2400, "height": 2800}
             | {"fingerprint": key, "digest": key}
         )

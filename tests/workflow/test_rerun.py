@@ -167,6 +167,12 @@ def test_slides_that_are_put_away_keep_what_is_finished(copy: Any) -> None:
     assert rows.unreachable["slide_00"] == "slide_00.tif: no such file"
     assert rows.unreachable["slide_02"] == ""
     assert workflow.plan(*bags) == {}
+    # Heatmaps are drawn without the slides.
+    folder = workflow.results / "runs/grade/attention"
+    workflow.run("results/small/runs/grade/attention/summary.json", "--forcerun", "attention")
+    drawn = {path.name for path in (folder / "heatmaps").glob("*.png")}
+    strips = {path.name for path in (folder / "tiles").glob("*.png")}
+    assert {name.split("--")[0] for name in drawn - strips} == {"slide_00", "slide_01"}
     # And back again.
     for path in away:
         path.with_suffix(".away").rename(path)

@@ -74,7 +74,8 @@ def plan(
     if sheet is None:
         raise ConfigError(["no sheet: name one, or give slides.sheet in the configuration"])
     storage = storage_of(sections.extraction, sections.tiling, dim)
-    settings = stage.Options(quick, rate, threads)
+    tiles = Path(sections.results, sections.cohort, "tiles")
+    settings = stage.Options(quick, rate, threads, tiles, sections.slide_minutes)
     folder = nearest_folder(Path(sections.results))
     config_of = (sections.tiling, sections.attention)
     return stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)

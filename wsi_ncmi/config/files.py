@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from wsi_ncmi.address import expanded
 from wsi_ncmi.config.base import Model, problems_of
-from wsi_ncmi.config.cohort import Attention, Config, Slides
+from wsi_ncmi.config.cohort import SLIDE_MINUTES, Attention, Config, Slides
 from wsi_ncmi.config.duplicates import duplicate_keys
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tiling import Tiling
@@ -28,6 +28,8 @@ class Sections:
     attention: Attention
     sheet: str
     results: str
+    cohort: str
+    slide_minutes: float
 
 
 def sections_of(paths: Sequence[Path]) -> Sections:
@@ -45,6 +47,9 @@ def sections_of(paths: Sequence[Path]) -> Sections:
     results = raw.get("results", Config.model_fields["results"].default)
     if not isinstance(results, str):
         raise ConfigError([f"results: {results!r}, expected the name of a folder"])
+    minutes = raw.get("slide_minutes", SLIDE_MINUTES)
+    if not isinstance(minutes, int | float) or not minutes > 0:
+        raise ConfigError([f"slide_minutes: {minutes!r}, expected a number above 0"])
     slides = _validated(Slides, raw["slides"], "slides.") if raw.get("slides") is not None else None
     return Sections(
         _validated(Tiling, raw.get("tiling") or {}, "tiling."),
@@ -52,6 +57,8 @@ def sections_of(paths: Sequence[Path]) -> Sections:
         _validated(Attention, raw.get("attention") or {}, "attention."),
         slides.sheet if slides else "",
         expanded(results),
+        str(raw.get("cohort", "")),
+        minutes,
     )
 
 

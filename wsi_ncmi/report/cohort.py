@@ -63,7 +63,7 @@ def cohort_section(
     blocks: list[Block] = [_label_table(sheet, classes)]
     if len(tiles):
         blocks += [_scale_table(sheet, tiles), _reader_table(tiles), Text(READERS)]
-        blocks += _notes(tiles)
+        blocks += [*_notes(tiles), *_unseen(tiles)]
     elif len(index):
         blocks += [_bag_table(sheet, index)]
     pictures = _overlay_pictures(overlays, sheet)
@@ -152,6 +152,18 @@ def _notes(tiles: pd.DataFrame) -> list[Block]:
     if not body:
         return []
     return [Table("Slides worth a look.", ["slide", "what was found"], body, text_columns=2)]
+
+
+def _unseen(tiles: pd.DataFrame) -> list[Block]:
+    """Slides whose results are of an earlier run."""
+    if "unreachable" not in tiles:
+        return []
+    unseen = tiles[tiles["unreachable"] != ""]
+    body = unseen[["slide_id", "unreachable"]].astype(str).to_numpy().tolist()
+    if not body:
+        return []
+    caption = "Slides that could not be reached in the last run; their finished results stand."
+    return [Table(caption, ["slide", "why"], body, text_columns=2)]
 
 
 def _bag_table(sheet: pd.DataFrame, index: pd.DataFrame) -> Table:

@@ -3,9 +3,11 @@
 Of the first seed only: every slide is tested once per arm, by the model of its fold.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -18,7 +20,8 @@ from sklearn.metrics import roc_auc_score
 
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Attention, Task
+from wsi_ncmi.config import SLIDE_MINUTES, Attention, Task
+from wsi_ncmi.errors import UnreachableError
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import write_bytes, write_json
 from wsi_ncmi.files.frame import write_frame
@@ -26,6 +29,7 @@ from wsi_ncmi.files.hdf5 import hdf5_image
 from wsi_ncmi.files.table import write_table
 from wsi_ncmi.predictions.records import OK, read_manifest
 from wsi_ncmi.predictions.splits import read_splits
+from wsi_ncmi.processes import within
 from wsi_ncmi.report.attention import ANNOTATION_NOTES, SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.tiling import tilefile
@@ -33,6 +37,8 @@ from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.tiling.lesions import Lesions, read_lesions
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.mil import load_run
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("aggregator", "objective", "slide_id", "label", "tiles", "lesion_tiles", "auroc")
 
@@ -73,9 +79,17 @@ def run(
     shown = _shown([sheet[s] for s in coords], task.classes, options.slides)
     for folder in ("heatmaps", "tiles"):
         _clear(out_dir / folder)
+    unseen = set()
     for one in found:
         if one.slide_id in shown:
-            _draw(one, sheet[one.slide_id], lesions[one.slide_id], tiles_dir, options, out_dir)
+            row = sheet[one.slide_id]
+            _draw(one, lesions[one.slide_id], tiles_dir, out_dir)
+            try:
+                work = partial(_draw_tiles, one, row, tiles_dir, options, out_dir)
+                within(SLIDE_MINUTES * 60, work)
+            except (UnreachableError, TimeoutError) as error:
+                log.warning("slide %s: its tiles are not shown: %s", one.slide_id, error)
+                unseen.add(one.slide_id)
     write_frame(out_dir / "lesion_auroc.tsv", frame)
     write_table(out_dir / ANNOTATION_NOTES, ["slide_id", "note"], notes)
     summary = {
@@ -84,6 +98,8 @@ def run(
         "slides with an annotated lesion": int(frame.slide_id.nunique()),
         "slides whose annotation has a note": len({slide for slide, _ in notes}),
     }
+    if unseen:
+        summary["slides that could not be reached, so that no tiles are shown"] = len(unseen)
     write_json(out_dir / "summary.json", summary)
 
 
@@ -172,17 +188,23 @@ def _clear(folder: Path) -> None:
 
 def _draw(
     one: SlideAttention,
-    row: SlideRow,
     lesions: Lesions,
     tiles_dir: Path,
-    options: Attention,
     out_dir: Path,
 ) -> None:
+    """The heatmap, which needs no slide."""
     tiles = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5")
     thumbnail = np.asarray(Image.open(tiles_dir / "thumbnails" / f"{one.slide_id}.jpg"))
     size, factor = tiles.tile_size_level0, tiles.thumbnail_downsample
     heatmap = draw_heatmap(thumbnail, one.coords, size, factor, one.weights, lesions.outlines)
     write_bytes(out_dir / "heatmaps" / f"{one.stem}.png", heatmap)
+
+
+def _draw_tiles(
+    one: SlideAttention, row: SlideRow, tiles_dir: Path, options: Attention, out_dir: Path
+) -> None:
+    """The most attended tiles; UnreachableError where the slide cannot be seen now."""
+    tiles = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5")
     top = np.argsort(-one.weights, kind="stable")[: options.tiles]
     side = tiles.read_px
     with open_as_tiled(row.path, tiles, row.mpp) as slide:

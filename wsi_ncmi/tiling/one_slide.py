@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -208,6 +209,15 @@ def checksum_of(path: str, column: str) -> str:
 def _sha256(file: Path, size: int, time: int) -> str:
     """Weights are read once and not for every slide; size and time say that they are the same."""
     return sha256_file(file)
+
+
+def finished_tiles(row: SlideRow, tiling: Tiling, out_dir: Path) -> TiledSlide | None:
+    """The tiles that an earlier run left, if they are current, also of a slide that is gone."""
+    wanted = SlideTiles(row, tiling, out_dir)
+    with suppress(UnreachableError):
+        found = _recorded(wanted.paths.tiles) if wanted.product.is_current else None
+        return found if isinstance(found, TiledSlide) else None
+    return None
 
 
 def tile_slide(

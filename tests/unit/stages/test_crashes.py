@@ -1,5 +1,6 @@
 """A crash in a tiling process is an error of one slide; the others go on."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from wsi_ncmi.errors import OutputError
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died
 from wsi_ncmi.stages import tiles
-from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling import one_slide, tilefile
 
 TILING = Tiling(mpp=2.0, tile_px=64)
 
@@ -77,3 +78,35 @@ def test_a_tiling_process_keeps_to_one_core(
     with pytest.raises(OutputError) as caught:
         tiles.run(rows, TILING, tmp_path / "out", tmp_path / "m.tsv", 1)
     assert str(caught.value) == "1 1"
+
+
+def test_a_slide_that_hangs_is_a_row_and_the_others_are_done(
+    rows: list[SlideRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, manifest = tmp_path / "out", tmp_path / "m.tsv"
+    tiles.run([rows[1]], TILING, out, manifest, 1)
+    finished = (out / "kill.h5").read_bytes()
+    monkeypatch.setattr(tiles, "tile_one", worker_starts.hangs)
+    other = Tiling(mpp=2.0, tile_px=96)
+    tiles.run(rows, other, out, manifest, 2, slide_minutes=8 / 60)
+    lines = {line.split("\t")[0]: line.split("\t") for line in manifest.read_text().splitlines()}
+    assert [lines[name][1] for name in ("a", "b", "kill")] == ["ok", "ok", "unreachable"]
+    assert lines["kill"][2].startswith("kill.tif: not read within 0.133333 minutes (slide_minutes)")
+    assert (out / "kill.h5").read_bytes() == finished
+    monkeypatch.undo()
+    tiles.run(rows, other, out, manifest, 1)
+    assert "unreachable\t" not in manifest.read_text().split("\n", 1)[1]
+
+
+def test_a_disk_that_does_not_answer_holds_up_no_bucket(
+    rows: list[SlideRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, manifest = tmp_path / "out", tmp_path / "m.tsv"
+    tiles.run(rows, TILING, out, manifest, 1)
+    before = {path.name: path.read_bytes() for path in out.glob("*.h5")}
+    over = threading.Event()
+    monkeypatch.setattr(one_slide, "slide_fingerprint", lambda path: over.wait(600))
+    tiles.run(rows, TILING, out, manifest, 1, slide_minutes=0.1 / 60)
+    over.set()
+    assert manifest.read_text().count("\tunreachable\t") == 3 + 1  # and the column
+    assert {path.name: path.read_bytes() for path in out.glob("*.h5")} == before

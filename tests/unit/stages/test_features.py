@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import read_bag, verify_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, Tiling
-from wsi_ncmi.errors import OutputError
+from wsi_ncmi.errors import OutputError, UnreachableError
 from wsi_ncmi.extraction import share
 from wsi_ncmi.files import patience
 from wsi_ncmi.provenance import STAGE_VERSIONS
+from wsi_ncmi.slides import native_tiff
 from wsi_ncmi.stages import features
 from wsi_ncmi.tiling import one_slide, tilefile
 
@@ -231,3 +233,84 @@ def test_a_finished_bag_that_cannot_be_reached(
     done.extract()
     assert done.lines()["a"][1:3] == ["ok", ""]
     assert lost.read_bytes() == before
+def manifest(cohort: Cohort) -> str:
+    return (cohort.bags / "bucket-0.tsv").read_text()
+
+
+def test_slides_that_are_put_away_keep_their_bags(done: Cohort) -> None:
+    before, told = done.extract(), manifest(done)
+    for row in done.rows:
+        Path(row.path).unlink()
+    done.tile()
+    assert done.extract() == before
+    assert manifest(done) == told
+
+
+def test_a_slide_that_cannot_be_seen_keeps_its_bag_of_other_settings(done: Cohort) -> None:
+    before = done.extract()
+    (done.folder / "a.tif").unlink()
+    done.tile(TILING.model_copy(update={"tile_px": 96}))
+    after = done.extract()
+    assert after["a"] == before["a"]
+    assert after["b"] > before["b"]
+    assert done.lines()["a"][1:3] == ["unreachable", "a.tif: no such file"]
+    # With the old settings it is current again.
+    done.tile()
+    assert done.extract()["a"] == before["a"]
+    assert done.lines()["a"][1] == "ok"
+
+
+def test_a_fingerprint_that_cannot_be_read_says_nothing_against_a_bag(
+    done: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = done.extract()
+
+    def fail(path: str) -> str:
+        raise UnreachableError(f"{path}: cannot be reached: Stale file handle")
+
+    monkeypatch.setattr(share, "slide_fingerprint", fail)
+    assert done.extract() == before
+    assert [line[1] for line in done.lines().values()] == ["ok", "ok"]
+
+
+def test_a_slide_that_is_lost_while_it_is_encoded_is_tried_again(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort.tile()
+    real = native_tiff.os.pread
+    lost = Path(cohort.rows[0].path).stat().st_ino
+
+    def fail(descriptor: int, *place: int) -> bytes:
+        if os.fstat(descriptor).st_ino == lost:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, *place)
+
+    monkeypatch.setattr(native_tiff.os, "pread", fail)
+    assert set(cohort.extract()) == {"b"}
+    assert cohort.lines()["a"][1] == "unreachable"
+    assert "Input/output error" in cohort.lines()["a"][2]
+    monkeypatch.undo()
+    assert set(cohort.extract()) == {"a", "b"}
+
+
+def test_a_slide_that_hangs_while_it_is_encoded_is_left_behind(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort.tile()
+    real, over = native_tiff.os.pread, threading.Event()
+    hanging = Path(cohort.rows[0].path).stat().st_ino
+
+    def hang(descriptor: int, *place: int) -> bytes:
+        if os.fstat(descriptor).st_ino == hanging:
+            over.wait(600)
+        return real(descriptor, *place)
+
+    monkeypatch.setattr(native_tiff.os, "pread", hang)
+    tiles, table = cohort.folder / "tiles", cohort.bags / "bucket-0.tsv"
+    features.run(cohort.rows, EXTRACTION, tiles, cohort.bags, table, 1, slide_minutes=5 / 60)
+    over.set()
+    assert [line[1] for line in cohort.lines().values()] == ["unreachable", "ok"]
+    assert "a.tif: not read within" in cohort.lines()["a"][2]
+    monkeypatch.undo()
+    cohort.extract()
+    assert [line[1] for line in cohort.lines().values()] == ["ok", "ok"]

@@ -74,6 +74,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
         "openslide a slide of vendor hamamatsu",
         "OpenSlide interpolates, which blurs",
         "slide_04 2.00% of it cannot be decoded; the mask is odd",
+        "their finished results stand. slide why slide_05 slide_05.tif: no such file",
         "1 tiles of 1 slides could not be decoded",
         "it was never trained",
         "AUROC of attention against the lesion 0.870",

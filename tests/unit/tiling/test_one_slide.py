@@ -1,3 +1,6 @@
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +10,11 @@ from PIL import Image
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Tiling
+from wsi_ncmi.errors import UnreachableError
 from wsi_ncmi.provenance import fingerprint, sha256_file
+from wsi_ncmi.slides import native_tiff, reader
 from wsi_ncmi.tiling import one_slide, tilefile
-from wsi_ncmi.tiling.one_slide import tile_paths, tile_slide
+from wsi_ncmi.tiling.one_slide import SlideTiles, tile, tile_paths, tile_slide
 
 
 @pytest.fixture
@@ -141,3 +146,119 @@ def test_a_disk_that_fails_is_not_the_slides_fault(
     with pytest.raises(OSError, match="No space left"):
         tile_slide(row(slide), TILING, out)
     assert not (out / "s1.h5").exists()
+
+
+# --- what cannot be reached --------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def absent(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def pointer(path: Path) -> None:
+    path.with_suffix(".away").write_bytes(path.read_bytes())
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+
+
+@pytest.mark.parametrize("lose", [absent, pointer])
+def test_a_finished_slide_that_is_gone_stands(
+    slide: Path, out: Path, lose: Callable[[Path], None]
+) -> None:
+    first = tile_slide(row(slide), TILING, out)
+    before = contents(out)
+    lose(slide)
+    found = tile_slide(row(slide), TILING, out)
+    assert (found.status, found.digest, len(found)) == ("ok", first.digest, len(first))
+    assert contents(out) == before
+    assert one_slide.finished_tiles(row(slide), TILING, out).digest == first.digest
+    slide.with_suffix(".away").rename(slide)
+    assert tile_slide(row(slide), TILING, out).digest == first.digest
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ETIMEDOUT])
+def test_a_failing_disk_takes_nothing_along(
+    slide: Path, out: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    first = tile_slide(row(slide), TILING, out)
+    before = contents(out)
+
+    def fail(*_: object) -> str:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(reader, "fingerprint", fail)
+    wanted = SlideTiles(row(slide), TILING, out)
+    assert tile(wanted).digest == first.digest
+    assert wanted.sight.unseen == f"s1.tif: cannot be reached: {os.strerror(code)}"
+    assert contents(out) == before
+    # Another slide, which nobody has seen yet, is a row and is tried again.
+    new = tile_slide(row(slide, "new"), TILING, out)
+    assert (new.status, new.reason) == ("unreachable", wanted.sight.unseen)
+    monkeypatch.undo()
+    assert tile_slide(row(slide, "new"), TILING, out).status == "ok"
+    assert not list(out.glob("*.unreachable"))
+
+
+def test_a_disk_that_fails_while_a_slide_is_read_is_no_damage(
+    slide: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(native_tiff.os, "pread", fail)
+    found = tile_slide(row(slide), TILING, out)
+    assert found.status == "unreachable"
+    assert found.reason == "the slide's file: cannot be reached: Input/output error"
+    assert not (out / "s1.h5").exists()
+
+
+def test_other_settings_of_a_slide_that_is_gone(slide: Path, out: Path) -> None:
+    first = tile_slide(row(slide), TILING, out)
+    before = contents(out)
+    absent(slide)
+    other = Tiling(mpp=1.0, tile_px=64)
+    found = tile_slide(row(slide), other, out)
+    assert (found.status, found.reason) == ("unreachable", "s1.tif: no such file")
+    # The finished tiles stand, and are not taken for those that are asked for.
+    assert {name: contents(out)[name] for name in before} == before
+    with pytest.raises(UnreachableError, match=r"^s1\.tif: no such file$"):
+        tilefile.read_noted(out / "s1.h5")
+    assert tile_slide(row(slide), TILING, out).digest == first.digest
+    assert tilefile.read_noted(out / "s1.h5").digest == first.digest
+
+
+def test_a_mask_that_is_gone(slide: Path, out: Path) -> None:
+    mask = slide.with_name("m.geojson")
+    tile_slide(row(slide), TILING, out)
+    mask.write_text(tile_paths(out, "s1").mask.read_text())
+    # A slide that was tiled without it is not current.
+    nowhere = row(slide, mask=str(mask.with_name("no")))
+    assert tile_slide(nowhere, TILING, out).status == "unreachable"
+    first = tile_slide(row(slide, mask=str(mask)), TILING, out)
+    assert first.mask_sha256 == sha256_file(mask)
+    absent(mask)
+    assert tile_slide(row(slide, mask=str(mask)), TILING, out).digest == first.digest
+    absent(slide)
+    assert tile_slide(row(slide, mask=str(mask)), TILING, out).digest == first.digest
+
+
+def test_a_tile_file_that_cannot_be_read_now_is_not_made_again(
+    slide: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile_slide(row(slide), TILING, out)
+    before = contents(out)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(tilefile, "open_hdf5", fail)
+    found = tile_slide(row(slide), TILING, out)
+    assert found.status == "unreachable"
+    assert "s1.h5: cannot be reached: Input/output error" in found.reason
+    monkeypatch.undo()
+    assert tile_slide(row(slide), TILING, out).status == "ok"
+    assert contents(out) == before

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import tifffile
 
 from wsi_ncmi import cli
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.config import Attention, Extraction, Tiling
 from wsi_ncmi.tiling.asap import Annotation, write_asap
 from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tools.plan import command as slide_plan
@@ -432,3 +433,30 @@ def test_one_slide_under_several_ids(tmp_path: Path, capsys: pytest.CaptureFixtu
         "the same slide under several slide_ids of one patient: "
         "a (patient 1), copy (patient 1), link (patient 1)\n"
     )
+
+
+def test_a_finished_slide_that_is_gone_is_no_problem(tmp_path: Path) -> None:
+    path = Path(write_slide(tmp_path / "s1.tif"))
+    given, tiles = SlideRow("s1", "", "", "", str(path)), tmp_path / "tiles"
+    made = tile_slide(given, TILING, tiles)
+    path.unlink()
+    gone = plan_slide(given, TILING, quick=False)
+    assert (gone.problem, gone.tiles) == ("s1.tif: no such file", None)
+    planned = plan_slide(given, TILING, quick=False, tiles=tiles)
+    assert (planned.problem, planned.tiles, planned.mpp) == ("", len(made), made.mpp)
+    assert planned.note == "s1.tif: no such file: its finished tiles stand"
+    other = Tiling(mpp=1.0, tile_px=64)
+    assert plan_slide(given, other, quick=False, tiles=tiles).problem == gone.problem
+
+
+def test_a_slide_that_hangs_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(slide_plan, "open_slide", lambda *_, **__: over.wait(600))
+    rows = [SlideRow("s1", "", "p", "c", str(tmp_path / "s1.tif"))]
+    storage, options = storage_of(Extraction(), TILING, 8), Options(slide_minutes=0.1 / 60)
+    status = slide_plan.run(rows, TILING, Attention(), storage, options, None, tmp_path)
+    over.set()
+    assert status == 1
+    assert "s1.tif: not read within" in capsys.readouterr().out

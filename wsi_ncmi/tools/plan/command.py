@@ -3,21 +3,26 @@
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.twins import REMEDY, patients_of, sets_of, told_apart
-from wsi_ncmi.config import Attention, Tiling
-from wsi_ncmi.errors import ConfigError, PartError, SlideError
+from wsi_ncmi.config import SLIDE_MINUTES, Attention, Tiling
+from wsi_ncmi.errors import ConfigError, PartError, SlideError, TimedOutError, UnreachableError
+from wsi_ncmi.extraction.readers import Readers
 from wsi_ncmi.files.table import write_records
+from wsi_ncmi.processes import within
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.slides.stream import TileBlock, read_tiles
 from wsi_ncmi.tiling.grid import TileScale
 from wsi_ncmi.tiling.lesions import read_lesions
+from wsi_ncmi.tiling.one_slide import finished_tiles
 from wsi_ncmi.tiling.survey import check_size, scale_of, smaller_than_a_tile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.plan.estimate import estimate_tiles
 from wsi_ncmi.tools.plan.storage import Storage
 from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan
@@ -25,6 +30,7 @@ from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan
 MEASURED_SECONDS = 1.0
 """Of reading with each reader; a shorter time gives a rate that is noise."""
 
+FINISHED = "finished tile files"
 MEASURED_TILES = 4096
 """At most, of one slide."""
 
@@ -37,11 +43,15 @@ class Options:
         quick: no tissue is looked for: the tiles of the whole area, which is the most there can be.
         rate: tiles per second; None: reading is measured, once for each reader.
         threads: slides that are opened at once, and threads of the measured reading.
+        tiles: folder of the tile files of earlier runs, which stand where a slide is gone.
+        slide_minutes: a slide that takes longer is given up.
     """
 
     quick: bool = False
     rate: float | None = None
     threads: int = 1
+    tiles: Path | None = None
+    slide_minutes: float = SLIDE_MINUTES
 
 
 def run(
@@ -62,7 +72,7 @@ def run(
         1 if there is any problem, with a slide or with the encoder; else 0.
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
-        plans = list(pool.map(lambda row: plan_slide(row, tiling, options.quick, attention), rows))
+        plans = list(pool.map(lambda row: _in_time(row, tiling, attention, options), rows))
     plans = _with_twins(rows, plans)
     rates = (
         Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
@@ -90,12 +100,29 @@ def _with_twins(rows: Sequence[SlideRow], plans: Sequence[SlidePlan]) -> list[Sl
     ]
 
 
+def _in_time(row: SlideRow, tiling: Tiling, attention: Attention, options: Options) -> SlidePlan:
+    """A slide that hangs the library that reads it has that as its problem."""
+    seconds = options.slide_minutes * 60
+    work = partial(plan_slide, row, tiling, options.quick, attention, options.tiles)
+    try:
+        return within(seconds, work)
+    except TimeoutError:
+        return SlidePlan(row.slide_id, problem=str(TimedOutError.after(seconds, row.path)))
+
+
 def plan_slide(
-    row: SlideRow, tiling: Tiling, quick: bool, attention: Attention | None = None
+    row: SlideRow,
+    tiling: Tiling,
+    quick: bool,
+    attention: Attention | None = None,
+    tiles: Path | None = None,
 ) -> SlidePlan:
     """Open one slide and look at its scale, its coarsest pixels and its annotation.
 
     Errors become `problem`; what is worth a look although the slide can be used becomes `note`.
+
+    Args:
+        tiles: folder of tile files: a finished one stands for a slide that cannot be reached.
     """
     lesions = read_lesions(row.annotation, attention or Attention())
     plan = SlidePlan(row.slide_id, note="; ".join(lesions.notes))
@@ -114,13 +141,28 @@ def plan_slide(
             notes = [note, *lesions.notes_on(slide.dimensions, coords, scale.size_level0)]
             note = "; ".join(text for text in notes if text)
             return replace(plan, tiles=len(coords), tiles_from=source, note=note)
+    except UnreachableError as error:
+        problem = str(error)
+        found = tiles and finished_tiles(row, tiling, tiles)
+        if found:
+            return _from_tiles(plan, found, _short(row, problem))
     except (SlideError, ConfigError, PartError) as error:
         problem = str(error)
     except Exception as error:  # whatever a damaged file makes of a library
         problem = f"{type(error).__name__}: {error}"
+    return _with_problem(plan, _short(row, problem))
+
+
+def _short(row: SlideRow, problem: str) -> str:
     # The file's name is enough beside its slide_id, and tables stay readable.
-    short = " ".join(problem.replace(row.path, Path(row.path).name).split())
-    return _with_problem(plan, short)
+    return " ".join(problem.replace(row.path, Path(row.path).name).split())
+
+
+def _from_tiles(plan: SlidePlan, found: TiledSlide, why: str) -> SlidePlan:
+    names = {item.name for item in fields(SlidePlan)} - {"slide_id", "tiles", "note", "problem"}
+    known = {name: getattr(found, name) for name in names if hasattr(found, name)}
+    note = "; ".join(text for text in (plan.note, f"{why}: its finished tiles stand") if text)
+    return replace(plan, tiles=len(found), tiles_from=FINISHED, note=note, **known)
 
 
 def _with_problem(plan: SlidePlan, problem: str) -> SlidePlan:
@@ -160,10 +202,13 @@ def measured(
     read: dict[str, tuple[int, float]] = {}
     for row, plan in zip(rows, plans, strict=True):
         count, seconds = read.get(plan.reader, (0, 0.0))
-        if plan.problem or not plan.tiles or seconds >= MEASURED_SECONDS:
+        is_gone = plan.tiles_from == FINISHED
+        if plan.problem or is_gone or not plan.tiles or seconds >= MEASURED_SECONDS:
             continue
-        more = _read_for(MEASURED_SECONDS - seconds, row, plan, tiling, options)
-        read[plan.reader] = (count + more[0], seconds + more[1])
+        work = partial(_read_for, MEASURED_SECONDS - seconds, row, plan, tiling, options)
+        with suppress(UnreachableError, TimeoutError):  # another slide will do
+            more = within(options.slide_minutes * 60, work)
+            read[plan.reader] = (count + more[0], seconds + more[1])
     return {reader: count / seconds for reader, (count, seconds) in read.items() if count}
 
 
@@ -174,14 +219,15 @@ def _read_for(
 
     The tiles are those of the plan: glass would be read several times faster than tissue.
     """
-    with open_slide(row.path, mpp=row.mpp) as slide:
+    readers = Readers(max(1, options.threads), options.slide_minutes)
+    with readers, open_slide(row.path, mpp=row.mpp) as slide:
         scale = scale_of(slide, tiling)
         coords = estimate_tiles(slide, row, tiling, scale, options.quick).coords
         first = max(0, len(coords) - MEASURED_TILES) // 2  # the middle, if all of the area is taken
         coords = coords[first : first + MEASURED_TILES]
         count, seconds, start = 0, 0.0, time.perf_counter()
         level, side = plan.level or 0, plan.read_px or 1
-        blocks = read_tiles(slide, coords, level, side, threads=max(1, options.threads))
+        blocks = read_tiles(slide, coords, level, side, threads=readers, ahead=readers.threads)
         # Closed before the slide is: nothing may read from it after that.
         with closing(cast("Generator[TileBlock]", blocks)):
             for block in blocks:
