@@ -189,10 +189,8 @@ def test_an_address_that_cannot_be_reached_is_tried_again(copy: Any) -> None:
     workflow.run(index)
     row = tile_rows(workflow).loc["far"]
     assert (row.status, row.reason) == ("unreachable", "far.tif: no such file")
-    # It is in no task: nothing is trained again.
     plan = workflow.plan()
     assert plan["tiles"] == plan["features"] == plan["pack"] == 1
-    assert "train" not in plan
     shutil.copy(workflow.folder / "slide_00.tif", workflow.folder / "far.tif")
     sheet.write_text(f"{known}far\tfar.tif\t\tpatient_30\tcentre_0\n")
     workflow.run(index)

@@ -145,7 +145,9 @@ def _append_all(
             alike.append((sample_digest(bag.features), slide_id))
             slides.append((bag.slide, slide_id))
         count = coords.count - start
-        index.append(IndexRow(slide_id, bag.status, bag.reason, start, count, bag.digest))
+        # What is trained without a bag must not count as trained with it.
+        stated = "" if bag.status == "unreachable" else bag.digest
+        index.append(IndexRow(slide_id, bag.status, bag.reason, start, count, stated))
     if not coords.count:
         reasons = "; ".join(f"{row.slide_id}: {row.reason}" for row in index[:5])
         unreachable = any(row.status == "unreachable" for row in index)

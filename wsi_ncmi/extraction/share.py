@@ -23,6 +23,9 @@ from wsi_ncmi.tiling.tilefile import UNREACHABLE, TiledSlide, UnreadableSlide
 
 log = logging.getLogger(__name__)
 
+SECONDS_AFTERWARDS = 60.0
+"""That a slide's bytes are waited for where another's did not come."""
+
 BAGS_WAITING = 2
 """Bags that wait to be written; a slow disk holds up the encoder, not the memory."""
 
@@ -73,6 +76,7 @@ class Share:
         self.tiles_dir, self.out_dir = tiles_dir, out_dir
         self.facts = extractor.encode.encoder.facts()
         self.rows: dict[str, FeatureRow] = {}
+        self.patience = extractor.slide_minutes * 60
         self.slots = threading.Semaphore(BAGS_WAITING)
         self.writing: list[Future[None]] = []
 
@@ -106,9 +110,21 @@ class Share:
 
     def _product(self, row: SlideRow, tiles: TiledSlide) -> Product:
         # Of a slide that was replaced since it was tiled no bag is current.
-        seconds = self.extractor.slide_minutes * 60
-        asked = "" if _is_replaced(row, tiles, seconds) else self.extractor.digest(tiles)
+        asked = "" if self._is_replaced(row, tiles) else self.extractor.digest(tiles)
         return Product(asked, self._path(row), stated_digest)
+
+    def _is_replaced(self, row: SlideRow, tiles: TiledSlide) -> bool:
+        """Whether another slide is there now; one that cannot be seen keeps its bag."""
+        if is_remote(row.path):
+            return False
+        try:
+            found = within(self.patience, lambda: slide_fingerprint(row.path))
+        except UnreachableError:
+            return False
+        except TimeoutError:  # the disk of one slide is that of most
+            self.patience = min(self.patience, SECONDS_AFTERWARDS)
+            return False
+        return found != tiles.fingerprint
 
     def _path(self, row: SlideRow) -> Path:
         return self.out_dir / f"{row.slide_id}.h5"
@@ -151,13 +167,3 @@ class Share:
             self._fail(row, error)
         finally:
             self.slots.release()
-
-
-def _is_replaced(row: SlideRow, tiles: TiledSlide, seconds: float) -> bool:
-    """Whether another slide is there now; one that is gone, or cannot be seen, keeps its bag."""
-    if is_remote(row.path):
-        return False
-    try:
-        return within(seconds, lambda: slide_fingerprint(row.path)) != tiles.fingerprint
-    except (UnreachableError, TimeoutError):
-        return False

@@ -29,6 +29,10 @@ from wsi_ncmi.tiling.tilefile import UNREACHABLE, TiledSlide, TileFile, Unreacha
 log = logging.getLogger(__name__)
 
 
+MINUTES_AFTERWARDS = 1.0
+"""That a slide's bytes are waited for where another's did not come: one disk holds all of them."""
+
+
 @dataclass(frozen=True)
 class TileOutcome:
     """One row of the manifest; empty where an unreadable slide has no value.
@@ -103,14 +107,8 @@ def run(
         patient_of: slide_id -> patient_id of the whole sheet, see `refuse_same_slides`.
     """
     wanted = [SlideTiles(row, tiling, out_dir) for row in sorted(rows, key=lambda r: r.slide_id)]
-    made = {}
-    todo = []
-    for one in wanted:
-        known = _known(one, slide_minutes)
-        if known is None:
-            todo.append(one)
-        else:
-            made[one.row.slide_id] = known
+    made = _known_of(wanted, slide_minutes)
+    todo = [one for one in wanted if one.row.slide_id not in made]
     made |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))), slide_minutes)
     sweep(out_dir)
     outcomes = [made[one.row.slide_id].outcome for one in wanted]
@@ -121,18 +119,29 @@ def run(
     refuse_same_slides(tiled, manifest, patient_of or {})
 
 
-def _known(one: SlideTiles, minutes: float) -> Made | None:
+def _known_of(wanted: Sequence[SlideTiles], minutes: float) -> dict[str, Made]:
     """What needs no reading of pixels; a disk that does not answer is given up as a slide is."""
+    made = {}
+    for one in wanted:
+        try:
+            known = _known(one, minutes)
+        except TimeoutError:
+            known = Made(TileOutcome.of(one.miss(_too_long(one, minutes))))
+            minutes = min(minutes, MINUTES_AFTERWARDS)
+        if known is not None:
+            made[one.row.slide_id] = known
+    return made
+
+
+def _known(one: SlideTiles, minutes: float) -> Made | None:
+    """TimeoutError if the disk does not answer."""
 
     def look_up() -> Made | None:
         seen = _look(one)
         found = one.known()
         return None if found is None else Made(TileOutcome.of(found, one.sight.unseen), seen)
 
-    try:
-        return within(minutes * 60, look_up)
-    except TimeoutError:
-        return Made(TileOutcome.of(one.miss(_too_long(one, minutes))))
+    return within(minutes * 60, look_up)
 
 
 def _look(one: SlideTiles) -> Seen:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import paint
 
-from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.bags.cache import BagCache, read_index
 from wsi_ncmi.bags.foreign.importers import StoreSource
 from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import read_bag, verify_bag
@@ -23,7 +23,7 @@ from wsi_ncmi.extraction import share
 from wsi_ncmi.files import patience
 from wsi_ncmi.provenance import STAGE_VERSIONS
 from wsi_ncmi.slides import native_tiff
-from wsi_ncmi.stages import features
+from wsi_ncmi.stages import features, pack
 from wsi_ncmi.tiling import one_slide, tilefile
 
 OPTIONS: dict[str, Any] = {"architecture": "test_resnet", "stages": [1], "input_px": 32}
@@ -233,6 +233,8 @@ def test_a_finished_bag_that_cannot_be_reached(
     done.extract()
     assert done.lines()["a"][1:3] == ["ok", ""]
     assert lost.read_bytes() == before
+
+
 def manifest(cohort: Cohort) -> str:
     return (cohort.bags / "bucket-0.tsv").read_text()
 
@@ -314,3 +316,15 @@ def test_a_slide_that_hangs_while_it_is_encoded_is_left_behind(
     monkeypatch.undo()
     cohort.extract()
     assert [line[1] for line in cohort.lines().values()] == ["ok", "ok"]
+
+
+def test_a_packed_bag_of_other_settings_is_not_used_for_a_slide_that_is_gone(done: Cohort) -> None:
+    manifests, cache = [done.bags / "bucket-0.tsv"], done.folder / "cache"
+    pack.run_store(done.bags, manifests, None, cache)
+    (done.folder / "a.tif").unlink()
+    done.tile(TILING.model_copy(update={"tile_px": 96}))
+    done.extract()
+    pack.run_store(done.bags, manifests, None, cache)
+    index = read_index(cache / "index.tsv")
+    assert list(index.status) == ["unreachable", "ok"]
+    assert index.digest["a"] == ""
