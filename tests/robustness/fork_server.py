@@ -43,6 +43,10 @@ def tile(case: Case) -> dict[str, Any]:
     if case.later is not None:
         _then(sys.modules[__name__] if case.while_streaming else one_slide, case.later)
     outcome = one_slide.tile_slide(row, TILING, Path("out"))
+    if isinstance(outcome, tilefile.UnreachableSlide):
+        left = "unreachable" if not Path("out/slide.h5").exists() else "there"
+        nothing = {"tiles": 0, "file_tiles": 0, "reader": ""}
+        return {"status": "unreachable", "reason": outcome.reason, "file_status": left} | nothing
     found = tilefile.read(Path("out/slide.h5"))
     counts = [len(one) if isinstance(one, tilefile.TiledSlide) else 0 for one in (outcome, found)]
     report = {"status": outcome.status, "reason": outcome.reason, "tiles": counts[0]}

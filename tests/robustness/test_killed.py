@@ -87,5 +87,5 @@ def test_a_slide_that_vanishes_is_a_row_with_a_reason(workflow: Any) -> None:
     (workflow.folder / "away.tif").rename(workflow.folder / "slide_05.tif")
     assert done.returncode == 0, done.stderr
     rows = dict(line.split("\t")[:2] for line in manifest.read_text().splitlines())
-    assert rows["slide_05"] == "unreadable"
+    assert rows["slide_05"] == "unreachable"
     assert rows["slide_06"] == "ok"
