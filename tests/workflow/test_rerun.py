@@ -191,7 +191,7 @@ def test_an_address_that_cannot_be_reached_is_tried_again(copy: Any) -> None:
     assert (row.status, row.reason) == ("unreachable", "far.tif: no such file")
     plan = workflow.plan()
     assert plan["tiles"] == plan["features"] == plan["pack"] == 1
-    shutil.copy(workflow.folder / "slide_00.tif", workflow.folder / "far.tif")
+    paint(workflow.folder / "far.tif", 78, coarse=False)
     sheet.write_text(f"{known}far\tfar.tif\t\tpatient_30\tcentre_0\n")
     workflow.run(index)
     assert tile_rows(workflow).status["far"] == "ok"
