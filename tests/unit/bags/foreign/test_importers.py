@@ -149,7 +149,7 @@ def test_real_packed_bags(shared_data: Path) -> None:
         sizes = np.diff(file["offsets"][:4]).tolist()
     source = open_source(path, "packed", names)
     assert [n for _, n, _, _ in entries(source)] == sizes
-    assert source.dim == source.read(names[0])[0].shape[1]
+    assert source.dim == next(source.bags()).features.shape[1]
 
 
 # --- a folder of HDF5 files --------------------------------------------------------------------
