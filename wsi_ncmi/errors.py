@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from typing import Self
 
 
+def some(items: Sequence[str], most: int = 3) -> str:
+    """The first of several items, for a text, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
 class UserError(Exception):
     """Something that the user can mend; the command line prints its text without a traceback."""
 

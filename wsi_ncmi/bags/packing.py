@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.cache import INDEX, PACKED, BagCache
-from wsi_ncmi.bags.twins import refuse_twins, sample_digest
-from wsi_ncmi.cohorts.twins import sets_of
+from wsi_ncmi.bags.twins import sample_digest
+from wsi_ncmi.cohorts.twins import refuse_twins, sets_of
 from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.npy import NpyRows, npy_rows
 from wsi_ncmi.files.table import write_records
@@ -114,7 +114,7 @@ def write_cache(
         twins = {tuple(ids) for ids in sets_of(slides)}
         twins |= {_equal(ids, places, arrays[0].written()) for ids in sets_of(alike)}
         if patient_of is not None:
-            refuse_twins(sorted(twins), patient_of, "the same bag or slide")
+            refuse_twins(sorted(twins), patient_of, "the same bag or slide", BagError)
         first = {slide_id: ids[0] for ids in sorted(twins) for slide_id in ids[1:]}
         index = [replace(row, same_as=first.get(row.slide_id, "")) for row in index]
         # From here on the old cache is none: an index beside other features would be taken for

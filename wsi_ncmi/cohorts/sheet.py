@@ -53,6 +53,14 @@ class SlideRow:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def short(self, text: str) -> str:
+        """An error's text on one line, with the file's name for its path.
+
+        The path is the user's own: a manifest must not change when slides move.
+        """
+        named = text.replace(self.path, Path(self.path).name) if self.path else text
+        return " ".join(named.split())
+
     def tissue_options(self, common: Tissue) -> Tissue:
         """The configuration's section with this slide's own values.
 

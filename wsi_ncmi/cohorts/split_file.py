@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from wsi_ncmi.address import no_such
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.errors import TableError
+from wsi_ncmi.errors import TableError, some
 from wsi_ncmi.files.user_table import read_user_table
 
 COLUMNS = ("fold", "part", "slide_id")
 PARTS = ("train", "val", "test")
 WHOLE = re.compile(r"^\d+(\.0*)?$")
-SHOWN = 3
 """Lines named in a problem; of the others there is a count."""
 
 
@@ -50,7 +49,7 @@ def read_split_file(
         return [], [f"{path}: column(s) {', '.join(missing)} are missing, found {found}"]
     problems: dict[str, list[str]] = {}  # what is wrong -> lines
     rows = list(_rows(table.rows, slides, classes, problems))
-    said = [f"{path}: line {_some(lines)}: {what}" for what, lines in problems.items()]
+    said = [f"{path}: line {some(lines)}: {what}" for what, lines in problems.items()]
     if said:
         return rows, said
     if not rows:
@@ -104,7 +103,7 @@ def _divided(
     left = [row.slide_id for row in slides if row.label in classes and row.slide_id not in found]
     if left:
         yield (
-            f"{len(left)} slide(s) of the task are in no fold ({_some(left)}): add them, or leave "
+            f"{len(left)} slide(s) of the task are in no fold ({some(left)}): add them, or leave "
             "their label empty in the slide sheet"
         )
     for fold in sorted({row.fold for row in rows}):
@@ -145,9 +144,4 @@ def _grouped(pairs: Iterable[tuple[str, SplitRow]]) -> dict[str, list[SplitRow]]
 def _first(found: Mapping[str, Sequence[SplitRow]]) -> str:
     name = min(found)
     parts = " and ".join(sorted({row.part for row in found[name]}))
-    return f"{name} in {parts} (lines {_some([str(row.line) for row in found[name]])})"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
+    return f"{name} in {parts} (lines {some([str(row.line) for row in found[name]])})"

@@ -1,11 +1,15 @@
 """One slide, or one bag, under several slide_ids: trained on and tested on, it makes a leak."""
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.errors import UserError
+
+log = logging.getLogger(__name__)
 
 REMEDY = (
     "they could stand in two parts of a split: keep one row of each set in the sheet, or give "
@@ -38,6 +42,35 @@ def told_apart(
         if len(patients) > 1:
             (several if len(set(patients.values())) > 1 else one).append(shown)
     return several, one
+
+
+def leak(what: str, shown: str) -> str:
+    """The text of an error about slides of several patients that have something in common.
+
+    Args:
+        what: they have in common, such as "the same slide".
+        shown: the slides, see `told_apart`.
+    """
+    return f"{what} under several slide_ids: {shown}: {REMEDY}"
+
+
+def refuse_twins(
+    sets: Iterable[Sequence[str]],
+    patient_of: Mapping[str, str],
+    what: str,
+    error: type[UserError],
+) -> None:
+    """Log sets of one patient; raise `error` for sets of several.
+
+    Args:
+        patient_of: slide_id -> patient_id; other slides are in no split.
+        what: the slides have in common.
+    """
+    several, one = told_apart(sets, patient_of)
+    for shown in one:
+        log.warning("%s under several slide_ids of one patient: %s", what, shown)
+    if several:
+        raise error(leak(what, "; ".join(several)))
 
 
 def patients_of(rows: Iterable[SlideRow]) -> dict[str, str]:

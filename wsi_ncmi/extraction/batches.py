@@ -13,9 +13,9 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import SlideError, TimedOutError
 from wsi_ncmi.extraction.encode import Prepare
 from wsi_ncmi.extraction.readers import Readers
-from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.reader import Slide
 from wsi_ncmi.slides.stream import Allocate, read_tiles
-from wsi_ncmi.tiling.geometry import check_geometry
+from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.tiling.tilefile import TiledSlide
 
 T = TypeVar("T")
@@ -43,9 +43,8 @@ class Job:
         Raises:
             SlideError: it cannot be opened, was replaced, or has other levels.
         """
-        slide = open_slide(self.row.path, reader=self.tiles.reader, mpp=self.row.mpp)  # type: ignore[arg-type]
+        slide = open_as_tiled(self.row.path, self.tiles, self.row.mpp)
         try:
-            check_geometry(slide, self.tiles)
             if slide.fingerprint != self.tiles.fingerprint:
                 raise SlideError(f"{self.row.path}: {REPLACED}")
         except SlideError:

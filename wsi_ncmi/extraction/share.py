@@ -136,9 +136,7 @@ class Share:
 
     def _fail(self, row: SlideRow, error: SlideError | BagError, digest: str = "") -> None:
         """Args: digest: of the bag that is asked for, if one is there that cannot be reached."""
-        # The sheet's path is the user's own, but a manifest must not change when slides move.
-        text = str(error).replace(row.path, Path(row.path).name) if row.path else str(error)
-        text = " ".join(text.split())
+        text = row.short(str(error))
         log.warning("slide %s: %s", row.slide_id, text)
         if isinstance(error, UnreachableError | UnreachableBagError):
             status = UNREACHABLE  # which says nothing against a bag that is there

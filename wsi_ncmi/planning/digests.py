@@ -6,6 +6,7 @@ outside: size and time stand for the content that a stage will read.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ class Digests:
     def __init__(self, checked: CheckedConfig) -> None:
         self._checked, self._config = checked, checked.config
         self._settings = Settings(checked)
-        self._file_states: dict[str, State] = {}
-        self._slide_states: dict[str, State] = {}
-        self._folder_states: dict[str, str] = {}
-        self._seen_by_bucket: dict[int, list[dict[str, Seen]]] = {}
+        # Looked up once: every job's params ask for it, and all of a run are to see the same.
+        self._state = cache(file_state)
+        self._folder_state = cache(state_below)
+        self._files_state = cache(lambda path: slide_state(path, self._state))
+        self._seen_in = cache(self._read_seen)
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
         """Whether a job's stamp, written when it last succeeded, says what it would say now."""
@@ -104,20 +106,16 @@ class Digests:
     def images(self, name: str) -> str:
         """Of the files of an image task: an archive's size and time, or those of all in a folder.
 
-        Looked up once, like single files.
-
         Raises:
             ConfigError: a folder cannot be read.
         """
         path = self._config.images[name].path
         if not Path(path).is_dir():
             return digest([path, self._state(path)])
-        if path not in self._folder_states:
-            try:
-                self._folder_states[path] = state_below(Path(path))
-            except OSError as error:
-                raise ConfigError([f"images.{name}.path: cannot be read: {error}"]) from error
-        return digest([path, self._folder_states[path]])
+        try:
+            return digest([path, self._folder_state(Path(path))])
+        except OSError as error:
+            raise ConfigError([f"images.{name}.path: cannot be read: {error}"]) from error
 
     @property
     def weights(self) -> Any:
@@ -147,19 +145,15 @@ class Digests:
     def _seen(self, row: SlideRow) -> Seen:
         """What the stages saw of a slide."""
         bucket = bucket_of(row.slide_id, self._config.buckets)
-        if bucket not in self._seen_by_bucket:
-            folders = ("tiles", f"features/{self._config.encoder_folder}")
-            manifests = [Path(self._checked.root, f, f"bucket-{bucket}.tsv") for f in folders]
-            self._seen_by_bucket[bucket] = [read_seen(manifest) for manifest in manifests]
-        tiled, encoded = (found.get(row.slide_id, Seen()) for found in self._seen_by_bucket[bucket])
+        tiled, encoded = (found.get(row.slide_id, Seen()) for found in self._seen_in(bucket))
         return replace(tiled, missed=tiled.missed + encoded.missed)
 
+    def _read_seen(self, bucket: int) -> list[dict[str, Seen]]:
+        folders = ("tiles", f"features/{self._config.encoder_folder}")
+        return [read_seen(Path(self._checked.root, f, f"bucket-{bucket}.tsv")) for f in folders]
+
     def _slide_state(self, row: SlideRow) -> State:
-        if self._demo_state:
-            return self._demo_state
-        if row.path not in self._slide_states:
-            self._slide_states[row.path] = slide_state(row.path, self._state)
-        return self._slide_states[row.path]
+        return self._demo_state or self._files_state(row.path)
 
     def _annotation_state(self, row: SlideRow) -> Any:
         return self._demo_state or [row.annotation, self._state(row.annotation)]
@@ -169,12 +163,3 @@ class Digests:
         """What the demo's files follow from, before it has written them; [] for other cohorts."""
         demo = self._config.demo
         return [demo.seed, demo.centres, self._settings.versions("demo")] if demo else []
-
-    def _state(self, path: str) -> State:
-        """Size and time of a local file; None where none can be seen.
-
-        Looked up once: every job's params ask for it, and all of a run are to see the same.
-        """
-        if path not in self._file_states:
-            self._file_states[path] = file_state(path)
-        return self._file_states[path]

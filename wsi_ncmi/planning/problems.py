@@ -6,7 +6,7 @@ from pathlib import Path
 from wsi_ncmi.address import is_remote, no_such
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
 from wsi_ncmi.cohorts.split_file import read_split_file
-from wsi_ncmi.cohorts.twins import REMEDY, patients_of, same_files, told_apart
+from wsi_ncmi.cohorts.twins import leak, patients_of, same_files, told_apart
 from wsi_ncmi.config import Config
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.planning.division import division_problems
@@ -71,7 +71,7 @@ def _twins(config: Config, rows: Sequence[SlideRow]) -> list[str]:
         folder, suffix = config.bags.path, config.bags.format
         paths = {row.slide_id: f"{folder}/{row.slide_id}.{suffix}" for row in rows}
     several, _ = told_apart(same_files(paths), patients_of(rows))
-    return [f"the same file under several slide_ids: {shown}: {REMEDY}" for shown in several]
+    return [leak("the same file", shown) for shown in several]
 
 
 def _first_file(path: str) -> str:

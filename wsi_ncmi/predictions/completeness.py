@@ -1,11 +1,11 @@
 """Whether the runs of a task are a whole, paired experiment: nothing missing, nothing twice."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import product
 
 import pandas as pd
 
-from wsi_ncmi.errors import UserError
+from wsi_ncmi.errors import UserError, some
 from wsi_ncmi.predictions.records import OK
 
 ARM = ["aggregator", "objective"]
@@ -25,11 +25,11 @@ def check_runs(runs: pd.DataFrame, task: str) -> None:
     if runs.empty:
         raise UserError(f"task {task}: the run manifests hold no run: rerun its training")
     keys = [*ARM, "fold", "seed"]
-    doubled = runs.loc[runs.duplicated(keys, keep=False), "run_id"]
-    if len(doubled):
+    doubled = list(runs.loc[runs.duplicated(keys, keep=False), "run_id"])
+    if doubled:
         raise UserError(
-            f"task {task}: {_some(doubled)} are the same arm, fold and seed, expected one run "
-            "each: give every run manifest once"
+            f"task {task}: {some(doubled, SHOWN)} are the same arm, fold and seed, expected one "
+            "run each: give every run manifest once"
         )
     found = set(runs[keys].itertuples(index=False, name=None))
     arms = runs[ARM].drop_duplicates().itertuples(index=False, name=None)
@@ -39,7 +39,7 @@ def check_runs(runs: pd.DataFrame, task: str) -> None:
         lines = [f"{a} + {o} fold {fold} seed {seed}" for a, o, fold, seed in missing]
         raise UserError(
             f"task {task}: {len(missing)} of {len(found) + len(missing)} runs are missing "
-            f"({_some(lines)}): a paired comparison needs every arm in every fold and seed; "
+            f"({some(lines, SHOWN)}): a paired comparison needs every arm in every fold and seed; "
             "rerun its training"
         )
 
@@ -134,10 +134,4 @@ def _fold_samples(rows: pd.DataFrame) -> set[tuple[int, str]]:
 def _refuse(samples: Iterable[str], problem: str, remedy: str) -> None:
     found = list(dict.fromkeys(samples))
     if found:
-        raise UserError(f"{problem}: {len(found)} ({_some(found)}): {remedy}")
-
-
-def _some(values: Iterable[str]) -> str:
-    found: Sequence[str] = list(values)
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+        raise UserError(f"{problem}: {len(found)} ({some(found, SHOWN)}): {remedy}")

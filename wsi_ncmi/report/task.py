@@ -24,9 +24,8 @@ from wsi_ncmi.report.tuning import (
     Tuning,
     caveat,
     choice_blocks,
-    settings_frame,
+    rates_and_epochs,
     settings_table,
-    with_settings,
 )
 from wsi_ncmi.report.wording import (
     Comparison,
@@ -169,16 +168,20 @@ def _design(summary: dict[str, Any]) -> str:
     )
 
 
+UNKNOWN = ["–", "–"]
+"""Learning rate and epochs where they are not recorded."""
+
+
 def _metric_table(task: Evaluated) -> Table:
     shown = [m for m in MAIN if m in task.summary["metrics"]]
-    trained, settings = trained_of(task.summary), settings_frame(task.summary)
+    trained, settings = trained_of(task.summary), rates_and_epochs(task.summary)
     body = []
     for key, values in _by_arm(task.table("metrics")):
         cells = [_with_interval(values.loc[m]) for m in shown]
         cells.insert(1, number(values.loc[metrics.MACRO_F1, "seed_sd"]))
         models = f"\n{trained[key]}" if key in trained else ""
         names = [title(key[0]), title(key[1]) + models]
-        body.append([*names, *with_settings(key, settings), *cells])
+        body.append([*names, *settings.get(key, UNKNOWN), *cells])
     header = ["aggregator", "objective", "learning\nrate", "epochs", *_headings(shown)]
     header.insert(5, "seed\ns.d.")
     resamples = task.summary["evaluation"]["bootstrap"]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from wsi_ncmi.config import Config
@@ -16,7 +15,6 @@ from wsi_ncmi.report.wording import title
 
 SELECTIONS = {"last": "the last", "early_stopping": "best on validation"}
 NOT_TRIED = "none"
-TRAINED = ("learning_rate", "epochs")
 
 
 @dataclass(frozen=True)
@@ -205,19 +203,12 @@ def caveat(found: Mapping[str, Tuning], objectives: Sequence[str], *, synthetic:
     return f"{text[0].upper()}{text[1:]}, "
 
 
-def with_settings(key: tuple[str, str], settings: pd.DataFrame) -> list[str]:
-    """Learning rate and epochs of an arm, as cells beside its result; dashes where unknown."""
-    if key not in settings.index:
-        return ["–", "–"]
-    row = settings.loc[key]
-    return [f"{row['learning_rate']:g}", f"{row['epochs']:.0f}"]
-
-
-def settings_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """Learning rate and epochs by (aggregator, objective)."""
-    rows = [
-        [one["aggregator"], one["objective"], *(one["training"][k] for k in TRAINED)]
+def rates_and_epochs(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """(aggregator, objective) -> its learning rate and epochs, as cells beside its result."""
+    return {
+        (one["aggregator"], one["objective"]): [
+            f"{one['training']['learning_rate']:g}",
+            f"{one['training']['epochs']:.0f}",
+        ]
         for one in summary["settings"]
-    ]
-    keys = ["aggregator", "objective"]
-    return pd.DataFrame(rows, columns=[*keys, *TRAINED]).set_index(keys)
+    }

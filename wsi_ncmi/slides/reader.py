@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
+from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError, some
 from wsi_ncmi.files.reach import file_status, reaching, unreachable_cause
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, error_text
@@ -335,10 +335,9 @@ def check_complete(path: Path) -> None:
     """Raise UnreachableError where files are not there that a slide lists beside its own."""
     missing = missing_files(path)
     if missing:
-        names = ", ".join(str(file.relative_to(path.parent)) for file in missing[:3])
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        names = some([str(file.relative_to(path.parent)) for file in missing])
         raise UnreachableError(
-            f"{path}: it is a slide of several files, and {names}{more} beside it cannot be found: "
+            f"{path}: it is a slide of several files, and {names} beside it cannot be found: "
             "copy all of its files, with their folder"
         )
 

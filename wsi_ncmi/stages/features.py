@@ -141,8 +141,7 @@ class Bucket:
         """The encoder on the device of this number, with everything that slides share."""
         keep_freed_memory()
         torch.set_num_threads(self.threads)
-        made = make_extractor(self.extraction, self.threads, number)
-        made = replace(made, slide_minutes=self.slide_minutes)
+        made = make_extractor(self.extraction, self.threads, number, self.slide_minutes)
         self.check_scales(made.encode.encoder)
         return made
 
@@ -154,7 +153,12 @@ class Bucket:
         return rows
 
 
-def make_extractor(extraction: Extraction, threads: int, device_number: int = 0) -> Extractor:
+def make_extractor(
+    extraction: Extraction,
+    threads: int,
+    device_number: int = 0,
+    slide_minutes: float = SLIDE_MINUTES,
+) -> Extractor:
     """The encoder on its device with everything a run shares."""
     device = pick_device(device_number)
     autocast = resolve_autocast(extraction.autocast, device)
@@ -164,4 +168,4 @@ def make_extractor(extraction: Extraction, threads: int, device_number: int = 0)
     augment = Augmenter(transforms) if transforms else None
     kind = extraction.stain
     stain = StainNormaliser(kind, device) if kind != "none" else None
-    return Extractor(encode, extraction, autocast, augment, stain, threads)
+    return Extractor(encode, extraction, autocast, augment, stain, threads, slide_minutes)

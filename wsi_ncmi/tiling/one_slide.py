@@ -89,7 +89,7 @@ class SlideTiles:
             try:
                 found[name] = look()
             except UnreachableError as error:
-                missed.append(self._short(str(error)))
+                missed.append(self.row.short(str(error)))
                 found[name] = self._finished(name)
             return found[name]
 
@@ -144,7 +144,7 @@ class SlideTiles:
             return self.miss(self.sight.unseen)
         refused = UnreadableSlide(
             slide_id=self.row.slide_id,
-            reason=self._short(reason),
+            reason=self.row.short(reason),
             digest=self.product.asked,
             path=self.row.path,
             fingerprint=self.sight.identities["fingerprint"],
@@ -162,15 +162,11 @@ class SlideTiles:
 
         The slide is not looked at: it may be what hangs.
         """
-        path = self.row.path
-        missed = UnreachableSlide(slide_id=self.row.slide_id, reason=self._short(reason), path=path)
+        missed = UnreachableSlide(
+            slide_id=self.row.slide_id, reason=self.row.short(reason), path=self.row.path
+        )
         tilefile.write_note(self.paths.tiles, missed)
         return missed
-
-    def _short(self, reason: str) -> str:
-        # The sheet's path is the user's own, but a manifest must not change when slides move.
-        path = self.row.path
-        return " ".join((reason.replace(path, Path(path).name) if path else reason).split())
 
 
 def _recorded(path: Path) -> TileFile | None:

@@ -1,14 +1,11 @@
 """One slide under several slide_ids, found by what the files hold once they are tiled."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from wsi_ncmi.cohorts.twins import REMEDY, sets_of, told_apart
+from wsi_ncmi.cohorts.twins import refuse_twins, sets_of
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.table import read_text
-
-log = logging.getLogger(__name__)
 
 
 def refuse_same_slides(
@@ -29,9 +26,4 @@ def refuse_same_slides(
         if other != manifest:
             rows = [row for _, row in read_text(other).rows]
             keys += [(r["fingerprint"], r["slide_id"]) for r in rows if r["status"] == "ok"]
-    several, one = told_apart(sets_of(keys), patient_of)
-    for shown in one:
-        log.warning("the same slide under several slide_ids of one patient: %s", shown)
-    if several:
-        text = "; ".join(several)
-        raise SlideError(f"the same slide under several slide_ids: {text}: {REMEDY}")
+    refuse_twins(sets_of(keys), patient_of, "the same slide", SlideError)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsi_ncmi.aggregators.interface import Aggregator, BagOutput
 from wsi_ncmi.bags.cache import BagCache
-from wsi_ncmi.bags.twins import refuse_twins
+from wsi_ncmi.cohorts.twins import refuse_twins
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.training.loop import Inputs, Network
@@ -41,7 +41,7 @@ def fold_samples(
     """
     of_fold = splits[splits.fold == fold]
     patients = dict(zip(of_fold.slide_id, of_fold.patient_id, strict=True))
-    refuse_twins(cache.twins, patients, "the same bag")
+    refuse_twins(cache.twins, patients, "the same bag", BagError)
     rows = of_fold[of_fold.slide_id.map(cache.has)]
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for (part, sample_id), group in rows.groupby(["part", "sample_id"], sort=True):

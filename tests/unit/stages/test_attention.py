@@ -20,15 +20,14 @@ from wsi_ncmi.tiling.asap import Annotation, write_asap
 SMALL = {"mean": {"options": {"hidden_dim": 8}}, "abmil": {"options": {"hidden_dim": 8}}}
 
 
-@pytest.mark.parametrize("aggregators", [["mean"], ["mean", "abmil"]])
-def test_a_task_with_aggregators_without_attention(
+def trained(
     cache_folder: Path,
     splits: pd.DataFrame,
     classes: list[str],
-    tmp_path: Path,
+    folder: Path,
     aggregators: list[str],
-) -> None:
-    """The workflow waits for the folder of heatmaps, also where there is nothing to draw."""
+) -> tuple[Task, list[SlideRow]]:
+    """A task whose models are trained in the folder, and the rows of its slides."""
     task = Task.model_validate(
         {
             "classes": classes,
@@ -38,9 +37,22 @@ def test_a_task_with_aggregators_without_attention(
             "seeds": [0],
         }
     )
-    splits.to_csv(tmp_path / "splits.tsv", sep="\t", index=False)
-    train.run("t", task, "c", "e", 0, cache_folder, tmp_path / "splits.tsv", tmp_path, 1)
+    splits.to_csv(folder / "splits.tsv", sep="\t", index=False)
+    train.run("t", task, "c", "e", 0, cache_folder, folder / "splits.tsv", folder, 1)
     rows = [SlideRow(r.slide_id, r.label, r.patient_id, r.centre) for r in splits.itertuples()]
+    return task, rows
+
+
+@pytest.mark.parametrize("aggregators", [["mean"], ["mean", "abmil"]])
+def test_a_task_with_aggregators_without_attention(
+    cache_folder: Path,
+    splits: pd.DataFrame,
+    classes: list[str],
+    tmp_path: Path,
+    aggregators: list[str],
+) -> None:
+    """The workflow waits for the folder of heatmaps, also where there is nothing to draw."""
+    task, rows = trained(cache_folder, splits, classes, tmp_path, aggregators)
     out = tmp_path / "attention"
     options = Attention(slides=0)
     attention.run(task, rows, cache_folder, tmp_path / "tiles", tmp_path, options, out)
@@ -54,18 +66,7 @@ def test_a_task_with_aggregators_without_attention(
 def test_a_bad_annotation_is_a_note_and_the_stage_goes_on(
     cache_folder: Path, splits: pd.DataFrame, classes: list[str], tmp_path: Path
 ) -> None:
-    task = Task.model_validate(
-        {
-            "classes": classes,
-            "aggregators": {"abmil": SMALL["abmil"]},
-            "objectives": {"cross_entropy": {}},
-            "training": {"epochs": 1},
-            "seeds": [0],
-        }
-    )
-    splits.to_csv(tmp_path / "splits.tsv", sep="\t", index=False)
-    train.run("t", task, "c", "e", 0, cache_folder, tmp_path / "splits.tsv", tmp_path, 1)
-    rows = [SlideRow(r.slide_id, r.label, r.patient_id, r.centre) for r in splits.itertuples()]
+    task, rows = trained(cache_folder, splits, classes, tmp_path, ["abmil"])
     tested = sorted(set(splits.slide_id[splits.part == "test"]))
     bad, gone, fine, far = tested[:4]
     square = np.array([[0.0, 0], [300, 0], [300, 300], [0, 300]])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.cohorts.twins import REMEDY, patients_of, sets_of, told_apart
+from wsi_ncmi.cohorts.twins import leak, patients_of, sets_of, told_apart
 from wsi_ncmi.config import SLIDE_MINUTES, Attention, Tiling
 from wsi_ncmi.errors import ConfigError, PartError, SlideError, TimedOutError, UnreachableError
 from wsi_ncmi.extraction.readers import Readers
@@ -93,8 +93,7 @@ def _with_twins(rows: Sequence[SlideRow], plans: Sequence[SlidePlan]) -> list[Sl
         for shown in one:
             print(f"the same slide under several slide_ids of one patient: {shown}")
         for shown in several:
-            text = f"the same slide under several slide_ids: {shown}: {REMEDY}"
-            problems |= dict.fromkeys(ids, text)
+            problems |= dict.fromkeys(ids, leak("the same slide", shown))
     return [
         replace(plan, problem=plan.problem or problems.get(plan.slide_id, "")) for plan in plans
     ]
@@ -145,17 +144,12 @@ def plan_slide(
         problem = str(error)
         found = tiles and finished_tiles(row, tiling, tiles)
         if found:
-            return _from_tiles(plan, found, _short(row, problem))
+            return _from_tiles(plan, found, row.short(problem))
     except (SlideError, ConfigError, PartError) as error:
         problem = str(error)
     except Exception as error:  # whatever a damaged file makes of a library
         problem = f"{type(error).__name__}: {error}"
-    return _with_problem(plan, _short(row, problem))
-
-
-def _short(row: SlideRow, problem: str) -> str:
-    # The file's name is enough beside its slide_id, and tables stay readable.
-    return " ".join(problem.replace(row.path, Path(row.path).name).split())
+    return _with_problem(plan, row.short(problem))
 
 
 def _from_tiles(plan: SlidePlan, found: TiledSlide, why: str) -> SlidePlan:
