@@ -20,6 +20,7 @@ from measure import peak_bytes, record, seconds
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators import abmil
+from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
 from wsi_ncmi.losses.ncmi import Options
 
@@ -174,12 +175,11 @@ class Pooled(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.aggregator = abmil.build(dim, abmil.Options())
+        self.aggregator = abmil.build(dim, 2, abmil.Options())
         self.embedding_dim = self.aggregator.embedding_dim
 
     def forward(self, features: Tensor) -> Tensor:
-        mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-        embedding: Tensor = self.aggregator(features, mask).embedding
+        embedding: Tensor = self.aggregator(BagBatch.of(features.unbind(0))).embedding
         return embedding
 
 

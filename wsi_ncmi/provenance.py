@@ -13,11 +13,11 @@ STAGE_VERSIONS = {
     "features": 2,
     "pack": 2,
     "splits": 2,
-    "train": 3,
+    "train": 4,
     "evaluate": 3,
     "attention": 2,
     "report": 3,
-    "images": 3,
+    "images": 4,
 }
 
 FINGERPRINT_BLOCK = 4096

@@ -114,7 +114,7 @@ def test_biases_norms_and_a_learnt_temperature_take_no_decay(build: Make, optimi
 @pytest.mark.parametrize("name", registry.names("aggregator"))
 def test_biases_and_norms_of_aggregators_take_no_decay(name: str, optimiser: str) -> None:
     module = registry.load("aggregator", name)
-    aggregator = module.build(16, module.Options())
+    aggregator = module.build(16, 3, module.Options())
     check_decay(optimiser, aggregator, list(aggregator.parameters()))
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from wsi_ncmi.config import Training
 from wsi_ncmi.losses import NCMI
 from wsi_ncmi.losses.ncmi import Options
-from wsi_ncmi.training.loop import Network, fit
+from wsi_ncmi.training.interface import Embedded, Network
+from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.reference import fit
 
 DIM, CLASSES, BATCH, EPOCHS = 5, 3, 4, 3
 STEPS = EPOCHS * 3
@@ -25,8 +27,8 @@ class Toy(Network):
         self.layer = nn.Linear(6, DIM).double()
         self.embedding_dim = DIM
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        return torch.tanh(self.layer(inputs[0])), None
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
+        return Embedded(torch.tanh(self.layer(inputs)))
 
 
 class ToyData:
@@ -40,13 +42,13 @@ class ToyData:
     def steps_per_epoch(self) -> int:
         return 12 // BATCH
 
-    def training(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, 12, BATCH):
             part = slice(start, start + BATCH)
-            yield (self.x[part],), self.y[part]
+            yield self.x[part], self.y[part]
 
-    def evaluation(self, part: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        yield (self.x,), self.y
+    def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.x, self.y
 
 
 def settings(optimiser: str) -> Training:
@@ -72,7 +74,8 @@ def start(schedule: str) -> tuple[Toy, NCMI]:
 def trained(schedule: str, optimiser: str) -> dict[str, Tensor]:
     """ξ and θ after the project's loop."""
     network, objective = start(schedule)
-    fit(network, objective, ToyData(), settings(optimiser), "toy")
+    joint = JointObjective(objective, {})
+    fit(network, joint, ToyData(), settings(optimiser), "toy", lambda *_: 0)
     return {"xi": objective.xi.detach(), "weight": network.layer.weight.detach()}
 
 
@@ -91,7 +94,7 @@ def by_hand(oracle: SimpleNamespace, schedule: str, optimiser: str) -> dict[str,
         else torch.optim.SGD(groups, 0.05, options.momentum)
     )
     with torch.no_grad():
-        centre = network(data.x)[0].float().mean(0).double()
+        centre = network(data.x).embedding.float().mean(0).double()
 
     def value(z: Tensor, q: Tensor, y: Tensor) -> Tensor:
         return oracle.loss(z, q, y, "mean_of_ratios", centre=centre, temperature=0.5)
@@ -105,11 +108,11 @@ def by_hand(oracle: SimpleNamespace, schedule: str, optimiser: str) -> dict[str,
             rate = 2.0 * factor
             theta.zero_grad()
             if schedule == "alternating":
-                (grad,) = torch.autograd.grad(value(network(*inputs)[0].detach(), xi, y), xi)
+                (grad,) = torch.autograd.grad(value(network(inputs).embedding.detach(), xi, y), xi)
                 xi = (xi - rate * grad).detach().requires_grad_()
-                value(network(*inputs)[0], xi.detach(), y).backward()
+                value(network(inputs).embedding, xi.detach(), y).backward()
             else:
-                value(network(*inputs)[0], xi, y).backward()
+                value(network(inputs).embedding, xi, y).backward()
                 xi = (xi - rate * xi.grad).detach().requires_grad_()
             theta.step()
             step += 1

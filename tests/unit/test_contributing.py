@@ -14,6 +14,7 @@ import torch
 from conftest import paint
 
 from wsi_ncmi import encoders, registry
+from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, ImageTask, Task, Tiling
@@ -48,14 +49,12 @@ def test_one_of_each_kind(examples: dict[str, ModuleType]) -> None:
 
 def test_aggregator(examples: dict[str, ModuleType]) -> None:
     module = examples["wsi_ncmi/aggregators/max.py"]
-    aggregator = module.build(4, registry.options_of(module, {"hidden_dim": 3})).eval()
-    features = torch.randn(1, 5, 4)
-    whole = aggregator(features, torch.ones(1, 5, dtype=torch.bool)).embedding
-    padded = torch.cat([features, torch.full((1, 2, 4), float("nan"))], 1)
-    mask = torch.tensor([[True] * 5 + [False] * 2])
-    torch.testing.assert_close(aggregator(padded, mask).embedding, whole)
-    expected = torch.relu(aggregator.instance[0](features)).amax(1)
-    torch.testing.assert_close(whole, expected)
+    aggregator = module.build(4, 2, registry.options_of(module, {"hidden_dim": 3})).eval()
+    first, second = torch.randn(5, 4), torch.randn(2, 4)
+    whole = aggregator(BagBatch.of([first, second])).embedding
+    torch.testing.assert_close(aggregator(BagBatch.of([first])).embedding[0], whole[0])
+    expected = torch.relu(aggregator.instance[0](first)).amax(0)
+    torch.testing.assert_close(whole[0], expected)
 
 
 def test_objective_between_cross_entropy_and_the_absolute_error(

@@ -1,19 +1,18 @@
-"""Gated attention-based MIL (Ilse, Tomczak & Welling 2018, equations 8 and 9)."""
+"""Attention-based MIL (Ilse, Tomczak & Welling 2018, arXiv 1802.04712, equations 7 to 9)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
     BagOutput,
     at_least_float32,
-    masked_softmax,
-    pack,
     pooling_precision,
-    unpack,
 )
+from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
 
@@ -51,17 +50,16 @@ class GatedABMIL(Aggregator):
         # No bias: softmax over the instances would not see it.
         self.score = nn.Linear(options.attention_dim, 1, bias=False)
 
-    def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
-        # Instances only: bags differ tenfold in size, and padding would be most of the work.
-        hidden = self.instance(pack(features, mask))  # [instances, m]
+    def forward(self, bags: BagBatch, targets: Tensor | None = None) -> BagOutput:
+        hidden = self.instance(bags.features)  # [T, m]
         gated = torch.tanh(self.tanh(hidden)) * torch.sigmoid(self.gate(hidden))
         scores = self.score(gated)
-        with pooling_precision(features):
-            attention = masked_softmax(unpack(at_least_float32(scores), mask), mask)  # [B, N, 1]
-            padded = unpack(at_least_float32(hidden), mask)  # [B, N, m]
-            embedding = (attention.transpose(1, 2) @ padded).squeeze(1)
-        return BagOutput(embedding, attention, padded)
+        with pooling_precision(hidden):
+            hidden = at_least_float32(hidden)
+            attention = segment_softmax(at_least_float32(scores), bags)  # [T, 1]
+            embedding = attention_pool(attention, hidden, bags).squeeze(1)
+        return BagOutput(embedding, attention, hidden)
 
 
-def build(feature_dim: int, options: Options) -> Aggregator:
+def build(feature_dim: int, classes: int, options: Options) -> Aggregator:
     return GatedABMIL(feature_dim, options)

@@ -1,36 +1,79 @@
 """What every aggregator takes and returns."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.bags import BagBatch
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """What an aggregator says beforehand of one of its auxiliary losses.
+
+    Its training makes a second objective of the arm's own kind for it, so that it is learnt under
+    NCMI as under cross-entropy.
+
+    Attributes:
+        dim: width of its embedding.
+        classes: number of its pseudo-targets' classes.
+        scores: the embedding is `classes` class scores of a layer of the aggregator: an objective
+            with a linear head takes them as they are.
+    """
+
+    dim: int
+    classes: int
+    scores: bool = False
+
+
+class AuxiliaryLoss(NamedTuple):
+    """An auxiliary loss of a step: weight · objective(embedding, target).
+
+    Attributes:
+        embedding: [n, dim], float32 (or float64); n need not be the number of bags.
+        target: [n] int64, pseudo-targets.
+        weight: of the loss beside the bag's, a number or a scalar tensor.
+    """
+
+    embedding: Tensor
+    target: Tensor
+    weight: float | Tensor
+
 
 class BagOutput(NamedTuple):
-    """An aggregator's output for B bags padded to N instances.
+    """An aggregator's output for B bags of T instances.
 
     Attributes:
         embedding: [B, m], what an objective takes: float32 (or float64), also under autocast.
-        attention: [B, N, K] weights, non-negative, 0 at padding and summing to 1 over each bag's
-            instances for each of K heads.
-        instance_embedding: [B, N, d], what was pooled; None: the features themselves.
-        auxiliary: an extra loss of the aggregator (a scalar) or None.
+        attention: [T, K] weights, non-negative and summing to 1 over each bag's instances for each
+            of K heads.
+        instance_embedding: [T, d], what was pooled; None: the features themselves.
+        auxiliary: losses beside the bag's by name, where targets were given.
+        penalty: a scalar that is added to the loss under every objective, or None.
+        bag_weight: of the bag's own loss beside the auxiliary ones.
     """
 
     embedding: Tensor
     attention: Tensor
     instance_embedding: Tensor | None = None
-    auxiliary: Tensor | None = None
+    auxiliary: Mapping[str, AuxiliaryLoss] = {}
+    penalty: Tensor | None = None
+    bag_weight: float = 1.0
 
 
 class Aggregator(nn.Module, ABC):
-    """A module over padded bags.
+    """A module over packed bags.
 
-    Args of `forward`:
-        features: [B, N, D] floats; what stands at padding is never looked at.
-        mask: [B, N] bool, True at instances; every bag has at least one.
+    `forward` must work under `torch.func.vmap` over stacked parameters: many models train in one
+    pass. Branch on `bags.sizes`, never on values of a tensor that depends on parameters; no
+    `.item()`, no indexing by a boolean mask, no tensor written in place that parameters do not
+    reach. Its random numbers come from torch's global generator alone and have shapes that depend
+    on the bags alone: paired arms share them.
 
     Under autocast, layers on instances may run in bf16; from the pooling on it computes in float32
     (`pooling_precision`). An objective takes a centre off the embedding and looks at what remains,
@@ -40,11 +83,30 @@ class Aggregator(nn.Module, ABC):
     embedding_dim: int
     """m, the width of `BagOutput.embedding`."""
 
-    has_attention: bool = False
+    permutation_invariant: ClassVar[bool] = True
+    """Whether, in eval mode, the order of a bag's instances changes nothing."""
+
+    has_attention: ClassVar[bool] = False
     """Whether `attention` is learnt, and so worth a heatmap."""
 
+    class_blocks: ClassVar[bool] = False
+    """Whether the embedding is C blocks of equal width, one for each class."""
+
+    @property
+    def auxiliaries(self) -> Mapping[str, Auxiliary]:
+        """The auxiliary losses by name; `forward` gives each of them in training."""
+        return {}
+
     @abstractmethod
-    def forward(self, features: Tensor, mask: Tensor) -> BagOutput: ...
+    def forward(self, bags: BagBatch, targets: Tensor | None = None) -> BagOutput:
+        """Embed bags.
+
+        Args:
+            targets: [B] int64, the bags' classes, for auxiliary losses alone; None: there are none.
+        """
+
+    def end_step(self) -> None:
+        """After every optimiser step, without gradients: buffers that follow parameters move."""
 
 
 def pooling_precision(values: Tensor) -> AbstractContextManager[Any]:
@@ -55,30 +117,3 @@ def pooling_precision(values: Tensor) -> AbstractContextManager[Any]:
 def at_least_float32(values: Tensor) -> Tensor:
     """bf16 and fp16 become float32; float32 and float64 stay."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a bag's instances: [B, N, D], [B, N] -> [B, D]."""
-    kept = values.masked_fill(~mask[..., None], 0)
-    return kept.sum(1) / mask.sum(1, keepdim=True)
-
-
-def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over a bag's instances: [B, N, K], [B, N] -> [B, N, K], exactly 0 at padding."""
-    return torch.softmax(logits.masked_fill(~mask[..., None], float("-inf")), dim=1)
-
-
-def pack(values: Tensor, mask: Tensor) -> Tensor:
-    """The instances of padded bags one after the other: [B, N, D], [B, N] -> [instances, D]."""
-    return values[mask]
-
-
-def unpack(values: Tensor, mask: Tensor) -> Tensor:
-    """The way back, zeros at padding: [instances, D], [B, N] -> [B, N, D]."""
-    padded = values.new_zeros(*mask.shape, values.shape[-1])
-    return padded.masked_scatter(mask[..., None], values)
-
-
-def uniform_attention(mask: Tensor) -> Tensor:
-    """The attention of a mean: [B, N] -> [B, N, 1]."""
-    return (mask / mask.sum(1, keepdim=True))[..., None]

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
     BagOutput,
     at_least_float32,
-    masked_mean,
     pooling_precision,
-    uniform_attention,
 )
+from wsi_ncmi.aggregators.segments import segment_mean, uniform_attention
 from wsi_ncmi.bounds import bounded, check_options
 
 
@@ -45,11 +45,11 @@ class MeanMLP(Aggregator):
             nn.Linear(options.hidden_dim, options.hidden_dim),
         )
 
-    def forward(self, features: Tensor, mask: Tensor) -> BagOutput:
-        with pooling_precision(features):
-            mean = masked_mean(at_least_float32(features), mask)
-            return BagOutput(self.mlp(mean), uniform_attention(mask))
+    def forward(self, bags: BagBatch, targets: Tensor | None = None) -> BagOutput:
+        with pooling_precision(bags.features):
+            mean = segment_mean(at_least_float32(bags.features), bags)
+            return BagOutput(self.mlp(mean), uniform_attention(bags))
 
 
-def build(feature_dim: int, options: Options) -> Aggregator:
+def build(feature_dim: int, classes: int, options: Options) -> Aggregator:
     return MeanMLP(feature_dim, options)

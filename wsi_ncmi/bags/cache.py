@@ -87,10 +87,14 @@ class BagCache:
         """The slide's rows in the packed arrays."""
         return self._rows[slide_id]
 
-    def read(self, slide_ids: Iterable[str], copy: int | None = None) -> NDArray[Any]:
-        """Features [N, D] of one or several slides joined; `copy` picks an augmented one."""
+    def bags(self, slide_ids: Iterable[str], copy: int | None = None) -> list[NDArray[Any]]:
+        """Features [N, D] of each of several slides, mapped; `copy` picks an augmented one."""
         array = self.features if copy is None else self.augmented[copy]
-        return np.concatenate([array[self.rows(s)] for s in slide_ids])
+        return [array[self.rows(s)] for s in slide_ids]
+
+    def read(self, slide_ids: Iterable[str], copy: int | None = None) -> NDArray[Any]:
+        """The same, joined."""
+        return np.concatenate(self.bags(slide_ids, copy))
 
 
 def _mapped(path: Path, ahead: bool) -> NDArray[Any]:

@@ -17,7 +17,7 @@ class Classifier(Objective):
 
     def __init__(self, embedding_dim: int, class_counts: Sequence[int]) -> None:
         super().__init__(embedding_dim, class_counts)
-        self.head = nn.Linear(embedding_dim, self.classes)
+        self.head: nn.Module = nn.Linear(embedding_dim, self.classes)
 
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
         self.check_inputs(embedding, target)
@@ -32,3 +32,19 @@ class Classifier(Objective):
     def raw_scores(self, embedding: Tensor) -> Tensor:
         with full_precision(embedding):
             return self.head(at_least_float32(embedding))
+
+
+def take_scores(objective: Objective) -> Objective:
+    """The objective of an embedding that is class scores already: a linear head is left out.
+
+    Raises:
+        ValueError: the embedding does not have a score for each class.
+    """
+    if objective.embedding_dim != objective.classes:
+        raise ValueError(
+            f"{objective.classes} class scores are an embedding of as many dimensions, found "
+            f"{objective.embedding_dim}"
+        )
+    if isinstance(objective, Classifier):
+        objective.head = nn.Identity()
+    return objective

@@ -35,7 +35,7 @@ from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.geometry import open_as_tiled
 from wsi_ncmi.tiling.lesions import Lesions, read_lesions
-from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.bags import fold_samples, packed
 from wsi_ncmi.training.mil import load_run
 
 log = logging.getLogger(__name__)
@@ -114,9 +114,8 @@ def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAtt
             continue
         parts = fold_samples(splits, record.fold, task.classes, cache)
         for sample in parts["test"]:
-            features = torch.from_numpy(cache.read(sample.slide_ids)).float()[None].to(device)
-            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
-            weights = network.bag(features, mask).attention[0].mean(-1).cpu().numpy()
+            bags = packed([cache.bags(sample.slide_ids)], device)
+            weights = network.bag(bags).attention.mean(-1).cpu().numpy()
             counts = [len(cache.coords[cache.rows(s)]) for s in sample.slide_ids]
             pieces = np.split(weights, np.cumsum(counts)[:-1])
             for slide_id, piece in zip(sample.slide_ids, pieces, strict=True):

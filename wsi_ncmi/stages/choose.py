@@ -10,7 +10,7 @@ import yaml
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.files.table import read_text, write_table
 from wsi_ncmi.predictions.records import OK
-from wsi_ncmi.training.loop import Validation
+from wsi_ncmi.training.interface import Validation
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,22 @@
-"""Bags for the training loop: padded batches in an order that (seed, fold) alone decides."""
+"""Bags for training: packed batches in an order that (seed, fold, stream) alone decides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from wsi_ncmi.aggregators.interface import Aggregator, BagOutput
+from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.interface import Aggregator, Auxiliary, BagOutput
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.cohorts.twins import refuse_twins
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.training.loop import Inputs, Network
+from wsi_ncmi.training.interface import Embedded, Network
 from wsi_ncmi.training.order import epoch_order
 from wsi_ncmi.training.seeds import derive
 
@@ -69,7 +71,7 @@ class BagData:
         cache: the packed features.
         parts: samples of train, val and test.
         settings: batch size and sampling.
-        seed, fold: the order of training bags derives from them alone.
+        seed, fold, stream: the order of training bags derives from them alone.
     """
 
     def __init__(
@@ -80,23 +82,27 @@ class BagData:
         seed: int,
         fold: int,
         device: torch.device,
+        stream: str = "",
     ) -> None:
         self.cache, self.parts, self.device = cache, parts, device
         self.batch_size, self.sampling = settings.batch_size, settings.sampling
-        self.seed, self.fold = seed, fold
+        self.seed, self.fold, self.stream = seed, fold, stream
         self.targets = np.array([s.target for s in parts["train"]])
 
     def steps_per_epoch(self) -> int:
         return -(-len(self.targets) // self.batch_size)
 
-    def training(self, epoch: int) -> Iterator[tuple[Inputs, Tensor]]:
-        rng = np.random.default_rng(derive(self.seed, self.fold, f"order {epoch}"))
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[BagBatch, Tensor]]:
+        """An epoch's packed batches and targets, from step `first` on."""
+        seed = derive(self.seed, self.fold, f"order {epoch}", self.stream)
+        rng = np.random.default_rng(seed)
         order = epoch_order(self.targets, self.sampling, rng)
-        for start in range(0, len(order), self.batch_size):
-            chosen = [self.parts["train"][i] for i in order[start : start + self.batch_size]]
-            yield self._batch(chosen, [self._view(rng) for _ in chosen])
+        views = [self._view(rng) for _ in order]
+        for start in range(first * self.batch_size, len(order), self.batch_size):
+            step = slice(start, start + self.batch_size)
+            yield self._batch([self.parts["train"][i] for i in order[step]], views[step])
 
-    def evaluation(self, part: str) -> Iterator[tuple[Inputs, Tensor]]:
+    def evaluation(self, part: str) -> Iterator[tuple[BagBatch, Tensor]]:
         samples = self.parts[part]
         for start in range(0, len(samples), self.batch_size):
             chosen = samples[start : start + self.batch_size]
@@ -112,22 +118,18 @@ class BagData:
 
     def _batch(
         self, samples: Sequence[Sample], views: Sequence[int | None]
-    ) -> tuple[Inputs, Tensor]:
-        bags = [self.cache.read(s.slide_ids, v) for s, v in zip(samples, views, strict=True)]
-        features, mask = pad([torch.from_numpy(bag) for bag in bags], self.device)
+    ) -> tuple[BagBatch, Tensor]:
+        bags = [self.cache.bags(s.slide_ids, v) for s, v in zip(samples, views, strict=True)]
         target = torch.tensor([s.target for s in samples], device=self.device)
-        return (features, mask), target
+        return packed(bags, self.device), target
 
 
-def pad(bags: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Bags [N_i, D] -> float32 [B, max N, D] and bool [B, max N]; moved as they are stored."""
-    longest = max(len(bag) for bag in bags)
-    features = torch.zeros(len(bags), longest, bags[0].shape[1], device=device)
-    mask = torch.zeros(len(bags), longest, dtype=torch.bool, device=device)
-    for i, bag in enumerate(bags):
-        features[i, : len(bag)] = bag.to(device, non_blocking=True)
-        mask[i, : len(bag)] = True
-    return features, mask
+def packed(bags: Sequence[Sequence[NDArray[Any]]], device: torch.device) -> BagBatch:
+    """Bags, each of one or several arrays [N, D], as float32; moved as they are stored."""
+    sizes = [sum(map(len, bag)) for bag in bags]
+    stored = np.concatenate([array for bag in bags for array in bag])
+    features = torch.from_numpy(stored).to(device, non_blocking=True).float()
+    return BagBatch(features, torch.tensor([0, *sizes]).cumsum(0))
 
 
 def feature_moments(
@@ -150,30 +152,60 @@ class BagNetwork(Network):
 
     Args:
         aggregator: what joins a bag's instances.
-        feature_dim: D.
+        moments: mean and standard deviation [D] by which features are standardised; None: they
+            are taken as they are.
     """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.aggregator = aggregator
+        self.embedding_dim = aggregator.embedding_dim
+        self.standardise = None if moments is None else Standardise(*moments)
+
+    @property
+    def auxiliaries(self) -> Mapping[str, Auxiliary]:
+        return self.aggregator.auxiliaries
+
+    def prepared(self, bags: BagBatch) -> BagBatch:
+        """What the aggregator is given of bags as they are stored."""
+        if self.standardise is None:
+            return bags
+        return bags.replace(self.standardise(bags.features))
+
+    def bag(self, bags: BagBatch, targets: Tensor | None = None) -> BagOutput:
+        """All that the aggregator says of bags as they are stored."""
+        output: BagOutput = self.aggregator(self.prepared(bags), targets)
+        return output
+
+    def forward(self, inputs: BagBatch, targets: Tensor | None = None) -> Embedded:
+        return embedded(self.bag(inputs, targets))
+
+    def end_step(self) -> None:
+        self.aggregator.end_step()
+
+
+def embedded(output: BagOutput) -> Embedded:
+    """Of an aggregator's output, what a loss needs."""
+    return Embedded(output.embedding, output.auxiliary, output.penalty, output.bag_weight)
+
+
+class Standardise(nn.Module):
+    """Take off a mean and divide by a deviation, [D] each; a constant feature becomes zero."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, aggregator: Aggregator, feature_dim: int) -> None:
+    def __init__(self, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> None:
         super().__init__()
-        self.aggregator = aggregator
-        self.embedding_dim = aggregator.embedding_dim
-        self.register_buffer("mean", torch.zeros(feature_dim))
-        self.register_buffer("scale", torch.ones(feature_dim))
-
-    def standardise(self, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> None:
-        """Take off a mean and divide by a deviation, [D] each; a constant feature becomes zero."""
-        self.mean.copy_(torch.from_numpy(mean))
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=varies)
-        self.scale.copy_(torch.from_numpy(scale))
+        self.register_buffer("mean", torch.from_numpy(mean.copy()))
+        self.register_buffer("scale", torch.from_numpy(scale))
 
-    def bag(self, features: Tensor, mask: Tensor) -> BagOutput:
-        """Padded bags [B, N, D] as they are stored, mask [B, N]."""
-        return self.aggregator((features - self.mean) * self.scale, mask)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        output = self.bag(*inputs)
-        return output.embedding, output.auxiliary
+    def forward(self, features: Tensor) -> Tensor:
+        """[T, D] -> [T, D]."""
+        return (features - self.mean) * self.scale

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from wsi_ncmi import registry
 from wsi_ncmi.config import Part, Training
 from wsi_ncmi.errors import PartError
-from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import (
     Run,
     ScoredPart,
@@ -26,7 +24,9 @@ from wsi_ncmi.predictions.records import (
     write_predictions,
 )
 from wsi_ncmi.training.finite import DivergedError, History, divergence
-from wsi_ncmi.training.loop import Data, Network, fit, score
+from wsi_ncmi.training.interface import Data, Network
+from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.reference import fit, score
 from wsi_ncmi.training.seeds import derive
 
 log = logging.getLogger(__name__)
@@ -69,15 +69,19 @@ class Setup:
 
     settings: Training
     network: Network
-    objective: Objective
+    objective: JointObjective
     data: Data
     identities: Mapping[str, pd.DataFrame]
     configuration: Mapping[str, Any]
     states: Mapping[str, nn.Module]
 
     def fit(self, run: Run) -> History:
-        torch.manual_seed(derive(run.seed, run.fold, "dropout"))
-        return fit(self.network, self.objective, self.data, self.settings, run.run_id)
+        """Train by the plain loop."""
+
+        def seeds(epoch: int, step: int) -> int:
+            return derive(run.seed, run.fold, f"step {epoch} {step}")
+
+        return fit(self.network, self.objective, self.data, self.settings, run.run_id, seeds)
 
     def score(self, part: str, run: Run, history: History) -> tuple[Tensor, Tensor]:
         """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.
@@ -86,7 +90,7 @@ class Setup:
             DivergedError: they are not finite.
         """
         with divergence(run.run_id, history):
-            return score(self.network, self.objective, self.data, part)
+            return score(self.network, self.objective.main, self.data, part)
 
     def scored(self, part: str, run: Run, history: History) -> ScoredPart:
         """A part as the records have it; see `score`."""

@@ -20,11 +20,13 @@ class History:
     """Learning curves, and which epoch was kept.
 
     Attributes:
+        validation: after each epoch, calibrated class log-odds [n, C] of the validation part.
         epochs: that were trained whole.
         epoch: in which the training is, or was last; -1 before the first.
     """
 
     curves: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[Tensor] = field(default_factory=list)
     best_epoch: int = 0
     epochs: int = 0
     epoch: int = -1

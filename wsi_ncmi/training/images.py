@@ -21,7 +21,8 @@ from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
-from wsi_ncmi.training.loop import Inputs, Network
+from wsi_ncmi.training.interface import Embedded, Network
+from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.order import epoch_order
 from wsi_ncmi.training.seeds import derive
 
@@ -56,9 +57,8 @@ class ImageNetwork(Network):
         self.encoder = encoder
         self.embedding_dim = encoder.embedding_dim
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        (images,) = inputs
-        return self.encoder(images), None
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
+        return Embedded(self.encoder(inputs))
 
     def undecayed(self) -> Sequence[nn.Parameter]:
         return self.encoder.undecayed
@@ -87,14 +87,14 @@ class ImageData:
     def steps_per_epoch(self) -> int:
         return len(self._starts())
 
-    def training(self, epoch: int) -> Iterator[tuple[Inputs, Tensor]]:
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         train = self.parts["train"]
         rng = np.random.default_rng(derive(self.seed, self.fold, f"order {epoch}"))
         order = epoch_order(train.targets, self.sampling, rng)
-        for start in self._starts():
+        for start in self._starts()[first:]:
             yield self._batch(train, order[start : start + self.batch_size], epoch)
 
-    def evaluation(self, part: str) -> Iterator[tuple[Inputs, Tensor]]:
+    def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         images = self.parts[part]
         rows = np.arange(len(images))
         for start in range(0, len(images), self.batch_size):
@@ -109,14 +109,14 @@ class ImageData:
 
     def _batch(
         self, images: Images, rows: NDArray[np.int64], epoch: int | None
-    ) -> tuple[Inputs, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         stacked = np.stack([self._image(images, int(row), epoch) for row in rows])
         batch, target = torch.from_numpy(stacked), torch.from_numpy(images.targets[rows])
         if self.device.type == "cuda":
             batch, target = batch.pin_memory(), target.pin_memory()
         # [B, h, w, 3] seen as [B, 3, h, w] is channels last already.
         moved = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (moved,), target.to(self.device, non_blocking=True)
+        return moved, target.to(self.device, non_blocking=True)
 
     def _image(self, images: Images, row: int, epoch: int | None) -> NDArray[np.uint8]:
         image = np.ascontiguousarray(images.pixels[row])
@@ -160,7 +160,7 @@ def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device)
     return Setup(
         settings,
         ImageNetwork(encoder),
-        objective.to(device),
+        JointObjective(objective.to(device), {}),
         ImageData(images, task, settings, run.seed, run.fold, device),
         {part: identity(found.ids) for part, found in images.parts.items()},
         configuration,

@@ -1,5 +1,6 @@
 """One MIL run: an aggregator and an objective on one fold's bags."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.seeds import derive
 
 
@@ -49,16 +51,22 @@ def prepare(
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
     class_counts = [int(n) for n in counts]
     torch.manual_seed(derive(run.seed, run.fold, "start"))
-    aggregator: Aggregator = build_part("aggregator", run.aggregator, arms[0], cache.dim)
-    dim = aggregator.embedding_dim
-    objective: Objective = build_part("objective", run.objective, arms[1], dim, class_counts)
-    network = BagNetwork(aggregator, cache.dim)
-    if task.standardise:
-        network.standardise(*feature_moments(cache, parts["train"]))
+    aggregator: Aggregator = build_part(
+        "aggregator", run.aggregator, arms[0], cache.dim, len(classes)
+    )
+    objective = JointObjective.build(
+        partial(build_part, "objective", run.objective, arms[1]),
+        aggregator.embedding_dim,
+        class_counts,
+        aggregator.auxiliaries,
+    )
+    moments = feature_moments(cache, parts["train"]) if task.standardise else None
+    network = BagNetwork(aggregator, moments)
     configuration = {
         "aggregator": arm_record(run.aggregator, arms[0]),
         "objective": arm_record(run.objective, arms[1]),
         "feature_dim": cache.dim,
+        "standardise": task.standardise,
         "class_counts": class_counts,
         "classes": classes,
     }
@@ -69,7 +77,7 @@ def prepare(
         BagData(cache, parts, settings, run.seed, run.fold, device),
         {part: identity(samples) for part, samples in parts.items()},
         configuration,
-        {"network": network, "objective": objective},
+        {"network": network, "objective": objective.main},
     )
 
 
@@ -87,12 +95,13 @@ def load_run(folder: Path, device: torch.device) -> tuple[BagNetwork, Objective,
         lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
     )
     aggregator: Aggregator = rebuild_part(
-        "aggregator", content["aggregator"], content["feature_dim"]
+        "aggregator", content["aggregator"], content["feature_dim"], len(content["classes"])
     )
     objective: Objective = rebuild_part(
         "objective", content["objective"], aggregator.embedding_dim, content["class_counts"]
     )
-    network = BagNetwork(aggregator, content["feature_dim"])
+    zeros = np.zeros(content["feature_dim"], np.float32)  # moments come with the state
+    network = BagNetwork(aggregator, (zeros, zeros) if content["standardise"] else None)
     network.load_state_dict(content["network_state"])
     objective.load_state_dict(content["objective_state"])
     return network.to(device).eval(), objective.to(device).eval(), content

@@ -173,7 +173,7 @@ def test_order_and_augmentation_follow_seed_and_epoch_alone():
 
     def epoch(number, seed=0):
         batches = list(image_data(coded(48), task, seed).training(number))
-        return torch.cat([inputs[0] for inputs, _ in batches])
+        return torch.cat([inputs for inputs, _ in batches])
 
     first = epoch(0)
     assert torch.equal(epoch(0), first)
@@ -192,13 +192,13 @@ def test_order_and_augmentation_follow_seed_and_epoch_alone():
 def test_batches_are_uint8_and_channels_last_and_evaluation_is_not_augmented():
     flip = [Transform(name="HorizontalFlip", options={"p": 1.0})]
     data = image_data(coded(20), small_task("x", augmentation=flip))
-    (batch,), target = next(data.evaluation("test"))
+    batch, target = next(data.evaluation("test"))
     assert batch.dtype == torch.uint8
     assert batch.shape == (16, 3, 8, 8)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert (batch[:, 1, :, 0] == 0).all()
     assert target.tolist() == [0, 1] * 8
-    (trained_on,), _ = next(data.training(0))
+    trained_on, _ = next(data.training(0))
     assert (trained_on[:, 1, :, 0] == 200).all()
 
 
@@ -223,7 +223,7 @@ def test_images_of_other_sizes_need_image_size():
     mixed = Images(["a", "b"], np.array([0, 1]), pixels)
     with pytest.raises(DatasetError, match=r"b: 9 x 9 pixels, expected 8 x 8 .*set image_size"):
         list(image_data(mixed, small_task("x")).evaluation("test"))
-    (batch,), _ = next(image_data(mixed, small_task("x", image_size=8)).evaluation("test"))
+    batch, _ = next(image_data(mixed, small_task("x", image_size=8)).evaluation("test"))
     assert batch.shape == (2, 3, 8, 8)
 
 

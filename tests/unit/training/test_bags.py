@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from wsi_ncmi.aggregators import mean
+from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.training.bags import BagData, BagNetwork, feature_moments, fold_samples, pad
+from wsi_ncmi.training.bags import BagData, BagNetwork, feature_moments, fold_samples, packed
 
 CPU = torch.device("cpu")
 
@@ -27,9 +28,14 @@ def data(
     return BagData(cache, parts, Training(**settings), seed, fold, CPU)  # type: ignore[arg-type]
 
 
+def firsts(batch: BagBatch) -> list[float]:
+    """A number of each bag's first instance."""
+    return batch.features[batch.offsets[:-1], 3].tolist()
+
+
 def order(bags: BagData, epoch: int) -> list[float]:
     """Something that tells every bag of an epoch from the others, in their order."""
-    return [x.item() for (f, _), _ in bags.training(epoch) for x in f[:, 0, 3]]
+    return [x for batch, _ in bags.training(epoch) for x in firsts(batch)]
 
 
 def test_samples_of_each_part(cache: BagCache, splits: pd.DataFrame, classes: list[str]) -> None:
@@ -52,9 +58,9 @@ def test_a_patients_bag_joins_its_slides(
     assert len(parts["train"]) == 9
     assert parts["train"][1].slide_ids == ("s02", "s03")
     bags = BagData(cache, parts, Training(batch_size=9), 0, 0, CPU)
-    (features, mask), target = next(bags.evaluation("train"))
+    batch, target = next(bags.evaluation("train"))
     joined = np.concatenate([cache.read(["s02"]), cache.read(["s03"])])
-    assert np.array_equal(features[1][mask[1]].numpy(), joined.astype(np.float32))
+    assert np.array_equal(batch.split(batch.features)[1].numpy(), joined.astype(np.float32))
     assert target.tolist() == [0, 1, 2] * 3
 
 
@@ -85,14 +91,27 @@ def test_a_class_without_a_bag_is_refused(
         fold_samples(broken, 0, classes, cache)
 
 
-def test_padding() -> None:
-    bags = [torch.ones(2, 3, dtype=torch.float16), 2 * torch.ones(4, 3, dtype=torch.float16)]
-    features, mask = pad(bags, CPU)
-    assert features.shape == (2, 4, 3)
-    assert features.dtype == torch.float32
-    assert mask.tolist() == [[True, True, False, False], [True] * 4]
-    assert features[0].sum() == 6
-    assert features[1].sum() == 24
+def test_bags_are_packed_as_float32() -> None:
+    first, second = np.ones((2, 3), np.float16), np.full((4, 3), 2, np.float16)
+    batch = packed([[first], [second, first]], CPU)
+    assert batch.features.dtype == torch.float32
+    assert batch.features[:, 0].tolist() == [1, 1, 2, 2, 2, 2, 1, 1]
+    assert batch.offsets.tolist() == [0, 2, 8]
+
+
+def test_an_epoch_goes_on_from_any_step(
+    make_cache: Callable[..., BagCache], splits: pd.DataFrame, classes: list[str]
+) -> None:
+    bags = data(make_cache(copies=2), splits, classes, batch_size=4)
+    whole = [firsts(batch) for batch, _ in bags.training(2)]
+    assert [firsts(batch) for batch, _ in bags.training(2, first=3)] == whole[3:]
+
+
+def test_a_stream_of_its_own(cache: BagCache, splits: pd.DataFrame, classes: list[str]) -> None:
+    parts = fold_samples(splits, 0, classes, cache)
+    paired, other = (BagData(cache, parts, Training(), 0, 0, CPU, name) for name in ("", "b"))
+    assert order(paired, 0) != order(other, 0)
+    assert sorted(order(paired, 0)) == sorted(order(other, 0))
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 18), (5, 4), (18, 1), (64, 1)])
@@ -107,7 +126,7 @@ def test_an_epoch_sees_every_bag_once(
     cache: BagCache, splits: pd.DataFrame, classes: list[str]
 ) -> None:
     bags = data(cache, splits, classes, batch_size=4)
-    once = [f[0, 0, 3].item() for (f, _), _ in data(cache, splits, classes).evaluation("train")]
+    once = [firsts(bag)[0] for bag, _ in data(cache, splits, classes).evaluation("train")]
     assert sorted(order(bags, 0)) == sorted(once)
     assert order(bags, 0) != once
 
@@ -134,7 +153,7 @@ def test_evaluation_keeps_the_order_of_the_samples(
     bags = data(cache, splits, classes, batch_size=5)
     targets = torch.cat([target for _, target in bags.evaluation("test")])
     assert targets.tolist() == [s.target for s in bags.parts["test"]]
-    values = [x.item() for (f, _), _ in bags.evaluation("test") for x in f[:, 0, 3]]
+    values = [x for batch, _ in bags.evaluation("test") for x in firsts(batch)]
     expected = [float(cache.read(s.slide_ids)[0, 3]) for s in bags.parts["test"]]
     assert values == expected
 
@@ -161,7 +180,7 @@ def test_augmented_views_are_drawn_in_training_only(
     assert len(counts) == 3
     assert counts == pytest.approx([1 / 3] * 3, abs=0.05)
     assert order(bags, 3) == order(bags, 3)
-    evaluated = [x.item() for (f, _), _ in bags.evaluation("train") for x in f[:, 0, 3]]
+    evaluated = [x for batch, _ in bags.evaluation("train") for x in firsts(batch)]
     assert {round(value / 10) for value in evaluated} == {0}
 
 
@@ -176,16 +195,14 @@ def test_moments_are_of_all_instances(
 
 
 def test_standardised_features() -> None:
-    seen: list[torch.Tensor] = []
-    aggregator = mean.build(3, mean.Options(hidden_dim=4))
-    aggregator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    network = BagNetwork(aggregator, 3)
+    aggregator = mean.build(3, 2, mean.Options(hidden_dim=4))
     average, deviation = np.array([1.0, -2.0, 5.0]), np.array([2.0, 0.5, 0.0])
-    network.standardise(average.astype(np.float32), deviation.astype(np.float32))
-    bag = torch.tensor([[[3.0, -2.0, 5.0], [1.0, -1.0, 7.0]]])
-    network(bag, torch.ones(1, 2, dtype=torch.bool))
+    moments = average.astype(np.float32), deviation.astype(np.float32)
+    bag = BagBatch.of([torch.tensor([[3.0, -2.0, 5.0], [1.0, -1.0, 7.0]])])
     # The third never varied in training: it says nothing, whatever it is later.
-    assert seen[0].tolist() == [[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]
+    seen = BagNetwork(aggregator, moments).prepared(bag).features
+    assert seen.tolist() == [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    assert BagNetwork(aggregator).prepared(bag) is bag
 
 
 def test_one_bag_of_two_patients_is_not_trained_on(

@@ -17,8 +17,10 @@ from wsi_ncmi.predictions.records import OK, Run, product_of, read_curves, read_
 from wsi_ncmi.stages import train as stage
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.finite import DivergedError
-from wsi_ncmi.training.loop import Network, fit
+from wsi_ncmi.training.interface import Embedded, Network
+from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.mil import train_run
+from wsi_ncmi.training.reference import fit
 
 CPU = torch.device("cpu")
 WILD = {"optimiser": "sgd", "learning_rate": 1e38, "clip_norm": None, "warmup_fraction": 0.0}
@@ -35,9 +37,9 @@ class Line(Network):
         self.layer = nn.Linear(3, 4)
         self.register_buffer("scale", torch.ones(()))
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        z = self.layer(inputs[0])
-        return z if self.training else z * self.scale, None
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
+        z = self.layer(inputs)
+        return Embedded(z if self.training else z * self.scale)
 
 
 class Points:
@@ -50,11 +52,11 @@ class Points:
     def steps_per_epoch(self) -> int:
         return 1
 
-    def training(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        yield (self.x,), self.y
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.x, self.y
 
-    def evaluation(self, part: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        yield (self.x,), self.y
+    def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.x, self.y
 
 
 def diverged(
@@ -62,10 +64,10 @@ def diverged(
     **settings: Any,
 ) -> DivergedError:  # fmt: skip
     torch.manual_seed(0)
-    objective = objective or CrossEntropy(4, [3, 3])
+    joint = JointObjective(objective or CrossEntropy(4, [3, 3]), {})
     training = Training.model_validate({"epochs": 2, "weight_decay": 0, **settings})
     with pytest.raises(DivergedError) as error:
-        fit(network or Line(), objective, Points(size), training, "run")
+        fit(network or Line(), joint, Points(size), training, "run", lambda *_: 0)
     return error.value
 
 
@@ -92,10 +94,10 @@ def test_a_gradient_whose_norm_overflows_is_no_step_of_zero() -> None:
 
 def test_weights_that_are_finite_and_embeddings_that_are_not() -> None:
     class Late(Line):
-        def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
             if self.training:
                 self.scale.fill_(1e38)
-            return super().forward(*inputs)
+            return super().forward(inputs, targets)
 
     found = diverged(Late(), size=1e3)
     assert found.reason.startswith("the embeddings are not finite in epoch 0 (part val)")
@@ -118,7 +120,7 @@ def test_the_state_of_the_objective() -> None:
                 self.class_weights.fill_(float("inf"))
 
     found = diverged(objective=Drifting(4, [3, 3]))
-    assert found.reason.startswith("the weights are not finite in epoch 1 (class_weights)")
+    assert found.reason.startswith("the weights are not finite in epoch 1 (main.class_weights)")
     assert found.history.epochs == 1
 
 

@@ -15,7 +15,7 @@ from wsi_ncmi.config import Arm, Task, Training
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.predictions.records import Run, product_of
 from wsi_ncmi.training import execute, mil
-from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.bags import fold_samples, packed
 from wsi_ncmi.training.mil import load_run, train_run
 
 CPU = torch.device("cpu")
@@ -84,9 +84,9 @@ def test_a_checkpoint_gives_the_scores_again(
     assert not network.training
     assert content["classes"] == ["a", "b", "c"]
     for row in predictions(folder).itertuples():
-        bag = torch.from_numpy(cache.read([row.sample_id])).float()[None]
+        bag = packed([cache.bags([row.sample_id])], CPU)
         with torch.inference_mode():
-            embedding = network.bag(bag, torch.ones(bag.shape[:2], dtype=torch.bool)).embedding
+            embedding = network(bag).embedding
             scores = trained.scores(embedding)[0].numpy()
         np.testing.assert_allclose(scores, row.scores, rtol=1e-3, atol=1e-4)
 
@@ -97,11 +97,10 @@ def test_features_are_standardised_by_the_training_part(
     network, _, _ = load_run(train("run", standardise=True), CPU)
     slides = splits[splits.part == "train"].slide_id
     rows = np.concatenate([cache.read([s]) for s in slides]).astype(np.float64)
-    np.testing.assert_allclose(network.mean, rows.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(network.scale, 1 / rows.std(0), rtol=1e-4)
+    np.testing.assert_allclose(network.standardise.mean, rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.standardise.scale, 1 / rows.std(0), rtol=1e-4)
     plain, _, _ = load_run(train("plain"), CPU)
-    assert torch.equal(plain.mean, torch.zeros(cache.dim))
-    assert torch.equal(plain.scale, torch.ones(cache.dim))
+    assert plain.standardise is None
 
 
 class Recorder:
@@ -110,13 +109,14 @@ class Recorder:
     def __init__(self) -> None:
         self.starts: list[dict[str, torch.Tensor]] = []
         self.orders: list[list[float]] = []
-        self.dropout: list[torch.Tensor] = []
+        self.dropout: list[list[int]] = []
 
-    def __call__(self, network: Any, objective: Any, data: Any, *_: Any) -> Any:
+    def __call__(self, network: Any, objective: Any, data: Any, *given: Any) -> Any:
+        seeds = given[-1]
         state = network.aggregator.state_dict()
         self.starts.append({name: value.clone() for name, value in state.items()})
-        self.dropout.append(torch.rand(3))
-        steps = [f[:, 0, 3].tolist() for epoch in range(3) for (f, _), _ in data.training(epoch)]
+        self.dropout.append([seeds(epoch, step) for epoch in range(3) for step in range(5)])
+        steps = [b.features[:, 3].tolist() for epoch in range(3) for b, _ in data.training(epoch)]
         self.orders.append([value for step in steps for value in step])
         raise InterruptedError
 
@@ -134,8 +134,8 @@ def test_paired_arms_share_start_order_and_dropout(
     assert all(torch.equal(first[name], paired[name]) for name in first)
     assert not torch.equal(first["instance.0.weight"], other["instance.0.weight"])
     assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
-    assert torch.equal(recorder.dropout[0], recorder.dropout[1])
-    assert not torch.equal(recorder.dropout[0], recorder.dropout[2])
+    assert recorder.dropout[0] == recorder.dropout[1]
+    assert len({*recorder.dropout[0], *recorder.dropout[2]}) == 30  # a step's, and a seed's own
 
 
 def test_the_test_part_is_scored_once(

@@ -1,129 +1,96 @@
-"""The training loop, for bags and for images alike.
+"""The plain training loop: one model, one step after another, to be read.
 
 A network embeds, an objective does the rest. Validation chooses (if it is asked to), the class
 means and the temperature are fitted in eval mode, and the test part is scored once, afterwards.
+The engine trains many models at once and gives what this loop gives (`tests/contract`); images are
+trained here.
 """
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.metrics import macro_f1
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, divergence
+from wsi_ncmi.training.interface import Data, Embedded, Inputs, Network, Validation
+from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.optimisers import Optimisers
 from wsi_ncmi.training.precision import keep_float32, mixed, resolved
+from wsi_ncmi.training.seeds import seed_generators
+from wsi_ncmi.training.selection import Kept
 
-Inputs = tuple[Tensor, ...]
-
-
-class Data(Protocol):
-    """Where a loop's batches come from, on the loop's device."""
-
-    def steps_per_epoch(self) -> int: ...
-
-    def training(self, epoch: int) -> Iterator[tuple[Inputs, Tensor]]:
-        """One epoch of training batches: inputs and int64 targets."""
-        ...
-
-    def evaluation(self, part: str) -> Iterator[tuple[Inputs, Tensor]]:
-        """A part (train, val, test) in its fixed order, nothing augmented."""
-        ...
-
-
-class Network(nn.Module, ABC):
-    """Anything that embeds inputs: forward(*inputs) -> (embedding [B, m], extra loss or None).
-
-    Attributes:
-        precision: in which the loop runs it, `fp32` or `bf16`; `fit` sets it.
-    """
-
-    embedding_dim: int
-    precision: str = "fp32"
-
-    @abstractmethod
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]: ...
-
-    def undecayed(self) -> Sequence[nn.Parameter]:
-        """Parameters of two dimensions or more that take no weight decay."""
-        return ()
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How an epoch did on the validation part."""
-
-    macro_f1: float
-    loss: float
-
-    def better_than(self, other: "Validation | None") -> bool:
-        """By macro-F1, then by the temperature-fitted log-likelihood; never by a raw loss."""
-        if other is None:
-            return True
-        return (self.macro_f1, -self.loss) > (other.macro_f1, -other.loss)
+# The seed of the random numbers (dropout and the like) of an epoch's step.
+StepSeeds = Callable[[int, int], int]
 
 
 def fit(
-    network: Network, objective: Objective, data: Data, settings: Training, context: str
+    network: Network,
+    objective: JointObjective,
+    data: Data,
+    settings: Training,
+    context: str,
+    seeds: StepSeeds,
 ) -> History:
     """Train in place, keep the epoch that `settings.selection` says, fit what inference needs.
 
     Args:
         context: the run's name, for errors.
+        seeds: of the random numbers of (epoch, step).
 
     Raises:
         DivergedError: a loss, gradient, weight, embedding or score is not finite. It does not
             matter which epoch `selection` would keep: a training that diverged has failed.
     """
-    check_batch_size(objective, settings, context)
+    main = objective.main
+    check_batch_size(main, settings, context)
     keep_float32()
-    network.precision = resolved(settings, next(network.parameters()).device).precision
+    network.precision = resolved(settings, main.class_counts.device).precision
     history = History()
     with divergence(context, history):
-        objective.start(*embed(network, data, "train"))
-        _train(network, objective, data, settings, history)
-        objective.fit_classes(*embed(network, data, "train"))
-        objective.fit_temperature(*embed(network, data, "val"))
-        check_finite("the weights", objective.state_dict())
+        start(network, objective, data)
+        _train(network, objective, data, settings, seeds, history)
+        main.fit_classes(*embed(network, data, "train"))
+        main.fit_temperature(*embed(network, data, "val"))
+        check_finite("the weights", main.state_dict())
     return history
 
 
 def _train(
-    network: Network, objective: Objective, data: Data, settings: Training, history: History
+    network: Network,
+    objective: JointObjective,
+    data: Data,
+    settings: Training,
+    seeds: StepSeeds,
+    history: History,
 ) -> None:
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
     steps = settings.epochs * data.steps_per_epoch()
     optimisers = Optimisers(parameters, groups["centroids"], settings, steps, network.undecayed())
-    best, kept = None, None
+    kept = Kept(settings)
     for epoch in range(settings.epochs):
         history.epoch = epoch
-        history.curves.append(_train_epoch(network, objective, data, optimisers, epoch))
-        now = validate(network, objective, data)
+        history.curves.append(_train_epoch(network, objective, data, optimisers, seeds, epoch))
+        now, scores = validate(network, objective.main, data)
         history.curves.append(
             {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
         )
+        history.validation.append(scores)
         history.epochs = epoch + 1
-        if settings.selection == "last":
-            history.best_epoch = epoch
-        elif now.better_than(best):
-            best, history.best_epoch = now, epoch
-            kept = copy.deepcopy((network.state_dict(), objective.state_dict()))
-        elif epoch - history.best_epoch >= settings.patience:
+        kept.see(epoch, now, {"network": network, "objective": objective})
+        if kept.has_stopped(epoch):
             break
-    if kept is not None:
-        network.load_state_dict(kept[0])
-        objective.load_state_dict(kept[1])
+    history.best_epoch = kept.epoch
+    kept.restore({"network": network, "objective": objective})
 
 
 def check_batch_size(objective: Objective, settings: Training, context: str) -> None:
@@ -140,15 +107,21 @@ def check_batch_size(objective: Objective, settings: Training, context: str) -> 
 
 
 def _train_epoch(
-    network: Network, objective: Objective, data: Data, optimisers: Optimisers, epoch: int
+    network: Network,
+    objective: JointObjective,
+    data: Data,
+    optimisers: Optimisers,
+    seeds: StepSeeds,
+    epoch: int,
 ) -> dict[str, Any]:
     network.train()
     objective.train()
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
     count = 0
-    for inputs, target in data.training(epoch):
-        if len(target) < objective.min_samples:
+    for step, (inputs, target) in enumerate(data.training(epoch)):
+        if len(target) < objective.main.min_samples:
             continue  # the remainder of an epoch; the next one has another
+        seed_generators(seeds(epoch, step), target.device)
         loss, parts = _step(network, objective, optimisers, inputs, target)
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums[name].to(value.device) + value.detach() * len(target)
@@ -161,7 +134,7 @@ def _train_epoch(
     return {"epoch": epoch, "part": "train", **means}
 
 
-def _check_after_steps(network: Network, objective: Objective, optimisers: Optimisers) -> None:
+def _check_after_steps(network: Network, objective: JointObjective, optimisers: Optimisers) -> None:
     """What an epoch's last step has left: no loss tells of it."""
     check_finite("the gradients", {"largest norm": optimisers.largest_norm})
     check_finite("the weights", dict(network.state_dict()))
@@ -169,18 +142,41 @@ def _check_after_steps(network: Network, objective: Objective, optimisers: Optim
 
 
 def _step(
-    network: Network, objective: Objective, optimisers: Optimisers, inputs: Inputs, target: Tensor
+    network: Network,
+    objective: JointObjective,
+    optimisers: Optimisers,
+    inputs: Inputs,
+    target: Tensor,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     with mixed(network.precision, target.device):
-        embedding, auxiliary = network(*inputs)
-    state_loss = objective.state_loss(embedding.detach(), target)
+        output = network(inputs, target)
+    state_loss = objective.state_loss(detached(output), target)
     if state_loss is not None:
         optimisers.step_centroids(state_loss)
-    output = objective(embedding, target)
-    total = output.total if auxiliary is None else output.total + auxiliary
-    optimisers.step(total, with_centroids=state_loss is None)
+    found = objective(output, target)
+    optimisers.step(found.total, with_centroids=state_loss is None)
     objective.end_step()
-    return total.detach(), output.parts
+    network.end_step()
+    return found.total.detach(), found.parts
+
+
+def detached(output: Embedded) -> Embedded:
+    """What the objectives' own step looks at."""
+    auxiliary = {
+        name: loss._replace(embedding=loss.embedding.detach())
+        for name, loss in output.auxiliary.items()
+    }
+    return output._replace(embedding=output.embedding.detach(), auxiliary=auxiliary)
+
+
+@torch.inference_mode()
+def _evaluated(
+    network: Network, data: Data, part: str, with_targets: bool
+) -> Iterator[tuple[Embedded, Tensor]]:
+    network.eval()
+    for inputs, target in data.evaluation(part):
+        with mixed(network.precision, target.device):
+            yield network(inputs, target if with_targets else None), target
 
 
 @torch.inference_mode()
@@ -190,16 +186,22 @@ def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
     Raises:
         NotFiniteError: an embedding is not.
     """
-    network.eval()
-    embeddings, targets = [], []
-    for inputs, target in data.evaluation(part):
-        with mixed(network.precision, target.device):
-            embedding, _ = network(*inputs)
-        embeddings.append(embedding.float())
-        targets.append(target)
-    found = torch.cat(embeddings)
+    pairs = list(_evaluated(network, data, part, with_targets=False))
+    found = torch.cat([output.embedding.float() for output, _ in pairs])
     check_finite("the embeddings", {f"part {part}": found})
-    return found, torch.cat(targets)
+    return found, torch.cat([target for _, target in pairs])
+
+
+def start(network: Network, objective: JointObjective, data: Data) -> None:
+    """What the objectives need of the training part before the first step."""
+    pairs = list(_evaluated(network, data, "train", with_targets=True))
+    embeddings = torch.cat([output.embedding.float() for output, _ in pairs])
+    check_finite("the embeddings", {"part train": embeddings})
+    objective.main.start(embeddings, torch.cat([target for _, target in pairs]))
+    for name, one in objective.auxiliary.items():
+        losses = [output.auxiliary[name] for output, _ in pairs]
+        z = torch.cat([loss.embedding.float() for loss in losses])
+        one.start(z, torch.cat([loss.target for loss in losses]))  # type: ignore[operator]
 
 
 @torch.inference_mode()
@@ -216,10 +218,11 @@ def score(network: Network, objective: Objective, data: Data, part: str) -> tupl
     return scores, targets
 
 
-def validate(network: Network, objective: Objective, data: Data) -> Validation:
-    """Macro-F1 over validation's classes, and its log-likelihood at the fitted temperature.
+def validate(network: Network, objective: Objective, data: Data) -> tuple[Validation, Tensor]:
+    """How an epoch does on validation, and its scores [n, C] float32, calibrated by themselves.
 
-    The classes are those of its targets: whatever an epoch predicts, it is divided by their number.
+    Macro-F1 is over validation's classes: whatever an epoch predicts, it is divided by their
+    number. The log-likelihood is that at the fitted temperature.
 
     Raises:
         NotFiniteError: an embedding or a score is not.
@@ -232,4 +235,4 @@ def validate(network: Network, objective: Objective, data: Data) -> Validation:
         loss = F.cross_entropy(scores.double(), targets).item()
     check_finite("the scores", {"part val": scores.float()})
     found = macro_f1(targets.cpu().numpy(), scores.argmax(1).cpu().numpy())
-    return Validation(found, loss)
+    return Validation(found, loss), scores.float().cpu()

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
-from wsi_ncmi.training import loop
-from wsi_ncmi.training.loop import Network, Validation, embed, fit, score
+from wsi_ncmi.training import reference
+from wsi_ncmi.training.finite import History
+from wsi_ncmi.training.interface import Embedded, Network, Validation
+from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.reference import embed, score, start
 
 
 class Toy(Network):
@@ -21,8 +24,8 @@ class Toy(Network):
         self.dropout = nn.Dropout(dropout)
         self.embedding_dim = 6
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.dropout(self.layer(inputs[0])), None
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
+        return Embedded(self.dropout(self.layer(inputs)))
 
 
 class ToyData:
@@ -38,23 +41,32 @@ class ToyData:
     def steps_per_epoch(self) -> int:
         return 3
 
-    def training(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        for start in range(0, 30, 10):
-            x = self.x[start : start + 10]
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for at in range(0, 30, 10):
+            x = self.x[at : at + 10]
             if self.poison is not None and epoch == 1:
                 x = x * self.poison
-            yield (x,), self.y[start : start + 10]
+            yield x, self.y[at : at + 10]
 
-    def evaluation(self, part: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         self.asked.append(part)
-        for start in range(0, 30, 7):
-            yield (self.x[start : start + 7],), self.y[start : start + 7]
+        for at in range(0, 30, 7):
+            yield self.x[at : at + 7], self.y[at : at + 7]
 
 
 def parts(kind: str = "ncmi", dropout: float = 0.0) -> tuple[Toy, Objective]:
     torch.manual_seed(0)
     network = Toy(dropout)
     return network, {"ncmi": NCMI, "cross_entropy": CrossEntropy}[kind](6, [10, 10, 10])
+
+
+def fit(
+    network: Network, objective: Objective, data: ToyData, settings: Training, name: str
+) -> History:
+    joint = JointObjective(objective, {})
+    return reference.fit(
+        network, joint, data, settings, name, lambda epoch, step: 100 * epoch + step
+    )
 
 
 @pytest.mark.parametrize("kind", ["ncmi", "cross_entropy"])
@@ -89,7 +101,7 @@ def test_what_inference_needs_is_fitted_in_eval_mode() -> None:
     data = ToyData()
     fit(network, objective, data, Training(epochs=2), "run")
     with torch.inference_mode():
-        z = network.eval()(data.x)[0]
+        z = network.eval()(data.x).embedding
     twin = copy.deepcopy(objective)
     twin.fit_classes(z, data.y)
     torch.testing.assert_close(objective.log_means, twin.log_means)
@@ -108,14 +120,14 @@ def test_validation_counts_its_own_classes_whatever_is_predicted() -> None:
     target, predicted = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 2, 1, 1, 2])
 
     class Six(ToyData):
-        def evaluation(self, part: str) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-            yield (torch.eye(3, 4)[predicted],), target
+        def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+            yield torch.eye(3, 4)[predicted], target
 
     network = Toy()
     with torch.no_grad():
         network.layer.weight.copy_(torch.eye(6, 4))
         network.layer.bias.zero_()
-    found = loop.validate(network, Decided(6, [3, 3, 3]), Six())
+    found, _ = reference.validate(network, Decided(6, [3, 3, 3]), Six())
     assert found.macro_f1 == pytest.approx(0.8)  # of two classes, not of three
 
 
@@ -134,11 +146,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch, f1: list[float], losses: list[floa
     states: list[dict] = []
     results = iter(zip(f1, losses, strict=True))
 
-    def validate(network: Network, *_: object) -> Validation:
+    def validate(network: Network, *_: object) -> tuple[Validation, Tensor]:
         states.append(copy.deepcopy(network.state_dict()))
-        return Validation(*next(results))
+        return Validation(*next(results)), torch.zeros(3, 3)
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(reference, "validate", validate)
     return states
 
 
@@ -194,11 +206,11 @@ def test_a_loss_that_is_not_finite(kind: str) -> None:
     assert text.endswith("lower training.learning_rate or set training.clip_norm")
 
 
-def test_an_extra_loss_of_the_network_is_trained() -> None:
+def test_a_penalty_of_the_network_is_trained() -> None:
     class Extra(Toy):
-        def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-            embedding, _ = super().forward(*inputs)
-            return embedding.detach(), self.layer.weight.square().sum()
+        def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Embedded:
+            embedding = super().forward(inputs).embedding.detach()
+            return Embedded(embedding, penalty=self.layer.weight.square().sum())
 
     torch.manual_seed(0)
     network = Extra()
@@ -211,9 +223,9 @@ def test_an_extra_loss_of_the_network_is_trained() -> None:
 def test_validation_changes_nothing() -> None:
     network, objective = parts()
     data = ToyData()
-    objective.start(*embed(network, data, "train"))
+    start(network, JointObjective(objective, {}), data)
     before = copy.deepcopy(objective.state_dict())
-    result = loop.validate(network, objective, data)
+    result, _ = reference.validate(network, objective, data)
     assert all(torch.equal(before[k], v) for k, v in objective.state_dict().items())
     assert 0 <= result.macro_f1 <= 1
     assert result.loss > 0

@@ -1,0 +1,101 @@
+"""A sample's loss and a network's auxiliary losses as one.
+
+Every auxiliary loss has an objective of the arm's own kind: instance losses, critical instances and
+pseudo-bags are learnt under NCMI as under cross-entropy.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from wsi_ncmi.aggregators.interface import Auxiliary
+from wsi_ncmi.losses.classifier import take_scores
+from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.training.interface import Embedded
+
+Build = Callable[[int, Sequence[int]], Objective]
+
+
+class JointObjective(nn.Module):
+    """loss = w · main(z, y) + Σ_j w_j · aux_j(z_j, y_j) + penalty.
+
+    Args:
+        main: of the samples; inference needs it alone.
+        auxiliary: of the network's auxiliary losses, by name.
+    """
+
+    def __init__(self, main: Objective, auxiliary: Mapping[str, Objective]) -> None:
+        super().__init__()
+        self.main = main
+        self.auxiliary = nn.ModuleDict(auxiliary)
+
+    @classmethod
+    def build(
+        cls,
+        build: Build,
+        embedding_dim: int,
+        class_counts: Sequence[int],
+        auxiliaries: Mapping[str, Auxiliary],
+    ) -> "JointObjective":
+        """All of one kind.
+
+        Args:
+            build: the arm's objective from an embedding's width and class counts.
+            class_counts: of the samples. Pseudo-targets of as many classes are taken to be
+                distributed like them, others uniformly.
+        """
+        main = build(embedding_dim, class_counts)
+        found = {}
+        for name, one in auxiliaries.items():
+            counts = class_counts if one.classes == len(class_counts) else [1] * one.classes
+            objective = build(one.dim, counts)
+            found[name] = take_scores(objective) if one.scores else objective
+        return cls(main, found)
+
+    def _pairs(self, output: Embedded, target: Tensor) -> list[tuple[str, Objective, Any]]:
+        """Name, objective and (embedding, target, weight) of every loss of a batch."""
+        pairs: list[tuple[str, Any, Any]] = [
+            ("", self.main, (output.embedding, target, output.weight))
+        ]
+        pairs += [(name, self.auxiliary[name], loss) for name, loss in output.auxiliary.items()]
+        # A loss that compares samples is left out where a step has too few.
+        return [pair for pair in pairs if len(pair[2][1]) >= pair[1].min_samples]
+
+    def state_loss(self, output: Embedded, target: Tensor) -> Tensor | None:
+        """The loss of the objectives' own states under an alternating schedule, or None.
+
+        Args:
+            output: its embeddings detached.
+        """
+        found = [o.state_loss(z, y) for _, o, (z, y, _) in self._pairs(output, target)]
+        losses = [loss for loss in found if loss is not None]
+        return sum(losses[1:], losses[0]) if losses else None
+
+    def forward(self, output: Embedded, target: Tensor) -> LossOutput:
+        total: Any = 0 if output.penalty is None else output.penalty
+        parts = {} if output.penalty is None else {"penalty": output.penalty.detach()}
+        for name, objective, (z, y, weight) in self._pairs(output, target):
+            found = objective(z, y)
+            total = total + weight * found.total
+            parts |= {name: found.total.detach()} if name else found.parts
+        return LossOutput(total, parts)
+
+    def end_step(self) -> None:
+        for objective in self._all():
+            objective.end_step()
+
+    def end_epoch(self, epoch: int) -> None:
+        for objective in self._all():
+            objective.end_epoch(epoch)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters trained with the network, and those with an optimiser of their own."""
+        groups: dict[str, list[nn.Parameter]] = {"network": [], "centroids": []}
+        for objective in self._all():
+            for name, parameters in objective.parameter_groups().items():
+                groups[name] += parameters
+        return groups
+
+    def _all(self) -> list[Objective]:
+        return [self.main, *self.auxiliary.values()]  # type: ignore[list-item]
