@@ -56,6 +56,8 @@ def total(aggregator: Aggregator, output: BagOutput) -> Tensor:
     weights = torch.arange(embedding.numel(), dtype=embedding.dtype).cos()
     found = output.bag_weight * (embedding.flatten() * weights).sum()
     for name, auxiliary in output.auxiliary.items():
+        if len(auxiliary.target) == 0:
+            continue
         declared = aggregator.auxiliaries[name]
         logits = auxiliary.embedding
         if not declared.scores:

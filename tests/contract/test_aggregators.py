@@ -88,13 +88,13 @@ def test_packed_is_one_bag_at_a_time(aggregator: Aggregator) -> None:
         torch.testing.assert_close(together.instance_embedding, alone, **close)
 
 
-def test_targets_change_no_embedding_and_evaluation_has_no_auxiliary_loss(
-    aggregator: Aggregator,
-) -> None:
+def test_targets_are_for_auxiliary_losses_alone(aggregator: Aggregator) -> None:
+    """In eval mode too, where objectives look at them before the first step."""
     without, given = aggregator(made_bags()), aggregator(made_bags(), TARGETS)
     assert torch.equal(without.embedding, given.embedding)
+    assert torch.equal(without.attention, given.attention)
     assert not without.auxiliary
-    assert not given.auxiliary
+    assert set(given.auxiliary) == set(aggregator.auxiliaries)
 
 
 def test_evaluation_draws_no_random_number(aggregator: Aggregator) -> None:
