@@ -53,7 +53,7 @@ def started(objective: Objective, device: torch.device) -> Objective:
     many = 4 * objective.classes
     torch.manual_seed(1)
     embeddings = torch.randn(many, objective.embedding_dim)
-    objective.start(embeddings, torch.arange(many) % objective.classes)
+    objective.fit("start", embeddings, torch.arange(many) % objective.classes)
     return objective.to(device).train()
 
 

@@ -60,7 +60,7 @@ def started(
 
     def begun(seed: int = 0) -> Objective:
         objective = build(seed)
-        objective.start(*batch(40, seed))
+        objective.fit("start", *batch(40, seed))
         objective.end_epoch(0)
         return objective.train()
 

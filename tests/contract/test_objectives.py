@@ -41,7 +41,7 @@ def batch(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def train(objective: Objective, steps: int = 3, seed: int = 0) -> Objective:
     """A few steps as the training loop makes them."""
-    objective.start(*batch(40, seed))
+    objective.fit("start", *batch(40, seed))
     parameters = [p for group in objective.parameter_groups().values() for p in group]
     optimiser = torch.optim.SGD(parameters, 0.5) if parameters else None
     objective.train()
@@ -55,8 +55,8 @@ def train(objective: Objective, steps: int = 3, seed: int = 0) -> Objective:
                 optimiser.step()
         objective.end_step()
     objective.end_epoch(0)
-    objective.fit_classes(*batch(40, seed))
-    objective.fit_temperature(*batch(16, seed=9))
+    objective.fit("classes", *batch(40, seed))
+    objective.fit("temperature", *batch(16, seed=9))
     return objective.eval()
 
 
@@ -90,7 +90,7 @@ def test_state_survives_save_and_load(
 
 def test_smallest_batch_is_finite(make: Callable[[], Objective]) -> None:
     objective = make().train()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     z, target = batch(objective.min_samples)
     z.requires_grad_()
     losses = [objective.state_loss(z.detach(), target), objective(z, target).total]
@@ -106,7 +106,7 @@ def test_smallest_batch_is_finite(make: Callable[[], Objective]) -> None:
 
 def test_a_step_moves_the_embedding(make: Callable[[], Objective]) -> None:
     objective = make().train()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     # Pairs need two samples of a class and one of another: five samples of four classes have them.
     z, target = batch(1 if objective.min_samples == 1 else CLASSES + 1)
     objective(z.requires_grad_(), target).total.backward()
@@ -115,7 +115,7 @@ def test_a_step_moves_the_embedding(make: Callable[[], Objective]) -> None:
 
 def test_batch_of_one_unless_it_says_more(make: Callable[[], Objective]) -> None:
     objective = make()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     if objective.min_samples == 1:
         assert torch.isfinite(objective(*batch(1)).total)
     else:
@@ -133,7 +133,7 @@ def test_parameter_groups_hold_every_parameter_once(make: Callable[[], Objective
 
 def test_loss_is_a_scalar_with_detached_finite_parts(make: Callable[[], Objective]) -> None:
     objective = make()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     z, target = batch(6)
     output = objective(z.requires_grad_(), target)
     assert output.total.shape == ()
@@ -148,7 +148,7 @@ def test_the_loss_falls_when_embeddings_follow_their_gradient(
     make: Callable[[], Objective],
 ) -> None:
     objective = make().eval()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     z, target = batch(8)
     first = objective(z.requires_grad_(), target).total
     (grad,) = torch.autograd.grad(first, z)
@@ -193,7 +193,7 @@ def test_temperature_leaves_the_largest_class(make: Callable[[], Objective]) -> 
     objective = train(make())
     z, target = batch(30, seed=4)
     before = objective.raw_scores(z).argmax(1)
-    objective.fit_temperature(z, target)
+    objective.fit("temperature", z, target)
     assert torch.equal(objective.scores(z).argmax(1), before)
     assert objective.log_scale.exp() > 0
 
@@ -203,7 +203,7 @@ def test_probabilities_are_calibrated_by_validation(make: Callable[[], Objective
     objective = train(make(), steps=30)
     z, target = batch(600, seed=4)
     target = torch.where(torch.arange(600) % 5 == 0, (target + 1) % CLASSES, target)
-    objective.fit_temperature(z, target)
+    objective.fit("temperature", z, target)
     probabilities = objective.probabilities(z)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(600))
 
@@ -220,8 +220,8 @@ def test_float64(make: Callable[[], Objective]) -> None:
     single, double = make(), make().double()
     z, target = batch(40)
     for objective, embedding in ((single, z), (double, z.double())):
-        objective.start(embedding, target)
-        objective.fit_classes(embedding, target)
+        objective.fit("start", embedding, target)
+        objective.fit("classes", embedding, target)
     found, expected = double(z.double(), target).total, single(z, target).total
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
     assert double.scores(z.double()).dtype == torch.float64
@@ -235,7 +235,7 @@ def test_half_precision_embeddings_under_autocast(
     make: Callable[[], Objective], dtype: torch.dtype
 ) -> None:
     objective = make()
-    objective.start(*batch(40))
+    objective.fit("start", *batch(40))
     z, target = batch(8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         total = objective(z.to(dtype), target).total

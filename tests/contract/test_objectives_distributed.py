@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wsi_ncmi import registry
-from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.losses.objective import Objective, Phase
 
 WORLD, TIMEOUT_S = 2, 120
 INPUTS, DIM, COUNTS, BATCH = 6, 12, [20, 10, 7, 3], 16
@@ -49,7 +49,7 @@ OWN_SAMPLES = {"cmic_dl", "cmic_dl, batch", "mutual_information", "opl", "supcon
 # Its first width comes from each process's own pairs.
 START_IS_OF_OWN_SAMPLES = {"mutual_information"}
 
-METHODS = ("start", "fit_classes", "fit_temperature")
+PHASES: tuple[Phase, ...] = ("start", "classes", "temperature")
 WAYS = ("outside", "inside")  # of DistributedDataParallel, where the objective is
 
 State = dict[str, Tensor]
@@ -108,7 +108,7 @@ class Training:
     def run(self, parts: int = 1) -> State:
         """Three steps of `parts` micro-batches in two epochs; the state thereafter."""
         inputs, target = map(self.shard, samples(INPUTS, 40, 0))
-        self.objective.start(self.network(inputs).detach(), target)
+        self.objective.fit("start", self.network(inputs).detach(), target)
         for number in range(3):
             inputs, target = map(self.shard, samples(INPUTS, BATCH, number + 1))
             pairs = list(zip(inputs.chunk(parts), target.chunk(parts), strict=True))
@@ -132,12 +132,12 @@ class Training:
         self.optimiser.step()
 
 
-def prepare(case: str, method: str, shard: Shard = whole) -> State:
-    """The state after a method that takes many samples, here sorted by class."""
+def prepare(case: str, phase: Phase, shard: Shard = whole) -> State:
+    """The state after a phase that takes many samples, here sorted by class."""
     objective = build(case)
     z, target = samples(DIM, 40, 7)
     order = target.argsort()
-    getattr(objective, method)(shard(z[order]), shard(target[order]))
+    objective.fit(phase, shard(z[order]), shard(target[order]))
     return snapshot(objective)
 
 
@@ -155,7 +155,7 @@ def references() -> Results:
     """Of a single process: with whole batches, and with micro-batches as large as a shard."""
     results: Results = {}
     for case in CASES:
-        results[case] = {method: prepare(case, method) for method in METHODS}
+        results[case] = {phase: prepare(case, phase) for phase in PHASES}
         results[case]["whole"] = Training(case).run()
         results[case]["accumulated"] = Training(case).run(parts=WORLD)
     return results
@@ -172,7 +172,7 @@ def results_of(rank: int) -> Results:
 
     results: Results = {}
     for case in CASES:
-        results[case] = {method: prepare(case, method, unequal) for method in METHODS}
+        results[case] = {phase: prepare(case, phase, unequal) for phase in PHASES}
         for way in ways_of(case):
             results[case][way] = Training(case, half, way).run()
     return results
@@ -221,7 +221,7 @@ def assert_close(found: State, expected: State, ignored: str | None = None) -> N
             )
 
 
-@pytest.mark.parametrize(("case", "way"), [(c, w) for c in CASES for w in (*ways_of(c), *METHODS)])
+@pytest.mark.parametrize(("case", "way"), [(c, w) for c in CASES for w in (*ways_of(c), *PHASES)])
 def test_processes_end_with_the_same_state(
     results: dict[str, Results], case: str, way: str
 ) -> None:
@@ -237,12 +237,12 @@ def test_processes_train_as_one(results: dict[str, Results], case: str, way: str
     assert_close(results["0"][case][way], expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("case", CASES)
-def test_shards_prepare_as_the_whole(results: dict[str, Results], case: str, method: str) -> None:
-    of_pairs = method == "start" and case in START_IS_OF_OWN_SAMPLES
-    expected = results["single"][case][method]
-    assert_close(results["0"][case][method], expected, ignored="width" if of_pairs else None)
+def test_shards_prepare_as_the_whole(results: dict[str, Results], case: str, phase: Phase) -> None:
+    of_pairs = phase == "start" and case in START_IS_OF_OWN_SAMPLES
+    expected = results["single"][case][phase]
+    assert_close(results["0"][case][phase], expected, ignored="width" if of_pairs else None)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def life(build: Make) -> dict[str, Tensor]:
     parameters = [p for group in objective.parameter_groups().values() for p in group]
     optimiser = torch.optim.SGD(parameters, 0.1) if parameters else None
     found: dict[str, Tensor] = {}
-    objective.start(*points(40, 0, width))
+    objective.fit("start", *points(40, 0, width))
     for step in range(3):
         z, target = points(8, step + 1, width)
         z.requires_grad_()
@@ -48,8 +48,8 @@ def life(build: Make) -> dict[str, Tensor]:
         assert z.grad is None or z.grad.dtype == torch.float32
         objective.end_step()
     objective.end_epoch(0)
-    objective.fit_classes(*points(40, 0, width))
-    objective.fit_temperature(*points(16, 9, width))
+    objective.fit("classes", *points(40, 0, width))
+    objective.fit("temperature", *points(16, 9, width))
     objective.eval()
     scores = objective.scores(points(20, 5, width)[0])
     assert scores.dtype == torch.float32
@@ -68,13 +68,13 @@ def test_autocast_changes_nothing_after_the_embedding(build: Make) -> None:
 def test_embeddings_in_bf16_are_computed_with_in_float32(build: Make) -> None:
     objective = build().train()
     z, target = points(8, 0, objective.embedding_dim)
-    objective.start(*points(40, 0, objective.embedding_dim))
+    objective.fit("start", *points(40, 0, objective.embedding_dim))
     low = z.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         found = objective(low, target).total
     state = {name: value.clone() for name, value in objective.state_dict().items()}
     twin = build().train()
-    twin.start(*points(40, 0, objective.embedding_dim))
+    twin.fit("start", *points(40, 0, objective.embedding_dim))
     assert torch.equal(found, twin(low.float(), target).total)
     assert all(torch.equal(state[name], value) for name, value in twin.state_dict().items())
 

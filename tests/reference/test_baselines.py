@@ -233,7 +233,7 @@ def test_limits_are_cross_entropy(name: str, options: dict[str, Any], counts: li
 @pytest.mark.parametrize("name", BASELINES)
 def test_gradients(name: str) -> None:
     objective, (z, target) = made(name).eval(), batch()
-    objective.start(*batch(seed=1))
+    objective.fit("start", *batch(seed=1))
     parameters = list(objective.parameters())
     names = [n for n, _ in objective.named_parameters()]
     leaves = [p.detach().clone().requires_grad_() for p in parameters]

@@ -148,7 +148,7 @@ def test_orthogonal_classes_are_the_optimum() -> None:
 
 def test_centre_loss_is_the_distance_to_the_class_means_at_first() -> None:
     objective, (z, target) = made("centre_loss", weight=0.4).eval(), batch()
-    objective.start(z, target)
+    objective.fit("start", z, target)
     total = 0.0
     for row, y in zip(z.numpy(), target.numpy(), strict=True):
         difference = row - z.numpy()[target.numpy() == y].mean(0)
@@ -162,7 +162,7 @@ def test_a_class_without_samples_keeps_its_centre() -> None:
     objective, (z, target) = made("centre_loss").train(), batch()
     objective.centres.fill_(7)
     keep = target != 1
-    objective.start(z[keep], target[keep])
+    objective.fit("start", z[keep], target[keep])
     objective(z[keep], target[keep])
     objective.end_step()
     assert (objective.centres[1] == 7).all()
@@ -182,7 +182,7 @@ def moved(centres: np.ndarray, z: np.ndarray, labels: list[int], rate: float) ->
 @pytest.mark.parametrize("cuts", [[], [4], [1, 2, 7]])
 def test_centres_move_once_a_step_over_all_its_forwards(cuts: list[int]) -> None:
     objective, (z, target) = made("centre_loss", centre_rate=0.3).train(), batch()
-    objective.start(*batch(seed=1))
+    objective.fit("start", *batch(seed=1))
     before = objective.centres.numpy().copy()
     for part, labels in zip(z.tensor_split(cuts), target.tensor_split(cuts), strict=True):
         objective(part, labels)
@@ -196,7 +196,7 @@ def test_centres_move_once_a_step_over_all_its_forwards(cuts: list[int]) -> None
 
 def test_evaluation_moves_no_centre() -> None:
     objective, (z, target) = made("centre_loss").eval(), batch()
-    objective.start(*batch(seed=1))
+    objective.fit("start", *batch(seed=1))
     before = objective.centres.clone()
     objective(z, target)
     objective.end_step()

@@ -70,7 +70,7 @@ def test_loss_and_gradients(
     """All classes, absent ones, one sample, and one class: Γ is then zero."""
     weights = {"cmi_weight": cmi_weight, "separation_weight": separation_weight}
     objective = cmic_dl(**weights)
-    objective.start(*batch([0, 1, 2, 3] * 5, seed=9))
+    objective.fit("start", *batch([0, 1, 2, 3] * 5, seed=9))
     z, labels = batch(target)
     z.requires_grad_()
     output = objective(z, labels)
@@ -94,14 +94,16 @@ def test_loss_and_gradients(
 
 def test_gradcheck() -> None:
     objective = cmic_dl().double().eval()
-    objective.start(*(t.double() if t.is_floating_point() else t for t in batch([0, 1, 2, 3])))
+    objective.fit(
+        "start", *(t.double() if t.is_floating_point() else t for t in batch([0, 1, 2, 3]))
+    )
     z, target = batch([0, 1, 2, 0])
     assert gradcheck(lambda z: objective(z, target).total, (z.double().requires_grad_(),))
 
 
 def test_the_centroids_get_no_gradient() -> None:
     objective = cmic_dl()
-    objective.start(*batch([0, 1, 2, 3]))
+    objective.fit("start", *batch([0, 1, 2, 3]))
     z, target = batch([0, 1, 2, 0])
     objective(z.requires_grad_(), target).total.backward()
     assert not objective.centroids.requires_grad
@@ -114,7 +116,7 @@ def test_the_centroids_get_no_gradient() -> None:
 def test_start_is_at_the_class_means_and_uniform_for_absent_classes() -> None:
     objective = cmic_dl()
     z, target = batch([0, 1, 0, 3, 1, 0])
-    objective.start(z, target)
+    objective.fit("start", z, target)
     p = probabilities(objective, z)
     expected = torch.full((CLASSES, CLASSES), 1 / CLASSES, dtype=torch.float64)
     for y in (0, 1, 3):
@@ -128,7 +130,7 @@ def test_a_step_of_the_centroids_minimises_the_cmi(source: str) -> None:
     settings = {"cmi_weight": 1.0, "separation_weight": 0.0}
     objective = cmic_dl(centroid_decay=0.0, centroid_samples=8, source=source, **settings)
     z, target = batch([0, 1, 2, 3, 0, 1, 0, 0, 3])
-    objective.start(*batch([0, 1, 2, 3] * 3, seed=4))
+    objective.fit("start", *batch([0, 1, 2, 3] * 3, seed=4))
     before = objective(z, target).parts["cmi"].item()
     objective.end_step()
     p = probabilities(objective, z)
@@ -196,7 +198,7 @@ def test_running_means_of_queues(decay: float, absent: bool) -> None:
     """The last |B_c| of each class, over steps, large batches and gradient accumulation."""
     objective = cmic_dl(centroid_decay=decay, centroid_samples=3)
     start, labels = batch([0, 1, 2, 2] if absent else [0, 1, 2, 3, 2], seed=50)
-    objective.start(start, labels)
+    objective.fit("start", start, labels)
     recursion = Recursion(decay, 3, objective.centroids.double().tolist())
     for step, micro_batches in enumerate(STEPS):
         before = objective.centroids.clone()
@@ -220,7 +222,7 @@ def test_running_means_of_queues(decay: float, absent: bool) -> None:
 def test_running_means_of_batches(decay: float) -> None:
     """`batch`: B_c are the step's samples of the class, accumulated over its micro-batches."""
     objective = cmic_dl(centroid_decay=decay, centroid_samples=8, source="batch")
-    objective.start(*batch([0, 1, 2, 3, 2], seed=50))
+    objective.fit("start", *batch([0, 1, 2, 3, 2], seed=50))
     recursion = Recursion(decay, 8, objective.centroids.double().tolist())
     for step, micro_batches in enumerate(STEPS):
         for queue in recursion.queues:
@@ -241,7 +243,7 @@ def test_the_first_steps_of_a_slow_mean_are_a_plain_mean(source: str) -> None:
     """Bias correction: with decay .9999 and n observations, Q is nearly their mean."""
     objective = cmic_dl(centroid_decay=0.9999, source=source)
     z, target = batch([0, 1, 2, 3], seed=1)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     other, _ = batch([0, 1, 2, 3], seed=2)
     objective(other, target)
     objective.end_step()
@@ -251,7 +253,7 @@ def test_the_first_steps_of_a_slow_mean_are_a_plain_mean(source: str) -> None:
 
 def test_evaluation_and_empty_steps_move_nothing() -> None:
     objective = cmic_dl(centroid_decay=0.5)
-    objective.start(*batch([0, 1, 2, 3]))
+    objective.fit("start", *batch([0, 1, 2, 3]))
     before = {k: v.clone() for k, v in objective.state_dict().items()}
     objective.end_step()
     objective.eval()(*batch([0, 1, 2, 3], seed=8))
@@ -262,7 +264,7 @@ def test_evaluation_and_empty_steps_move_nothing() -> None:
 
 def test_forward_alone_does_not_move_the_centroids() -> None:
     objective = cmic_dl(centroid_decay=0.5)
-    objective.start(*batch([0, 1, 2, 3]))
+    objective.fit("start", *batch([0, 1, 2, 3]))
     before = objective.centroids.clone()
     objective(*batch([0, 1, 2, 3], seed=8))
     assert torch.equal(objective.centroids, before)

@@ -39,8 +39,8 @@ def log_nsf(z: Tensor, centre: Tensor) -> Tensor:
 def test_the_nearest_class_is_that_of_float64(make: Callable[[], Objective]) -> None:
     objective = make().eval()
     z, target = points()
-    objective.start(z, target)
-    objective.fit_classes(z, target)
+    objective.fit("start", z, target)
+    objective.fit("classes", z, target)
     log_p = log_nsf(z, objective.centre.value)
     log_s = torch.stack([log_p[target == c].exp().mean(0) for c in range(CLASSES)]).log()
     divergence = (log_p[:, None].exp() * (log_p[:, None] - log_s)).sum(2)
@@ -57,7 +57,7 @@ def test_the_nearest_class_is_that_of_float64(make: Callable[[], Objective]) -> 
 def test_scores_have_the_type_of_the_embedding(make: Callable[[], Objective]) -> None:
     objective = make().eval()
     z, target = points()
-    objective.start(z, target)
+    objective.fit("start", z, target)
     assert objective.scores(z).dtype == torch.float32
     assert objective.scores(z.bfloat16()).dtype == torch.float32
     assert objective.scores(z.double()).dtype == torch.float64

@@ -313,11 +313,11 @@ def test_an_absent_class_is_fine() -> None:
     z, xi, _ = clusters(8, 4, 6, 1.0)
     target = torch.tensor([0, 1, 2, 0, 1, 2])
     objective = ncmi_at(xi, [2, 2, 2, 0], prior="uniform", separation_weights="empirical")
-    objective.start(z, target)
+    objective.fit("start", z, target)
     assert torch.isfinite(objective(z, target).total)
     objective.end_step()
     objective.end_epoch(0)
-    objective.fit_classes(z, target)
+    objective.fit("classes", z, target)
     assert torch.isfinite(objective.scores(z)).all()
 
 
@@ -420,7 +420,7 @@ def test_start_takes_the_centre_from_all_embeddings(oracle: SimpleNamespace) -> 
     objective = NCMI(8, [1] * 4, Options(temperature=TEMPERATURE))
     with torch.no_grad():
         objective.xi.copy_(xi)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     expected = oracle.loss(z.double(), xi.double(), target, "mean_of_ratios", centre=centre)
     assert objective(z, target).total.item() == pytest.approx(expected.item(), rel=1e-4)
     objective.end_step()
@@ -430,7 +430,7 @@ def test_start_takes_the_centre_from_all_embeddings(oracle: SimpleNamespace) -> 
 def test_running_centre(oracle: SimpleNamespace) -> None:
     z, _, target = clusters(8, 4, 30, 1.0)
     objective = NCMI(8, [1] * 4, Options(centre="ema", centre_decay=0.8))
-    objective.start(z, target)
+    objective.fit("start", z, target)
     centre = z.double().mean(0)
     for step in range(3):
         batch = z[step * 5 : step * 5 + 5] + step
@@ -458,7 +458,7 @@ def test_inference_compares_with_the_class_means(oracle: SimpleNamespace, dim: i
     z, xi, target = clusters(dim, 4, 60, 3.0)
     target[:4] = torch.arange(4)
     objective = ncmi_at(xi)
-    objective.fit_classes(z, target)
+    objective.fit("classes", z, target)
     means = class_means(oracle, z, target, 4)
     zero = torch.zeros(dim, dtype=torch.float64)
     p = [oracle.distribution(row, zero, TEMPERATURE) for row in z.double()]
@@ -496,8 +496,8 @@ def test_relabelling_classes_changes_nothing() -> None:
     after = ncmi_at(xi[order], [counts[i] for i in order], **options)
     found, expected = after(z, renamed).total, before(z, target).total
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    before.fit_classes(z, target)
-    after.fit_classes(z, renamed)
+    before.fit("classes", z, target)
+    after.fit("classes", z, renamed)
     torch.testing.assert_close(after.scores(z), before.scores(z)[:, order], rtol=1e-4, atol=1e-6)
 
 
@@ -507,8 +507,8 @@ def test_permuting_the_features_changes_nothing() -> None:
     before, after = ncmi_at(xi), ncmi_at(xi[:, order])
     expected = before(z, target).total.item()
     assert after(z[:, order], target).total.item() == pytest.approx(expected, rel=1e-5)
-    before.fit_classes(z, target)
-    after.fit_classes(z[:, order], target)
+    before.fit("classes", z, target)
+    after.fit("classes", z[:, order], target)
     torch.testing.assert_close(after.scores(z[:, order]), before.scores(z), rtol=1e-4, atol=1e-6)
 
 
@@ -516,7 +516,7 @@ def test_running_centroids(oracle: SimpleNamespace) -> None:
     settings = Options(temperature=TEMPERATURE, centre="none", centroids="ema", centroid_decay=0.7)
     objective = NCMI(8, [9] * 4, settings)
     z, _, target = clusters(8, 4, 40, 1.0)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     q = class_means(oracle, z, target, 4)
     for step in range(3):
         batch, _, _ = clusters(8, 4, 6, 1.0, seed=20 + step)
@@ -532,7 +532,7 @@ def test_epoch_mean_centroids(oracle: SimpleNamespace) -> None:
     settings = Options(temperature=TEMPERATURE, centre="none", centroids="epoch_mean")
     objective = NCMI(8, [9] * 4, settings)
     z, _, target = clusters(8, 4, 40, 1.0)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     before = objective.log_centroids().clone()
     rng = torch.Generator().manual_seed(5)
     moved = z + torch.randn(z.shape, generator=rng)
@@ -550,7 +550,7 @@ def test_fixed_centroids_never_move() -> None:
     objective = NCMI(8, [9] * 4, Options(centroids="fixed"))
     expected = functional.centred_log_nsf(10 * torch.eye(4, 8))
     z, _, target = clusters(8, 4, 40, 1.0)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     assert objective.state_loss(z, target) is None
     objective(z, target)
     objective.end_step()
@@ -585,7 +585,7 @@ def test_temperature_against_scipy(part: type) -> None:
     rng = torch.Generator().manual_seed(2)
     flipped = torch.rand(80, generator=rng) < 0.2
     target = torch.where(flipped, torch.randint(4, (80,), generator=rng), target)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     if part is CrossEntropy:  # a head that has learnt something
         with torch.no_grad():
             objective.head.weight.copy_(clusters(8, 4, 1, 1.0)[1])
@@ -603,7 +603,7 @@ def test_temperature_against_scipy(part: type) -> None:
         return float((log_sum - (smoothed * scaled).sum(1)).mean())
 
     best = minimize_scalar(nll, bounds=(-10, 12), method="bounded", options={"xatol": 1e-8})
-    objective.fit_temperature(z, target)
+    objective.fit("temperature", z, target)
     assert -8 < best.x < 10  # an optimum inside, or the test says nothing
     assert objective.log_scale.item() == pytest.approx(best.x, abs=1e-3)
     assert torch.equal(objective.scores(z).argmax(1), before)

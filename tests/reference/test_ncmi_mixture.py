@@ -172,7 +172,7 @@ def test_one_distribution_per_class_is_ncmi(reduction: str, centre: str, schedul
     plain = NCMI(8, COUNTS, ncmi.Options(**options))
     many, labels = batch(size=40, seed=5)
     for objective in (one, plain):
-        objective.start(many + 1, labels)
+        objective.fit("start", many + 1, labels)
     for step in range(3):
         z, target = batch(seed=step)
         results = []
@@ -189,7 +189,7 @@ def test_one_distribution_per_class_is_ncmi(reduction: str, centre: str, schedul
         for found, expected in zip(*results, strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6, check_dtype=False)
     for objective in (one, plain):
-        objective.fit_classes(many, labels)
+        objective.fit("classes", many, labels)
     torch.testing.assert_close(one.scores(z), plain.scores(z), rtol=1e-4, atol=2e-6)
 
 
@@ -197,7 +197,7 @@ def test_scores_are_minus_the_soft_minimum(oracle: SimpleNamespace) -> None:
     """Of KL(p ‖ s_{y,j}) over the k means s of a class."""
     objective = mixture(2)
     many, labels = batch(size=40, seed=5)
-    objective.fit_classes(many, labels)
+    objective.fit("classes", many, labels)
     means = torch.softmax(objective.log_means.double(), dim=-1)
     z, _ = batch(seed=6)
     expected = [
@@ -212,7 +212,7 @@ def test_means_are_soft_assignments_and_means_in_turn(oracle: SimpleNamespace) -
     """k-means with responsibilities, from the learnt q on."""
     objective = mixture(3, softness=0.1)
     many, labels = batch(size=40, seed=5)
-    objective.fit_classes(many, labels)
+    objective.fit("classes", many, labels)
     p = distributions(oracle, many.double())
     for y in range(3):
         own = [row for row, label in zip(p, labels.tolist(), strict=True) if label == y]
@@ -248,13 +248,13 @@ def exclusive_or(size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def fitted(objective: NCMI | NCMIMixture, steps: int = 60) -> NCMI | NCMIMixture:
     """ξ trained on fixed embeddings, then inference's means."""
     z, target, _ = exclusive_or(80, seed=0)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     optimiser = torch.optim.Adam(objective.parameter_groups()["centroids"], 0.3)
     for _ in range(steps):
         optimiser.zero_grad()
         objective.state_loss(z, target).backward()
         optimiser.step()
-    objective.fit_classes(z, target)
+    objective.fit("classes", z, target)
     return objective.eval()
 
 
@@ -287,8 +287,8 @@ def test_order_of_forms_and_classes_changes_nothing() -> None:
     renamed = torch.argsort(order)[target]
     found, expected = after(z, renamed).total, before(z, target).total
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    before.fit_classes(z, target)
-    after.fit_classes(z, renamed)
+    before.fit("classes", z, target)
+    after.fit("classes", z, renamed)
     torch.testing.assert_close(after.scores(z), before.scores(z)[:, order], rtol=1e-4, atol=1e-6)
 
 
@@ -337,10 +337,10 @@ def test_an_absent_class_is_fine() -> None:
     objective = mixture(2)
     z, target = batch()
     target = target.clamp(max=1)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     objective(z, target)
     objective.end_step()
-    objective.fit_classes(z, target)
+    objective.fit("classes", z, target)
     assert torch.isfinite(objective.scores(z)).all()
 
 

@@ -150,7 +150,7 @@ def test_logits_space(oracle: SimpleNamespace, reduction: str) -> None:
 def test_logits_space_infers_by_class_means(oracle: SimpleNamespace) -> None:
     objective = ncmi(16, space="logits")
     z, target = batch(16, size=40)
-    objective.fit_classes(z, target)
+    objective.fit("classes", z, target)
     weight, bias = (t.detach().double() for t in linear(objective))
     zero = torch.zeros(4, dtype=torch.float64)
     p = torch.stack([oracle.distribution(row, zero, TAU) for row in z.double() @ weight.T + bias])
@@ -162,7 +162,7 @@ def test_logits_space_infers_by_class_means(oracle: SimpleNamespace) -> None:
 def test_logits_space_takes_its_centre_from_the_logits(oracle: SimpleNamespace) -> None:
     objective = ncmi(16, space="logits", centre="frozen")
     z, target = batch(16, size=40)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     weight, bias = (t.detach().double() for t in linear(objective))
     logits = z.double() @ weight.T + bias
     centred = logits - logits.mean(0)
@@ -211,7 +211,7 @@ def test_class_means_as_centroids(
     options = {"map": map_name, "centroids": centroids, "separation_direction": direction}
     objective = NCMI(8, COUNTS, Options(temperature=TAU, centre="none", **options))  # type: ignore[arg-type]
     many, labels = batch(size=40)
-    objective.start(many, labels)
+    objective.fit("start", many, labels)
     form = {"nsf": oracle.nsf, "softmax": oracle.softmax}[map_name]
     units = [row / torch.sqrt((row * row).sum()) / TAU for row in many.double()]
     p = torch.stack([form(unit) for unit in units])
@@ -345,7 +345,7 @@ def test_a_thousand_classes(dim: int, space: str) -> None:
     objective = NCMI(dim, [5] * 1000, Options(space=space))  # type: ignore[arg-type]
     assert objective.smallest_separation() > 0
     z, target = batch(dim, 1000, size=16)
-    objective.start(z, target)
+    objective.fit("start", z, target)
     z.requires_grad_()
     total = objective(z, target).total
     total.backward()
@@ -356,13 +356,12 @@ def test_a_thousand_classes(dim: int, space: str) -> None:
     for grad in (z.grad, objective.xi.grad):
         assert torch.isfinite(grad).all()
         assert grad.norm() > 0
-    objective.fit_classes(z.detach(), target)
+    objective.fit("classes", z.detach(), target)
     assert torch.isfinite(objective.scores(z)).all()
 
 
 def test_the_smallest_separation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """METHOD: it says whether the class distributions can be told apart at all."""
-    objective = NCMI(2, [1] * 6)
     with caplog.at_level("INFO", logger="wsi_ncmi.losses"):
-        objective.start(torch.randn(12, 2), torch.arange(12) % 6)
+        objective = NCMI(2, [1] * 6)
     assert f"{objective.smallest_separation():.3g}" in caplog.text

@@ -31,7 +31,7 @@ def drawn(n: int, classes: int, gap: float, seed: int) -> tuple[np.ndarray, np.n
 
 def fitted(scores: np.ndarray, target: np.ndarray) -> float:
     objective = Given(scores.shape[1], [1] * scores.shape[1])
-    objective.fit_temperature(torch.from_numpy(scores), torch.from_numpy(target))
+    objective.fit("temperature", torch.from_numpy(scores), torch.from_numpy(target))
     return float(objective.log_scale)
 
 

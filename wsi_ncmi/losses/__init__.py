@@ -8,7 +8,7 @@ from wsi_ncmi.losses.logit_adjusted import LogitAdjusted
 from wsi_ncmi.losses.mutual_information import MutualInformation
 from wsi_ncmi.losses.ncmi import NCMI
 from wsi_ncmi.losses.ncmi_mixture import NCMIMixture
-from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
 from wsi_ncmi.losses.opl import OrthogonalProjection
 from wsi_ncmi.losses.poly1 import Poly1
 from wsi_ncmi.losses.squentropy import Squentropy
@@ -26,6 +26,7 @@ __all__ = [
     "NCMIMixture",
     "Objective",
     "OrthogonalProjection",
+    "Phase",
     "Poly1",
     "Squentropy",
     "SupCon",
@@ -41,5 +42,6 @@ SHARED = frozenset(
         "ncmi_base",
         "objective",
         "running",
+        "temperature",
     }
 )

@@ -19,7 +19,7 @@ from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.labels import one_hot
 from wsi_ncmi.losses.functional.precision import full_precision
-from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
 
 
 @dataclass(frozen=True)
@@ -54,42 +54,47 @@ class CentreLoss(Classifier):
         self.register_buffer("step_sums", torch.zeros(self.classes, embedding_dim))
         self.register_buffer("step_counts", torch.zeros(self.classes))
 
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Centres at the class means; a class without samples keeps its own."""
+    def _training_passes(self, phase: Phase) -> int:
+        return 1 if phase == "start" else 0
+
+    def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
         with full_precision(embeddings):
-            sums, counts = self._class_sums(embeddings, targets)
-        sum_over_ranks(sums, counts)
-        means = sums / counts.clamp_min(1)[:, None]
-        self.centres.copy_(torch.where((counts > 0)[:, None], means, self.centres))
+            self._sum(embeddings, targets)
+
+    def _finish_training(self, phase: Phase) -> None:
+        """Centres at the class means; a class without samples keeps its own."""
+        sums, counts = self._take()
+        means = sums / counts.clamp_min(1)
+        self.centres.copy_(torch.where(counts > 0, means, self.centres))
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         cross_entropy = F.cross_entropy(logits, target)
         centre = (embedding - self.centres[target]).square().sum(1).mean() / 2
         if self.training:
-            self._collect(embedding.detach(), target)
+            self._sum(embedding.detach(), target)
         parts = {"cross_entropy": cross_entropy.detach(), "centre": centre.detach()}
         return LossOutput(cross_entropy + self.options.weight * centre, parts)
 
     @torch.no_grad()
-    def _collect(self, embedding: Tensor, target: Tensor) -> None:
+    def _sum(self, embedding: Tensor, target: Tensor) -> None:
         # Several forwards may precede a step: their samples are summed, and centres move once.
-        sums, counts = self._class_sums(embedding, target)
-        self.step_sums.add_(sums)
-        self.step_counts.add_(counts)
-
-    def _class_sums(self, embedding: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         hot = one_hot(target, self.classes).to(self.centres.dtype)
-        return hot.T @ embedding.to(self.centres.dtype), hot.sum(0)
+        self.step_sums.add_(hot.T @ embedding.to(self.centres.dtype))
+        self.step_counts.add_(hot.sum(0))
+
+    def _take(self) -> tuple[Tensor, Tensor]:
+        """Sums [C, m] and counts [C, 1] over all processes; summing starts anew."""
+        sum_over_ranks(self.step_sums, self.step_counts)
+        sums, counts = self.step_sums.clone(), self.step_counts[:, None].clone()
+        self.step_sums.zero_()
+        self.step_counts.zero_()
+        return sums, counts
 
     @torch.no_grad()
     def end_step(self) -> None:
-        sum_over_ranks(self.step_sums, self.step_counts)
-        counts = self.step_counts[:, None]
-        delta = (counts * self.centres - self.step_sums) / (1 + counts)
+        sums, counts = self._take()
+        delta = (counts * self.centres - sums) / (1 + counts)
         self.centres.sub_(self.options.centre_rate * delta)
-        self.step_sums.zero_()
-        self.step_counts.zero_()
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

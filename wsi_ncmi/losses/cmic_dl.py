@@ -23,7 +23,7 @@ from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.distributed import gather_over_ranks, ranks, sum_over_ranks
 from wsi_ncmi.losses.functional import kl, one_hot, pairwise_cross_entropy
 from wsi_ncmi.losses.functional.precision import full_precision
-from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,17 @@ class CMICDL(Classifier):
         """Q [C, C]: bias-corrected running means of p, one row a class."""
         return self.total / self.weight[:, None]
 
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Q at the class means of many samples, as a first observation; absent ones are uniform."""
+    def _training_passes(self, phase: Phase) -> int:
+        return 1 if phase == "start" else 0
+
+    def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
         with full_precision(embeddings):
             p = self.raw_scores(embeddings).softmax(-1).to(self.total.dtype)
-            hot = one_hot(targets, self.classes).to(p.dtype)
-            sums, counts = hot.T @ p, hot.sum(0)
-        sum_over_ranks(sums, counts)
+            self._sum(p, one_hot(targets, self.classes))
+
+    def _finish_training(self, phase: Phase) -> None:
+        """Q at the class means, as a first observation; absent ones are uniform."""
+        sums, counts = self._take()
         uniform = torch.full_like(sums, 1 / self.classes)
         means = torch.where((counts > 0)[:, None], sums / counts.clamp_min(1)[:, None], uniform)
         first = 1 - self.options.centroid_decay
@@ -113,8 +116,19 @@ class CMICDL(Classifier):
         hot = one_hot(target, self.classes)
         if self.options.source == "queue":
             self._enqueue(p, hot)
+        self._sum(p, hot)
+
+    def _sum(self, p: Tensor, hot: Tensor) -> None:
         self.step_sums.add_(hot.to(p.dtype).T @ p)
         self.step_counts.add_(hot.sum(0))
+
+    def _take(self) -> tuple[Tensor, Tensor]:
+        """Sums of p [C, C] and counts [C] over all processes; summing starts anew."""
+        sum_over_ranks(self.step_sums, self.step_counts)
+        sums, counts = self.step_sums.clone(), self.step_counts.clone()
+        self.step_sums.zero_()
+        self.step_counts.zero_()
+        return sums, counts
 
     def _enqueue(self, p: Tensor, hot: Tensor) -> None:
         # Newest first: the rank of a sample among its class's, counted from the batch's end, is its
@@ -152,8 +166,7 @@ class CMICDL(Classifier):
         """Q ← d·Q + (1 − d)·mean of p over B_c, for the classes of the step."""
         if self.options.source == "queue" and ranks() > 1:
             self._join_queues()
-        sum_over_ranks(self.step_sums, self.step_counts)
-        sums, counts = self.step_sums, self.step_counts
+        sums, counts = self._take()
         if self.options.source == "queue":
             seen = counts > 0
             sums, counts = self.queue.sum(1) * seen[:, None], self.filled.sum(1) * seen
@@ -163,8 +176,6 @@ class CMICDL(Classifier):
         self.total.copy_(torch.where(seen[:, None], moved, self.total))
         weight = decay * self.weight + (1 - decay)
         self.weight.copy_(torch.where(seen, weight, self.weight))
-        self.step_sums.zero_()
-        self.step_counts.zero_()
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

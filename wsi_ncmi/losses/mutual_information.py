@@ -18,10 +18,11 @@ from torch import Tensor
 
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses.classifier import Classifier
-from wsi_ncmi.losses.distributed import sum_over_ranks
+from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
 from wsi_ncmi.losses.functional import renyi
+from wsi_ncmi.losses.functional.labels import one_hot
 from wsi_ncmi.losses.functional.precision import full_precision
-from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
 
 # The largest distance of two distributions: so every step has the same candidates.
 LARGEST_WIDTH = 2**0.5
@@ -61,6 +62,9 @@ class MutualInformation(Classifier):
     width: Tensor
     alignment_sums: Tensor
     steps: Tensor
+    start_p: Tensor
+    start_hot: Tensor
+    seen: Tensor
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
@@ -72,17 +76,38 @@ class MutualInformation(Classifier):
         self.register_buffer("width", torch.tensor(width))
         self.register_buffer("alignment_sums", torch.zeros(self.options.candidates))
         self.register_buffer("steps", torch.zeros(()))
+        self.samples = sum(class_counts)
+        for name in ("start_p", "start_hot"):
+            self.register_buffer(name, torch.zeros(START_SAMPLES, self.classes), persistent=False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
 
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        """The first width, from at most START_SAMPLES samples spread over those given."""
-        if self.options.width is None:
-            stride = -(-len(targets) // START_SAMPLES)
-            with full_precision(embeddings):
-                probabilities = self.raw_scores(embeddings[::stride]).softmax(1)
-                found = self._alignments(probabilities, targets[::stride])
-            sum_over_ranks(found)
-            self.width.copy_(renyi.best_width(self._candidates(), found))
+    def _training_passes(self, phase: Phase) -> int:
+        return 1 if phase == "start" and self.options.width is None else 0
+
+    def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
+        """At most START_SAMPLES samples, spread over the training part."""
+        number = self.seen + torch.arange(len(targets), device=targets.device)
+        place = torch.arange(START_SAMPLES, device=targets.device)
+        with full_precision(embeddings):
+            p = self.raw_scores(embeddings).softmax(1).to(self.start_p.dtype)
+            chosen = (number == place[:, None] * self._stride()).to(p.dtype)  # [START_SAMPLES, n]
+            self.start_p.add_(chosen @ p)
+            self.start_hot.add_(chosen @ one_hot(targets, self.classes).to(p.dtype))
+        self.seen.add_(len(targets))
+
+    def _stride(self) -> int:
+        return -(-self.samples // (START_SAMPLES * ranks()))
+
+    def _finish_training(self, phase: Phase) -> None:
+        """The first width: that of the untrained head."""
+        with full_precision(self.start_hot):
+            labels = self.start_hot @ self.start_hot.T  # zero where a place was not taken
+        taken = self.start_hot.sum(1) > 0
+        found = renyi.alignments(labels, self.start_p, self._candidates(), taken)
+        sum_over_ranks(found)
+        self.width.copy_(renyi.best_width(self._candidates(), found))
+        for buffer in (self.start_p, self.start_hot, self.seen):
+            buffer.zero_()
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         cross_entropy = F.cross_entropy(logits, target)

@@ -29,7 +29,7 @@ from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
-from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.losses.objective import Objective, Phase
 from wsi_ncmi.losses.running import ClassSums
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class NCMI(NCMIBase):
         self.centroids = kind(self.map, options.centroid_start_epoch, options.centroid_decay)
         self.centroids.register(self, xi, log_q)
         self.register_buffer("log_means", log_q.clone())
+        log.info("smallest KL between two class distributions: %.3g", self.smallest_separation())
 
     def _register_weights(self) -> None:
         shares = self.class_counts / self.class_counts.sum()
@@ -162,11 +163,10 @@ class NCMI(NCMIBase):
         """Centred logs [C, m] of the class distributions q that training compares with."""
         return self.centroids.log_q(self)
 
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        super().start(embeddings, targets)
-        self.centroids.start(self)
-        log.info("smallest KL between two class distributions: %.3g", self.smallest_separation())
+    def _finish_training(self, phase: Phase) -> None:
+        super()._finish_training(phase)
+        if phase == "start":
+            self.centroids.start(self)
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         return super().state_loss(embedding, target) if self.centroids.learnable else None
@@ -207,12 +207,11 @@ class NCMI(NCMIBase):
         self.log_means.copy_(self.epoch_sums.take(self.log_means)[0])
         self.centroids.end_epoch(self)
 
-    @torch.no_grad()
-    def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
-        excess = torch.expm1(self.exact_log_p(embeddings))
-        sums = ClassSums(self.classes, self.dim).to(excess)
-        sums.collect(excess, targets)
-        self.log_means.copy_(sums.take(self.log_means.to(excess.dtype))[0])
+    def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
+        self.fit_sums.collect(values, target)
+
+    def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
+        return functional.class_means(total, count, self.log_means.to(total.dtype))
 
     def raw_scores(self, embedding: Tensor) -> Tensor:
         """−KL(p ‖ s_y), whose largest is the smallest divergence; computed in float64."""

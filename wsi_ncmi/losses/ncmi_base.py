@@ -19,8 +19,8 @@ from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.maps import Map
 from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.objective import LossOutput, Objective
-from wsi_ncmi.losses.running import Centre, RunningRatio
+from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
+from wsi_ncmi.losses.running import Centre, ClassSums, RunningRatio
 
 Schedule = Literal["alternating", "simultaneous"]
 CentreKind = Literal["frozen", "ema", "none"]
@@ -51,7 +51,12 @@ class NCMIBase(Objective):
     """
 
     map: Map = "nsf"
+    class_passes: int = 1
+    """Over the training part for inference's class means."""
+
     log_means: Tensor
+    fit_sums: ClassSums
+    passed: Tensor
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: SharedOptions, dim: int
@@ -66,6 +71,9 @@ class NCMIBase(Objective):
         options = self.options
         self.centre = Centre(self.dim, options.centre_decay if options.centre == "ema" else None)
         self.ratio = RunningRatio(options.ratio_decay if options.reduction == "ema_ratio" else 0.0)
+        self.fit_sums = ClassSums(*self.log_means.shape, lasting=False)
+        # Passes of the present phase that are done.
+        self.register_buffer("passed", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def _vectors(self, embedding: Tensor) -> Tensor:
         """The z [B, m] whose direction is looked at, in float32 or wider: the embedding itself.
@@ -96,12 +104,42 @@ class NCMIBase(Objective):
         unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
         return log_map(unit / self._temperature(z.dtype), self.map)
 
-    @torch.no_grad()
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        if self.options.centre != "none":
-            with full_precision(embeddings):
-                self.centre.start(self._vectors(embeddings))
-        self.fit_classes(embeddings, targets)
+    def _training_passes(self, phase: Phase) -> int:
+        return self.class_passes + self._looks_for_centre(phase)
+
+    def _looks_for_centre(self, phase: Phase) -> bool:
+        """Whether the phase's first pass takes the mean of the embeddings."""
+        return phase == "start" and self.options.centre != "none"
+
+    def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
+        with full_precision(embeddings):
+            z = self._vectors(embeddings).double()
+            log_p = self._log_p(z)
+            values = torch.expm1(log_p)
+            if self._looks_for_centre(phase):  # selected and not branched: objectives are stacked
+                values = torch.where(self.passed == 0, z, values)
+            self._collect_class(phase, values, log_p, targets)
+
+    def _finish_training(self, phase: Phase) -> None:
+        total, count = self.fit_sums.take_sums()
+        means = self._class_means(total, count)
+        if self._looks_for_centre(phase):
+            is_first = self.passed == 0
+            # With one bag alone z − c would be zero: the mean is that of many.
+            mean = total.flatten(0, -2).sum(0) / count.sum()
+            self.centre.value.copy_(torch.where(is_first, mean, self.centre.value))
+            means = torch.where(is_first, self.log_means, means)
+        self.log_means.copy_(means)
+        done = self.passed + 1
+        self.passed.copy_(torch.where(done < self.passes(phase), done, 0))
+
+    @abstractmethod
+    def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
+        """Sum samples' values [n, m] by class in `fit_sums`; what weighs them follows from p."""
+
+    @abstractmethod
+    def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
+        """Centred logs of inference's class means, from sums of m·p − 1."""
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         if self.options.schedule == "simultaneous":

@@ -24,12 +24,11 @@ from torch import Tensor, nn
 
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
-from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.packing import far_apart
-from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
+from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
-from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.losses.objective import Objective, Phase
 
 FIT_STEPS = 10
 SMALLEST = 1e-12
@@ -72,6 +71,7 @@ class NCMIMixture(NCMIBase):
     """State: ξ [C, k, m], centre, running ratio, and the means s [C, k, m] for inference."""
 
     options: Options
+    class_passes = FIT_STEPS
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
@@ -108,26 +108,18 @@ class NCMIMixture(NCMIBase):
         log_sum = torch.logsumexp(-divergences / temperature, -1)
         return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
 
-    @torch.no_grad()
-    def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
-        """The k means of each class: soft assignment and means in turn, from the learnt q on."""
-        with full_precision(embeddings):
-            log_p = self.exact_log_p(embeddings)
-            means = functional.centred_log_nsf(self.xi.double())
-            for _ in range(FIT_STEPS):
-                means = self._refit(log_p, targets, means)
-        self.log_means.copy_(means)
-
-    def _refit(self, log_p: Tensor, target: Tensor, means: Tensor) -> Tensor:
+    def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
+        # The k means of each class: soft assignment and means in turn, from the learnt q on.
+        first = self.passed <= int(self._looks_for_centre(phase))
+        start = functional.centred_log_nsf(self.xi.detach().double())
+        means = torch.where(first, start, self.log_means.double())
         divergences = functional.kl(log_p[:, None], means[target])
         share = torch.softmax(-divergences / self._softness(divergences), -1)  # [n, k]
-        hot = functional.one_hot(target, self.classes).to(log_p.dtype)
-        weights = hot[:, :, None] * share[:, None]  # [n, C, k]
-        sums = torch.einsum("nck,nm->ckm", weights, torch.expm1(log_p))
-        counts = weights.sum(0)
-        sum_over_ranks(sums, counts)
-        fitted = functional.log_ratio(sums / counts.clamp_min(SMALLEST)[..., None])
-        return torch.where((counts > SMALLEST)[..., None], fitted, means)
+        self.fit_sums.collect(values[:, None], target, share)
+
+    def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
+        fitted = functional.log_ratio(total / count.clamp_min(SMALLEST)[..., None])
+        return torch.where((count > SMALLEST)[..., None], fitted, self.log_means.to(total.dtype))
 
     def raw_scores(self, embedding: Tensor) -> Tensor:
         """Minus the soft minimum of KL(p ‖ s_{y,j}) over j; computed in float64."""

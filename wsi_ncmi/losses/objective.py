@@ -6,18 +6,20 @@ comparison differ in one word.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_ncmi.losses.distributed import average_gradients, sum_over_ranks
+from wsi_ncmi.losses.temperature import fitted_log_scale
 
-# Of the search for a temperature, relative to the scores' own range: the optimum lies inside unless
-# scores are worse than none.
-LOG_SCALE_RANGE = (-10.0, 12.0)
-TERNARY_STEPS = 60
+Phase = Literal["start", "classes", "temperature"]
+"""When an objective looks at many samples, in the order of a training.
+
+start: the training part, before the first step. classes: the training part after the last step, for
+inference. temperature: then, the validation part. The network is in eval mode.
+"""
 
 
 class LossOutput(NamedTuple):
@@ -58,9 +60,60 @@ class Objective(nn.Module, ABC):
         self.classes = len(class_counts)
         self.register_buffer("class_counts", torch.tensor(class_counts, dtype=torch.float32))
         self.register_buffer("log_scale", torch.zeros(()))
+        # Raw scores and targets of the phase `temperature`, until it is finished.
+        self.validation: list[tuple[Tensor, Tensor]] = []
 
-    def start(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Once, before training: what needs many training embeddings [n, m] and targets [n]."""
+    def passes(self, phase: Phase) -> int:
+        """How often a phase goes over its samples; 0: the objective needs nothing of it."""
+        return 1 if phase == "temperature" else self._training_passes(phase)
+
+    @torch.no_grad()
+    def collect(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
+        """Take a batch of a phase's samples, embeddings [n, m] and targets [n].
+
+        In each pass over the samples every one is given once, in batches of any size; then follows
+        `finish`. What is collected until then is state, but no part of a checkpoint.
+        """
+        if phase == "temperature":
+            self.validation.append((self.raw_scores(embeddings), targets))
+        elif self.passes(phase):
+            self._collect_training(phase, embeddings, targets)
+
+    @torch.no_grad()
+    def finish(self, phase: Phase) -> None:
+        """The end of a pass over a phase's samples, in all processes: what they say is added up."""
+        if phase == "temperature":
+            self._finish_temperature()
+        elif self.passes(phase):
+            self._finish_training(phase)
+
+    def fit(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
+        """All passes of a phase over samples that are there at once, [n, m] and [n]."""
+        for _ in range(self.passes(phase)):
+            self.collect(phase, embeddings, targets)
+            self.finish(phase)
+
+    def _training_passes(self, phase: Phase) -> int:
+        """`passes` of the phases `start` and `classes`."""
+        return 0
+
+    def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
+        """`collect` of a phase that has a pass; in buffers, and without a look at values."""
+
+    def _finish_training(self, phase: Phase) -> None:
+        """`finish` of a phase that has a pass."""
+
+    def _finish_temperature(self) -> None:
+        """Scale the scores to the highest likelihood of validation (`fitted_log_scale`).
+
+        The scale never changes which class is the largest.
+        """
+        if not self.validation:
+            raise ValueError('no validation samples: collect("temperature", ...) comes first')
+        raw, targets = (torch.cat(column) for column in zip(*self.validation, strict=True))
+        self.validation.clear()
+        sum_over_ranks(count := torch.tensor(float(len(targets)), device=raw.device))
+        self.log_scale.copy_(fitted_log_scale(raw, targets, count))
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         """The loss of the objective's own state for an alternating schedule; None: no such step."""
@@ -79,7 +132,7 @@ class Objective(nn.Module, ABC):
         return self.raw_scores(embedding) * self.log_scale.exp()
 
     def probabilities(self, embedding: Tensor) -> Tensor:
-        """softmax of the scores, [B, C]: calibrated once `fit_temperature` has seen validation."""
+        """softmax of the scores, [B, C]: calibrated by the phase `temperature`."""
         return self.scores(embedding).softmax(-1)
 
     def end_step(self) -> None:
@@ -87,44 +140,6 @@ class Objective(nn.Module, ABC):
 
     def end_epoch(self, epoch: int) -> None:
         """After every epoch (counted from 0): schedules and epoch means."""
-
-    def fit_classes(self, embeddings: Tensor, targets: Tensor) -> None:
-        """What inference needs of the training part, with the network in eval mode."""
-
-    @torch.no_grad()
-    def fit_temperature(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Scale the scores to the highest likelihood of validation data [n, m] with targets [n].
-
-        Temperature scaling (Guo et al. 2017, arXiv 1706.04599) with smoothed targets (Platt 1999,
-        "Probabilistic outputs for support vector machines"): a sample's class counts
-        (n + 1)/(n + 2), which is the mean belief after n right ones of n under a uniform prior,
-        and the other classes share the rest. Platt counts each class by itself, having a slope and
-        an offset to fit; the one scale here is every sample's, so n counts all of them. Without
-        this, separable validation samples have no finite optimum. With many samples it makes no
-        difference: it moves the optimum by order 1/n.
-
-        The loss is convex in the scale, so a ternary search over its logarithm finds it. The scale
-        never changes which class is the largest. Scores that are all alike stay as they are. Under
-        data parallelism each process may hold a part of the samples.
-        """
-        raw = self.raw_scores(embeddings).double()
-        size = (raw.amax(1) - raw.amin(1)).sum()
-        sum_over_ranks(size, count := torch.full_like(size, len(targets)))
-        if size.item() == 0:
-            self.log_scale.zero_()
-            return
-        unit, total = (size / count).log().item(), int(count.item())
-        low, high = (bound - unit for bound in LOG_SCALE_RANGE)
-        for _ in range(TERNARY_STEPS):
-            third = (high - low) / 3
-            left, right = (
-                _smoothed_nll(raw, targets, at, total) for at in (low + third, high - third)
-            )
-            if left <= right:
-                high -= third
-            else:
-                low += third
-        self.log_scale.fill_((low + high) / 2)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters trained with the network, and those with an optimiser of their own."""
@@ -162,17 +177,6 @@ class Objective(nn.Module, ABC):
             low, high = (value.item() for value in torch.aminmax(target))
             if low < 0 or high >= self.classes:
                 raise ValueError(f"target must lie in 0..{self.classes - 1}, found {low}..{high}")
-
-
-def _smoothed_nll(raw: Tensor, targets: Tensor, log_scale: float, n: int) -> float:
-    """Summed over the n samples of all processes, each target 1/(n + 2) short of certain."""
-    scale = torch.tensor(log_scale, dtype=raw.dtype, device=raw.device).exp()
-    # PyTorch spreads its smoothing over all C classes, the target's own included.
-    classes = raw.shape[1]
-    spread = classes / (classes - 1) / (n + 2)
-    total = F.cross_entropy(raw * scale, targets, reduction="sum", label_smoothing=spread)
-    sum_over_ranks(total)
-    return total.item()
 
 
 def _inspectable(target: Tensor) -> bool:

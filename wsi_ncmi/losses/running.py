@@ -16,7 +16,7 @@ class Centre(nn.Module):
 
     Args:
         dim: m.
-        decay: of the running mean; None: it stays where `start` puts it.
+        decay: of the running mean; None: it stays where the start puts it.
     """
 
     value: Tensor
@@ -30,13 +30,6 @@ class Centre(nn.Module):
         if decay is not None:
             self.register_buffer("total", torch.zeros(dim))
             self.register_buffer("count", torch.zeros(()))
-
-    @torch.no_grad()
-    def start(self, embeddings: Tensor) -> None:
-        """At the mean of many embeddings [n, m]: with one bag alone, z − c would be zero."""
-        total, count = embeddings.sum(0), torch.tensor(float(len(embeddings)))
-        sum_over_ranks(total, count := count.to(total))
-        self.value.copy_(total / count)
 
     @torch.no_grad()
     def collect(self, embedding: Tensor) -> None:
@@ -58,21 +51,31 @@ class Centre(nn.Module):
 
 
 class ClassSums(nn.Module):
-    """Sums of m·p − 1 by class, from which class means come."""
+    """Sums by class of what samples have, from which class means come.
+
+    Args:
+        shape: (C, m), or (C, k, m) for k means of each class.
+        lasting: part of a checkpoint, in float32; else in float64.
+    """
 
     total: Tensor
     count: Tensor
 
-    def __init__(self, classes: int, dim: int) -> None:
+    def __init__(self, *shape: int, lasting: bool = True) -> None:
         super().__init__()
-        self.register_buffer("total", torch.zeros(classes, dim))
-        self.register_buffer("count", torch.zeros(classes))
+        dtype = torch.float32 if lasting else torch.float64
+        for name, of in (("total", shape), ("count", shape[:-1])):
+            self.register_buffer(name, torch.zeros(of, dtype=dtype), persistent=lasting)
 
     @torch.no_grad()
-    def collect(self, excess: Tensor, target: Tensor) -> None:
-        """Samples' m·p − 1 [B, m] and classes [B]."""
-        self.total.index_add_(0, target, excess.to(self.total.dtype))
-        self.count.index_add_(0, target, torch.ones_like(target, dtype=self.count.dtype))
+    def collect(self, values: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        """Samples' values [B, (k,) m], their classes [B] and weights [B, (k)]; None: 1."""
+        if weights is None:
+            weights = torch.ones_like(target, dtype=self.count.dtype)
+        else:
+            values = values * weights[..., None]
+        self.total.index_add_(0, target, values.to(self.total.dtype))
+        self.count.index_add_(0, target, weights.to(self.count.dtype))
 
     @torch.no_grad()
     def add(self, other: "ClassSums") -> None:
@@ -82,16 +85,21 @@ class ClassSums(nn.Module):
 
     @torch.no_grad()
     def take(self, otherwise: Tensor) -> tuple[Tensor, Tensor]:
-        """Centred logs of the class means [C, m] and the counts [C]; collecting starts anew.
+        """Of m·p − 1: centred logs of the class means [C, m] and the counts [C].
 
         Classes that were not seen have `otherwise`.
         """
+        total, count = self.take_sums()
+        return functional.class_means(total, count, otherwise), count
+
+    @torch.no_grad()
+    def take_sums(self) -> tuple[Tensor, Tensor]:
+        """Sums and counts over all processes; collecting starts anew."""
         sum_over_ranks(self.total, self.count)
-        count = self.count.clone()
-        means = functional.class_means(self.total, count, otherwise)
+        total, count = self.total.clone(), self.count.clone()
         self.total.zero_()
         self.count.zero_()
-        return means, count
+        return total, count
 
 
 class RunningRatio(nn.Module):

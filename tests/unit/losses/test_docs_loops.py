@@ -55,5 +55,5 @@ def test_the_loop_trains(root: Path, page: str, schedule: str) -> None:
     assert not torch.equal(objective.xi, start)
     with torch.no_grad():
         z = names["network"](x)
-        objective.fit_classes(z, y)
+        objective.fit("classes", z, y)
         assert (objective.scores(z).argmax(1) == y).float().mean() > 0.9

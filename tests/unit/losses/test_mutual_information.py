@@ -81,22 +81,39 @@ def test_width_is_the_best_over_the_epochs_steps() -> None:
 
 def test_start_takes_the_width_of_the_untrained_head() -> None:
     made, (z, target) = objective(candidates=20), batch()
-    made.start(z, target)
+    made.fit("start", z, target)
     found = renyi.aligned_width(
         renyi.label_gram(target), made.head(z).softmax(1), 20, mutual_information.LARGEST_WIDTH
     )
     assert made.width.item() == pytest.approx(found.width.item())
-    many = batch(n=1000)
-    made.start(*many)
-    few = tuple(tensor[::4] for tensor in many)  # at most 256
-    made_width = made.width.item()
-    made.start(*few)
-    assert made.width.item() == made_width
+
+
+def test_start_takes_256_samples_spread_over_the_training_part() -> None:
+    many = MutualInformation(5, [400, 300, 300], Options(candidates=20))
+    few = copy.deepcopy(many)
+    few.samples = 250
+    z, target = (
+        tensor.to(torch.float32) if tensor.ndim > 1 else tensor for tensor in batch(n=1000)
+    )
+    many.fit("start", z, target)
+    few.fit("start", z[::4], target[::4])
+    assert many.width.item() == few.width.item()
+    one = MutualInformation(5, [400, 300, 300], Options(candidates=20))
+    one.load_state_dict(many.state_dict())
+    one.fit("start", z[1:], target[1:])  # others
+    rows = slice(1, None, 4)
+    found = renyi.aligned_width(
+        renyi.label_gram(target[rows]),
+        one.head(z[rows]).softmax(1),
+        20,
+        mutual_information.LARGEST_WIDTH,
+    )
+    assert one.width.item() == pytest.approx(found.width.item())
 
 
 def test_a_given_width_stays() -> None:
     made, (z, target) = objective(width=0.3).train(), batch()
-    made.start(z, target)
+    made.fit("start", z, target)
     made(z, target)
     made.end_epoch(0)
     assert made.width.item() == pytest.approx(0.3)

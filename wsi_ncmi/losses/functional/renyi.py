@@ -107,18 +107,23 @@ def width_candidates(largest: Tensor | float, candidates: int = CANDIDATES) -> T
     return largest * torch.arange(1, candidates + 1, device=largest.device) / candidates
 
 
-def alignments(labels: Tensor, values: Tensor, widths: Tensor) -> Tensor:
+def alignments(
+    labels: Tensor, values: Tensor, widths: Tensor, used: Tensor | None = None
+) -> Tensor:
     """Cosine between the labels' Gram matrix and the values', for each width; no gradient.
 
     Args:
         labels: [N, N], of `label_gram`.
         values: [N, d].
         widths: [S], above 0.
+        used: [N] booleans, the rows that count; None: all. The labels are zero for the others.
 
     Returns:
         [S] float64. Of several batches, average these and take the largest.
     """
     distances = squared_distances(values.detach())
+    if used is not None:
+        distances = distances.masked_fill(~(used[:, None] & used), torch.inf)
     chunks = widths.double().split(WIDTHS_AT_ONCE)
     cosines = torch.cat([_cosines(labels.double(), distances, chunk) for chunk in chunks])
     return cosines / torch.linalg.vector_norm(labels.double())
