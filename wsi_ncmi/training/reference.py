@@ -58,8 +58,8 @@ def fit(
     with divergence(context, history):
         start(network, objective, data)
         _train(network, objective, data, settings, seeds, history)
-        main.fit_classes(*embed(network, data, "train"))
-        main.fit_temperature(*embed(network, data, "val"))
+        main.fit("classes", *embed(network, data, "train"))
+        main.fit("temperature", *embed(network, data, "val"))
         check_finite("the weights", main.state_dict())
     return history
 
@@ -197,11 +197,11 @@ def start(network: Network, objective: JointObjective, data: Data) -> None:
     pairs = list(_evaluated(network, data, "train", with_targets=True))
     embeddings = torch.cat([output.embedding.float() for output, _ in pairs])
     check_finite("the embeddings", {"part train": embeddings})
-    objective.main.start(embeddings, torch.cat([target for _, target in pairs]))
+    objective.main.fit("start", embeddings, torch.cat([target for _, target in pairs]))
     for name, one in objective.auxiliary.items():
         losses = [output.auxiliary[name] for output, _ in pairs]
         z = torch.cat([loss.embedding.float() for loss in losses])
-        one.start(z, torch.cat([loss.target for loss in losses]))  # type: ignore[operator]
+        one.fit("start", z, torch.cat([loss.target for loss in losses]))  # type: ignore[operator]
 
 
 @torch.inference_mode()
@@ -229,7 +229,7 @@ def validate(network: Network, objective: Objective, data: Data) -> tuple[Valida
     """
     embeddings, targets = embed(network, data, "val")
     trial = copy.deepcopy(objective).eval()
-    trial.fit_temperature(embeddings, targets)
+    trial.fit("temperature", embeddings, targets)
     with torch.inference_mode():
         scores = trial.scores(embeddings)
         loss = F.cross_entropy(scores.double(), targets).item()

@@ -57,3 +57,21 @@ def test_the_loop_trains(root: Path, page: str, schedule: str) -> None:
         z = names["network"](x)
         objective.fit("classes", z, y)
         assert (objective.scores(z).argmax(1) == y).float().mean() > 0.9
+
+
+def test_phases_in_batches_are_phases_at_once(root: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 16), torch.arange(60) % 3
+    objective, whole = (NCMI(16, [20, 20, 20]) for _ in range(2))
+    pairs = list(zip(x.split(7), y.split(7), strict=True))
+    names = {
+        "objective": objective,
+        "network": nn.Identity(),
+        "training": pairs,
+        "validation": pairs,
+    }
+    exec(block((root / "docs/losses.md").read_text(), "objective.passes(phase)"), names)
+    whole.fit("classes", x, y)
+    whole.fit("temperature", x, y)
+    torch.testing.assert_close(objective.log_means, whole.log_means)
+    torch.testing.assert_close(objective.log_scale, whole.log_scale)

@@ -103,9 +103,9 @@ def test_what_inference_needs_is_fitted_in_eval_mode() -> None:
     with torch.inference_mode():
         z = network.eval()(data.x).embedding
     twin = copy.deepcopy(objective)
-    twin.fit_classes(z, data.y)
+    twin.fit("classes", z, data.y)
     torch.testing.assert_close(objective.log_means, twin.log_means)
-    twin.fit_temperature(z, data.y)
+    twin.fit("temperature", z, data.y)
     torch.testing.assert_close(objective.log_scale, twin.log_scale)
 
 
