@@ -19,7 +19,11 @@ TARGETS = torch.tensor([0, 1, 2, 0])
 
 Case = tuple[str, Mapping[str, Any]]
 
-VARIANTS: list[Case] = []
+VARIANTS: list[Case] = [
+    ("dtfd", {"distillation": "MaxMinS"}),
+    ("dtfd", {"distillation": "MAS", "joint": True}),
+    ("aem", {"annealing_steps": 4, "dropout": 0.25}),
+]
 """Options that are worth the whole contract, beside every aggregator's defaults."""
 
 CASES: list[Case] = [*((name, {}) for name in registry.names("aggregator")), *VARIANTS]
@@ -27,8 +31,10 @@ CASES: list[Case] = [*((name, {}) for name in registry.names("aggregator")), *VA
 NARROW: Mapping[str, Any] = {"hidden_dim": 16, "attention_dim": 8}
 """Option -> a small width, for long bags; of the options that an aggregator has."""
 
-SELECTIVE: frozenset[str] = frozenset()
-"""Aggregators in which, by their equations, not every instance of a bag counts."""
+SELECTIVE: frozenset[str] = frozenset(
+    {"dtfd-distillation=MaxMinS", "dtfd-distillation=MAS-joint=True"}
+)
+"""Cases, by their identifiers, in which, by their equations, not every instance of a bag counts."""
 
 
 def identifier(case: Case) -> str:

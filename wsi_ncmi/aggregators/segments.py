@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsi_ncmi.aggregators.bags import BagBatch
 
-# Entries of the matrix [B, T]: 16 MiB in float32.
+# Entries of the matrix [B, T], or [K, B, T]: 16 MiB in float32.
 LARGEST_MATRIX = 2**22
 
 
@@ -45,17 +45,31 @@ def segment_softmax(logits: Tensor, bags: BagBatch) -> Tensor:
         return torch.softmax(logits, 0)
     if not _by_matrix(bags):
         return torch.cat([torch.softmax(bag, 0) for bag in bags.split(logits)])
-    # Each bag's own largest logit: with that of all bags a bag far below it would be 0 / 0.
-    largest = torch.cat([bag.amax(0, keepdim=True) for bag in bags.split(logits.detach())])
-    exponential = (logits - largest.index_select(0, bags.index)).exp()
+    exponential = _below_largest(logits, bags).exp()
     return exponential / spread(segment_sum(exponential, bags), bags)
+
+
+def segment_log_softmax(logits: Tensor, bags: BagBatch) -> Tensor:
+    """ln of `segment_softmax`, finite where that is 0 in its rounding: [T, K] -> [T, K]."""
+    if len(bags) == 1:
+        return torch.log_softmax(logits, 0)
+    if not _by_matrix(bags):
+        return torch.cat([torch.log_softmax(bag, 0) for bag in bags.split(logits)])
+    below = _below_largest(logits, bags)
+    return below - spread(segment_sum(below.exp(), bags).log(), bags)
+
+
+def _below_largest(logits: Tensor, bags: BagBatch) -> Tensor:
+    """Logits less the largest of their own bag: with that of all bags one could be 0 / 0."""
+    largest = torch.cat([bag.amax(0, keepdim=True) for bag in bags.split(logits.detach())])
+    return logits - largest.index_select(0, bags.index)
 
 
 def attention_pool(weights: Tensor, values: Tensor, bags: BagBatch) -> Tensor:
     """Weighted sums of each bag's instances: [T, K] weights, [T, m] values -> [B, K, m]."""
     if len(bags) == 1:
         return (weights.T @ values)[None]
-    if _by_matrix(bags):
+    if _by_matrix(bags, weights.shape[1]):
         pooling = membership(bags, values.dtype) * weights.T[:, None]  # [K, B, T]
         return (pooling @ values).transpose(0, 1)
     pairs = zip(bags.split(weights), bags.split(values), strict=True)
@@ -73,5 +87,5 @@ def membership(bags: BagBatch, dtype: torch.dtype) -> Tensor:
     return (bags.index == numbers[:, None]).to(dtype)
 
 
-def _by_matrix(bags: BagBatch) -> bool:
-    return len(bags) * len(bags.features) <= LARGEST_MATRIX
+def _by_matrix(bags: BagBatch, heads: int = 1) -> bool:
+    return heads * len(bags) * len(bags.features) <= LARGEST_MATRIX

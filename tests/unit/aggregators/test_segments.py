@@ -1,5 +1,6 @@
 """Segment operations against loops over bags, by the matrix and bag by bag."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,10 @@ def naive_softmax(values: Tensor, bags: BagBatch) -> Tensor:
     return torch.cat([bag.exp() / bag.exp().sum(0) for bag in bags.split(values)])
 
 
+def naive_log_softmax(values: Tensor, bags: BagBatch) -> Tensor:
+    return naive_softmax(values, bags).log()
+
+
 def naive_pool(values: Tensor, bags: BagBatch) -> Tensor:
     rows = []
     for bag in bags.split(values):
@@ -59,6 +64,7 @@ PAIRS: dict[str, tuple[Segment, Segment]] = {
     "mean": (segments.segment_mean, naive("mean")),
     "max": (segments.segment_max, naive("max")),
     "softmax": (segments.segment_softmax, naive_softmax),
+    "log_softmax": (segments.segment_log_softmax, naive_log_softmax),
     "attention_pool": (pool, naive_pool),
 }
 
@@ -103,6 +109,16 @@ def test_softmax_of_a_bag_far_below_the_others() -> None:
         [0.5, 0.5, 0, 1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5, 0.5]
     )
     found.square().sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.usefixtures("way")
+def test_log_softmax_is_finite_where_softmax_is_zero() -> None:
+    logits = torch.tensor([0, -1e4, 0, 5, 0, 0, 0, 0, 0, 1e4, 0])[:, None].requires_grad_()
+    found = segments.segment_log_softmax(logits, bags())
+    expected = [-math.log(2), -1e4 - math.log(2), -math.log(2), 0, *5 * [-math.log(5)], 0, -1e4]
+    assert found.flatten().tolist() == pytest.approx(expected, rel=1e-6)
+    (found.exp() * found).sum().backward()
     assert torch.isfinite(logits.grad).all()
 
 
