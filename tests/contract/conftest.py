@@ -26,6 +26,7 @@ VARIANTS: list[Case] = [
     ("ncmi", {"centroids": "epoch_mean", "reduction": "ema_ratio", "space": "logits"}),
     ("ncmi_mixture", {"schedule": "simultaneous", "reduction": "ema_ratio"}),
     ("cmic_dl", {"source": "batch"}),
+    ("cross_entropy", {"blockwise": True}),
 ]
 CASES: list[Case] = [*((name, {}) for name in registry.names("objective")), *VARIANTS]
 

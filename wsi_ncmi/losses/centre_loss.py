@@ -29,10 +29,13 @@ class Options:
     Attributes:
         weight: λ, weight of the distances, 0 or more; 0 is cross-entropy.
         centre_rate: α, how far the centres move towards a step's samples, 0 to 1.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     weight: float = bounded(0.003, least=0)
     centre_rate: float = bounded(0.5, least=0, most=1)
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -48,8 +51,9 @@ class CentreLoss(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         self.register_buffer("centres", torch.zeros(self.classes, embedding_dim))
         self.register_buffer("step_sums", torch.zeros(self.classes, embedding_dim))
         self.register_buffer("step_counts", torch.zeros(self.classes))

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
@@ -13,11 +14,18 @@ class Classifier(Objective):
     """A linear head W z + b, trained with the network.
 
     Head and loss are computed in float32 (float64 stays), whatever the network runs in.
+
+    Args:
+        blockwise: the embedding is C blocks of equal width, one for each class, and each class's
+            logit is of its own block.
     """
 
-    def __init__(self, embedding_dim: int, class_counts: Sequence[int]) -> None:
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], *, blockwise: bool = False
+    ) -> None:
         super().__init__(embedding_dim, class_counts)
-        self.head: nn.Module = nn.Linear(embedding_dim, self.classes)
+        kind = BlockwiseLinear if blockwise else nn.Linear
+        self.head: nn.Module = kind(embedding_dim, self.classes)
 
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
         self.check_inputs(embedding, target)
@@ -34,8 +42,41 @@ class Classifier(Objective):
             return self.head(at_least_float32(embedding))
 
 
+class BlockwiseLinear(nn.Module):
+    """logit_c = w_c · z_c + b_c on z = (z_1, …, z_C): what class-wise aggregators end in.
+
+    Initialised as one linear layer for each class.
+
+    Args:
+        dim: m, of all blocks together. classes: C.
+
+    Raises:
+        ValueError: m is not C times a block's width.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        width, rest = divmod(dim, classes)
+        if rest or not width:
+            raise ValueError(
+                f"blockwise: an embedding of {dim} is not {classes} blocks of equal width, one for "
+                f"each class: take an aggregator that embeds by class, or blockwise: false"
+            )
+        self.classes = classes
+        bound = width**-0.5
+        self.weight = nn.Parameter(torch.empty(classes, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(classes).uniform_(-bound, bound))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[..., m] -> [..., C]."""
+        return (embedding.unflatten(-1, (self.classes, -1)) * self.weight).sum(-1) + self.bias
+
+
 def take_scores(objective: Objective) -> Objective:
     """The objective of an embedding that is class scores already: a linear head is left out.
+
+    For auxiliary losses on scores that a layer of the aggregator gives. An objective without such a
+    head, as NCMI, takes the C scores for an embedding of C dimensions.
 
     Raises:
         ValueError: the embedding does not have a score for each class.

@@ -40,6 +40,8 @@ class Options:
             or more.
         source: where these samples come from. `queue`: the class's last samples. `batch`: the
             class's samples of the same step, for `sampling: balanced`, as in the paper.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     cmi_weight: float = bounded(0.7, least=0)
@@ -47,6 +49,7 @@ class Options:
     centroid_decay: float = bounded(0.99, least=0, below=1)
     centroid_samples: int = bounded(8, least=1)
     source: Literal["queue", "batch"] = "queue"
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -65,8 +68,9 @@ class CMICDL(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         classes, depth = self.classes, self.options.centroid_samples
         self.register_buffer("total", torch.full((classes, classes), 1 / classes))
         self.register_buffer("weight", torch.ones(classes))

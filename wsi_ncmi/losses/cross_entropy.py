@@ -29,10 +29,13 @@ class Options:
             weight multiplies both parts.
         class_weights: `none`: every sample has weight 1. `balanced`: N / (C n_y), so that all
             classes count equally.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     label_smoothing: float = bounded(0.0, least=0, below=1)
     class_weights: Literal["none", "balanced"] = "none"
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -46,8 +49,9 @@ class CrossEntropy(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         weights = class_weights(self.class_counts, self.options.class_weights)
         self.register_buffer("class_weights", weights)
 

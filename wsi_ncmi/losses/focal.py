@@ -29,10 +29,13 @@ class Options:
         gamma: γ, how strongly well classified samples are down-weighted, 0 or more; 0 is
             cross-entropy.
         class_weights: α. `none`: every sample has weight 1. `balanced`: as in cross-entropy.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     gamma: float = bounded(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -46,8 +49,9 @@ class Focal(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         weights = class_weights(self.class_counts, self.options.class_weights)
         self.register_buffer("class_weights", weights)
 

@@ -26,9 +26,12 @@ class Options:
 
     Attributes:
         tau: τ, strength of the class prior in training, 0 or more; 0 is cross-entropy.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     tau: float = bounded(1.0, least=0)
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -42,8 +45,9 @@ class LogitAdjusted(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         prior = self.class_counts.clamp_min(SMALLEST_COUNT) / self.class_counts.sum()
         self.register_buffer("adjustment", self.options.tau * prior.log())
 

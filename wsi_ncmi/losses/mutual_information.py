@@ -39,12 +39,15 @@ class Options:
             aligned best with the labels in the previous epoch.
         candidates: number of equidistant widths up to √2 that are tried, 1 or more.
         decay: exponent of cross-entropy's share (1 + epoch)^−decay, 0 or more.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     alpha: float = bounded(renyi.ALPHA, above=1)
     width: float | None = bounded(None, above=0)
     candidates: int = bounded(renyi.CANDIDATES, least=1)
     decay: float = bounded(0.5, least=0)
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -69,8 +72,9 @@ class MutualInformation(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
         width = LARGEST_WIDTH if self.options.width is None else self.options.width
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
         self.register_buffer("width", torch.tensor(width))

@@ -28,10 +28,13 @@ class Options:
     Attributes:
         weight: λ, weight of both terms, 0 or more; 0 is cross-entropy.
         gamma: γ, weight of the pairs of different classes, 0 or more.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     weight: float = bounded(1.0, least=0)
     gamma: float = bounded(0.5, least=0)
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -43,8 +46,9 @@ class OrthogonalProjection(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         unit = functional.unit_vectors(embedding)

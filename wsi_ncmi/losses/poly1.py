@@ -23,9 +23,12 @@ class Options:
 
     Attributes:
         epsilon: ε, weight of 1 − p_y, −1 or more; 0 is cross-entropy.
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
 
     epsilon: float = bounded(1.0, least=-1)
+    blockwise: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -37,8 +40,9 @@ class Poly1(Classifier):
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
-        super().__init__(embedding_dim, class_counts)
-        self.options = options or Options()
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
+        self.options = options
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         cross_entropy = F.cross_entropy(logits, target, reduction="none")

@@ -18,11 +18,24 @@ from wsi_ncmi.losses.objective import LossOutput, Objective
 
 @dataclass(frozen=True)
 class Options:
-    """Squentropy has no options."""
+    """Options of squentropy; the loss has none.
+
+    Attributes:
+        blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
+            each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
+    """
+
+    blockwise: bool = False
 
 
 class Squentropy(Classifier):
     """−ln softmax(f)_y + Σ_{j ≠ y} f_j² / (C − 1) with f = W z + b, averaged over the batch."""
+
+    def __init__(
+        self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
+    ) -> None:
+        options = options or Options()
+        super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         cross_entropy = F.cross_entropy(logits, target)
@@ -33,4 +46,4 @@ class Squentropy(Classifier):
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:
-    return Squentropy(embedding_dim, class_counts)
+    return Squentropy(embedding_dim, class_counts, options)
