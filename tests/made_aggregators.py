@@ -23,16 +23,20 @@ VARIANTS: list[Case] = [
     ("dtfd", {"distillation": "MaxMinS"}),
     ("dtfd", {"distillation": "MAS", "joint": True}),
     ("aem", {"annealing_steps": 4, "dropout": 0.25}),
+    ("abmil", {"gated": False, "instance_dims": (32, 8)}),
+    ("clam_sb", {"subtyping": True, "instances": 2}),
+    ("clam_mb", {"subtyping": True}),
+    ("dsmil", {"query": "linear", "value": "linear", "dropout": 0.25}),
 ]
 """Options that are worth the whole contract, beside every aggregator's defaults."""
 
 CASES: list[Case] = [*((name, {}) for name in registry.names("aggregator")), *VARIANTS]
 
-NARROW: Mapping[str, Any] = {"hidden_dim": 16, "attention_dim": 8}
+NARROW: Mapping[str, Any] = {"hidden_dim": 16, "attention_dim": 8, "query_dim": 8}
 """Option -> a small width, for long bags; of the options that an aggregator has."""
 
 SELECTIVE: frozenset[str] = frozenset(
-    {"dtfd-distillation=MaxMinS", "dtfd-distillation=MAS-joint=True"}
+    {"max_pool", "dtfd-distillation=MaxMinS", "dtfd-distillation=MAS-joint=True"}
 )
 """Cases, by their identifiers, in which, by their equations, not every instance of a bag counts."""
 

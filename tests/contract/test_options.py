@@ -54,7 +54,8 @@ def filled(kind: Any, default: Any, value: float) -> Any:
     text = str(kind)
     if "tuple" not in text:
         return value
-    return [*(default or (0.5, 0.5, 0.5))[:-1], value]
+    inside = 3 * ([1] if int in numbers(kind) else [0.5])
+    return [*(default or inside)[:-1], value]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
@@ -177,7 +178,7 @@ def test_planning_names_every_value_that_does_not_fit(schemas: dict[str, Any]) -
         "tasks.t.aggregators.abmil.options.dropout: found 7, expected below 1",
         "tasks.t.aggregators.abmil.options.hidden_dim: found 0, expected 1 or more",
         "tasks.t.aggregators.abmil.options: unknown option 'attenton_dim', expected one of "
-        "attention_dim, dropout, hidden_dim",
+        "attention_dim, dropout, gated, hidden_dim, instance_dims",
         "tasks.t.objectives.cross_entropy.options.label_smoothing: found 'much', expected number",
         "tasks.t.objectives.ncmi.options.centroids: found 'learned', expected one of learnable, "
         "fixed, ema, epoch_mean",

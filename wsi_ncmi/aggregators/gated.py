@@ -1,22 +1,42 @@
-"""Gated attention (Ilse, Tomczak & Welling 2018, arXiv 1802.04712, equation 9)."""
+"""Attention scores of instances (Ilse, Tomczak & Welling 2018, arXiv 1802.04712).
+
+They are those before the softmax: [T, m] -> [T, K]. K heads share all layers but the last, which
+has no bias: softmax would not see it.
+"""
 
 import torch
 from torch import Tensor, nn
 
 
-class GatedAttention(nn.Module):
-    """Scores wᵀ(tanh(V h_n) ⊙ σ(U h_n)) before the softmax: [T, m] -> [T, K].
-
-    K heads share V and U and have a w each. It has no bias: softmax would not see it.
-    """
+class TanhAttention(nn.Module):
+    """wᵀ tanh(V h_n), equation 8."""
 
     def __init__(self, dim: int, attention_dim: int, heads: int = 1) -> None:
         super().__init__()
         self.tanh = nn.Linear(dim, attention_dim)
-        self.gate = nn.Linear(dim, attention_dim)
         self.score = nn.Linear(attention_dim, heads, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        gated = torch.tanh(self.tanh(hidden)) * torch.sigmoid(self.gate(hidden))
-        scores: Tensor = self.score(gated)
+        scores: Tensor = self.score(torch.tanh(self.tanh(hidden)))
+        return scores
+
+
+class GatedAttention(nn.Module):
+    """wᵀ(tanh(V h_n) ⊙ σ(U h_n)), equation 9.
+
+    Args:
+        dropout: on each of the two factors, in training only.
+    """
+
+    def __init__(self, dim: int, attention_dim: int, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.tanh = nn.Linear(dim, attention_dim)
+        self.gate = nn.Linear(dim, attention_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(attention_dim, heads, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        tanh = self.dropout(torch.tanh(self.tanh(hidden)))
+        gate = self.dropout(torch.sigmoid(self.gate(hidden)))
+        scores: Tensor = self.score(tanh * gate)
         return scores

@@ -1,6 +1,7 @@
 """Mean of the instances, then an MLP: the baseline that often wins."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from wsi_ncmi.aggregators.interface import (
 )
 from wsi_ncmi.aggregators.segments import segment_mean, uniform_attention
 from wsi_ncmi.bounds import bounded, check_options
+
+RECIPE: dict[str, Any] = {}  # no paper: the defaults of `training`
 
 
 @dataclass(frozen=True)

@@ -62,13 +62,17 @@ def _floats(value: Any, where: str) -> Iterator[tuple[str, float]]:
             yield from _floats(one, f"{where}.{key}")
 
 
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 BOUNDS = {keyword: bound for bound, keyword in KEYWORDS.items()}
 
 
 def _said(error: Any) -> list[str]:
     """What a JSON schema has against a value, in words."""
     found, asked = error.instance, error.validator_value
-    if isinstance(found, float) and not math.isfinite(found):
+    if _is_not_finite(found):
         return []  # said already
     if error.validator == "additionalProperties":
         known = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
@@ -84,7 +88,8 @@ def _said(error: Any) -> list[str]:
     if error.validator == "type":
         return [f"found {found!r}, expected {asked}"]
     if error.validator == "anyOf":  # a number or null: what the number's part says
-        inner = [one for one in error.context if one.validator in (*BOUNDS, "minItems", "maxItems")]
+        numeric = (*BOUNDS, "minItems", "maxItems")
+        inner = [e for e in error.context if e.validator in numeric or _is_not_finite(e.instance)]
         if inner:
             return [text for one in inner for text in _said(one)]
         kinds = " or ".join(str(one.get("type", one)) for one in asked)

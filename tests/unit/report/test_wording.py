@@ -20,7 +20,7 @@ def compared(difference, low, high):
 def test_answer_where_nothing_was_shown():
     assert answer(compared(0.021, -0.012, 0.055), 0.95) == (
         "NCMI changes macro-F1 by +0.021 (95 % interval −0.012 to 0.055) against cross-entropy "
-        "with gated ABMIL: no difference was shown; the smallest true difference that such "
+        "with ABMIL: no difference was shown; the smallest true difference that such "
         "data would have shown with 80 % probability is 0.050."
     )
 

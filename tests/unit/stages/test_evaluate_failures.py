@@ -100,7 +100,7 @@ def test_without_anything_shared_there_is_no_comparison(fabricate, evaluation, s
     assert np.isnan(values.loc["abmil", "ncmi", "macro_f1"]["value"])
     assert differences.loc["mean", "macro_f1"]["runs"] == 6
     text = page(cohort, settings, rows)
-    assert "gated ABMIL, NCMI cannot be compared with cross-entropy" in text
+    assert "ABMIL, NCMI cannot be compared with cross-entropy" in text
     assert "0 of 6 models" in text
 
 
@@ -123,4 +123,4 @@ def test_a_single_arm_that_failed_has_no_result(fabricate, evaluation, settings)
     diverge(cohort, *(f"abmil-cross_entropy-f{f}-s{s}" for f in (0, 1) for s in (0, 1, 2)))
     evaluation(cohort, index)
     text = page(cohort, settings, rows)
-    assert "gated ABMIL, cross-entropy has no result: all of its models failed." in text
+    assert "ABMIL, cross-entropy has no result: all of its models failed." in text

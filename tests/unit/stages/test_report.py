@@ -57,11 +57,11 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
     assert not re.search(r"url\(|@import|<script|https?://", text)
     for words in (
         "Does training under NCMI change macro-F1 against cross-entropy?",
-        "against cross-entropy with gated ABMIL",
+        "against cross-entropy with ABMIL",
         "the smallest true difference that such data would have shown with 80 % probability is",
         "CMI, Γ and NCMI of the predictions on the test part",
         "On synthetic slides and with untuned arms, NCMI changes macro-F1 by",
-        "gated ABMIL cross-entropy 0.003 20 ",
+        "ABMIL cross-entropy 0.003 20 ",
         "No epoch was chosen: the last one is scored.",
         "No arm was tuned by a search of this workflow",
         "Class negative is missing from the validation part of 2 of 2 fold(s) (0, 1)",
@@ -112,7 +112,7 @@ def test_a_tuned_arm_beside_an_untuned_reference_is_flagged(evaluated, settings)
     for words in (
         "On synthetic slides and with NCMI chosen among 2 settings and cross-entropy untuned, NCMI",
         "Not tuned alike: NCMI was chosen among 2 settings, the reference cross-entropy was not",
-        "2; learning_rate 0.003 on validation of fold 0, seed 0, gated ABMIL",
+        "2; learning_rate 0.003 on validation of fold 0, seed 0, ABMIL",
         "The settings of NCMI were chosen on the validation part of fold 0. 28 of the 28 samples "
         "that this search trained on and validated on are test samples of other folds",
     ):
@@ -141,7 +141,7 @@ def test_settings_that_are_not_recorded_are_not_claimed(fabricate, evaluation, s
     evaluation(cohort, index)
     page = Page(make_report(cohort, settings(), rows))
     assert "How the scored epochs were chosen is not recorded for every arm." in page.text
-    assert "gated ABMIL cross-entropy – – " in page.text
+    assert "ABMIL cross-entropy – – " in page.text
 
 
 def test_the_main_table_fits_1280_pixels(evaluated):
