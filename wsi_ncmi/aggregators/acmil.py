@@ -113,7 +113,7 @@ class ACMIL(Aggregator):
         return BagOutput(branches.mean(1), attention, hidden, auxiliary, penalty)
 
     def _losses(self, branches: Tensor, targets: Tensor | None) -> dict[str, AuxiliaryLoss]:
-        if targets is None or not self.training:
+        if targets is None:
             return {}
         weight = self.options.branch_weight / self.options.branches
         pairs = zip(self.auxiliaries, branches.unbind(1), strict=False)  # none of a single branch
