@@ -142,6 +142,7 @@ OTHER: dict[str, Any] = {
     "extraction.augmentation.transforms.[].options": {"p": 1.0},
     "<task>.reference": "ncmi",
     "<task>.seeds": [0, 1],
+    "<task>.training.betas": [0.5, 0.9],
     "<task>.training.precision": "bf16",  # on a CPU `auto` is fp32, and the same run
     "<task>.objectives.<>.part": "ncmi_mixture",
     "<task>.objectives.<>.options": {"centroid_decay": 0.5},

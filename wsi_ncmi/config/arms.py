@@ -5,7 +5,7 @@ The part of the configuration (see `config`) that tasks on bags and on images sh
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ WEIGHT_DECAY = (
     "The network's weight decay, 0 or more. Biases, weights of norms and an objective's learnt "
     "temperature take none."
 )
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(Model):
@@ -26,14 +27,34 @@ class Training(Model):
         50, ge=1, description="Number of epochs; with `early_stopping`, the largest number."
     )
     batch_size: int = Field(1, ge=1, description="Bags per step.")
-    optimiser: Literal["adamw", "sgd"] = Field(
-        "adamw", description="The network's optimiser: `adamw`, or `sgd` with `momentum`."
+    optimiser: Literal["adamw", "adam", "sgd", "radam"] = Field(
+        "adamw",
+        description=(
+            "The network's optimiser. `adamw` decays the weights themselves; `adam`, `radam` and "
+            "`sgd` add the decay to the gradient (L2)."
+        ),
+    )
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999),
+        description=(
+            "Decay rates of the gradient's running first and second moment, 0 to below 1; `sgd` "
+            "ignores them."
+        ),
+    )
+    lookahead: bool = Field(
+        False,
+        description=(
+            "Lookahead (Zhang et al. 2019) around the optimiser: every 6 steps slow weights move "
+            "half of the way to the network's, and the network goes on from them."
+        ),
     )
     learning_rate: float = Field(
         1e-4, gt=0, description="The network's peak learning rate, above 0."
     )
     weight_decay: float = Field(1e-5, ge=0, description=WEIGHT_DECAY)
-    momentum: Fraction = Field(0.9, description="Momentum of `sgd`, 0 to 1; `adamw` ignores it.")
+    momentum: Fraction = Field(
+        0.9, description="Momentum of `sgd`, 0 to 1; other optimisers ignore it."
+    )
     centroid_learning_rate: float = Field(
         0.1,
         gt=0,
@@ -45,8 +66,15 @@ class Training(Model):
     warmup_fraction: Fraction = Field(
         0.05,
         description=(
-            "Fraction of all steps over which the learning rate rises linearly, 0 to 1; it then "
-            "falls to zero along a cosine."
+            "Fraction of all steps over which the learning rate rises linearly, 0 to 1, before "
+            "`schedule`."
+        ),
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        description=(
+            "The learning rate after the warm-up: falls to zero along a `cosine`, or stays "
+            "`constant`."
         ),
     )
     clip_norm: float | None = Field(
@@ -65,11 +93,14 @@ class Training(Model):
             "recorded, and models of one arm in two precisions are not evaluated together."
         ),
     )
-    selection: Literal["last", "early_stopping"] = Field(
+    selection: Literal["last", "early_stopping", "best_loss", "averaged"] = Field(
         "last",
         description=(
-            "Which epoch is scored: the `last`, or with `early_stopping` the one that is best on "
-            "validation."
+            "Which weights are scored. `last`: those after the last epoch. `early_stopping`: those "
+            "after the epoch with the best macro-F1 on validation; training stops after `patience` "
+            "epochs without a better one. `best_loss`: those after the epoch with the smallest "
+            "log-loss on validation, all epochs being trained. `averaged`: the mean of those after "
+            "each epoch of the last half."
         ),
     )
     patience: int = Field(

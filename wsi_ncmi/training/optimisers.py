@@ -1,4 +1,4 @@
-"""Optimisers and the schedule: warm-up, then cosine to zero."""
+"""Optimisers, Lookahead around them, and the schedule: warm-up, then cosine or constant."""
 
 import math
 from collections.abc import Iterable
@@ -6,17 +6,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from wsi_ncmi.config import Training
+
+LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 6, 0.5
+"""k and α of Lookahead."""
 
 
 class Optimisers:
     """The network's optimiser and, if the objective has learnable centroids, theirs.
 
     Args:
-        network: parameters trained by `training.optimiser`.
+        network: parameters trained by `training.optimiser`. There may be none: linear pooling under
+            NCMI trains its class distributions alone.
         centroids: parameters trained by plain SGD at `training.centroid_learning_rate`.
         steps: of the whole training.
         undecayed: parameters of the network that `decay_groups` cannot tell by their shape.
@@ -38,10 +42,12 @@ class Optimisers:
         groups = decay_groups(network, training.weight_decay, undecayed)
         self.network = _network_optimiser(groups, training)
         self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
-        self.largest_norm = network[0].new_zeros(())
+        self.lookahead = Lookahead(network) if training.lookahead else None
+        self.largest_norm = next(iter([*network, *centroids]), torch.zeros(())).new_zeros(())
         warmup = round(training.warmup_fraction * steps)
+        factor = cosine if training.schedule == "cosine" else constant
         self.schedules = [
-            LambdaLR(optimiser, lambda step: cosine(step, warmup, steps))
+            LambdaLR(optimiser, lambda step: factor(step, warmup, steps))
             for optimiser in (self.network, self.centroids)
             if optimiser is not None
         ]
@@ -56,19 +62,28 @@ class Optimisers:
 
     def step(self, loss: torch.Tensor, *, with_centroids: bool) -> None:
         """One backward pass and the network's step; the centroids' too if they move together."""
-        self.network.zero_grad()
-        if self.centroids is not None:
-            self.centroids.zero_grad()
-        loss.backward()
+        centroids = self.centroids if with_centroids else None
+        for optimiser in (self.network, self.centroids):
+            if optimiser is not None:
+                optimiser.zero_grad()
+        if self.network is not None or centroids is not None:  # else nothing asks for a gradient
+            loss.backward()
+        self._step_network()
+        if centroids is not None:
+            self._note(centroids)
+            centroids.step()
+        for schedule in self.schedules:
+            schedule.step()
+
+    def _step_network(self) -> None:
+        if self.network is None:
+            return
         norm = self._note(self.network)
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.network.step()
-        if with_centroids and self.centroids is not None:
-            self._note(self.centroids)
-            self.centroids.step()
-        for schedule in self.schedules:
-            schedule.step()
+        if self.lookahead is not None:
+            self.lookahead.step()
 
     def _note(self, optimiser: Optimizer) -> torch.Tensor:
         """The norm of an optimiser's gradients; on a GPU nothing waits for it.
@@ -81,10 +96,36 @@ class Optimisers:
         return norm
 
 
-def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Optimizer:
+class Lookahead:
+    """Slow weights φ beside an optimiser's fast ones θ (Zhang et al. 2019, arXiv 1907.08610).
+
+    Every k = 6 steps φ ← φ + α (θ − φ) with α = 0.5, and θ ← φ; the optimiser's moments stay.
+    What is validated and scored is θ.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.fast = parameters
+        self.slow = [parameter.detach().clone() for parameter in parameters]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """After a step of the optimiser."""
+        self.steps += 1
+        if self.steps % LOOKAHEAD_STEPS:
+            return
+        for slow, fast in zip(self.slow, self.fast, strict=True):
+            slow.lerp_(fast, LOOKAHEAD_RATE)
+            fast.copy_(slow)
+
+
+def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Optimizer | None:
+    if not groups:
+        return None
     if training.optimiser == "sgd":
         return SGD(groups, training.learning_rate, momentum=training.momentum)
-    return AdamW(groups, training.learning_rate)
+    kinds = {"adam": Adam, "adamw": AdamW, "radam": RAdam}
+    return kinds[training.optimiser](groups, training.learning_rate, betas=training.betas)
 
 
 def decay_groups(
@@ -109,9 +150,14 @@ def decay_groups(
     return [group for group in groups if group["params"]]
 
 
+def constant(step: int, warmup: int, steps: int) -> float:
+    """The factor on the learning rate at a step: linear warm-up, then 1."""
+    return (step + 1) / (warmup + 1) if step < warmup else 1.0
+
+
 def cosine(step: int, warmup: int, steps: int) -> float:
     """The factor on the learning rate at a step: linear warm-up, then half a cosine to zero."""
     if step < warmup:
-        return (step + 1) / (warmup + 1)
+        return constant(step, warmup, steps)
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
