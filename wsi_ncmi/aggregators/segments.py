@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsi_ncmi.aggregators.bags import BagBatch
 
-# Entries of the matrix [B, T], or [K, B, T]: 16 MiB in float32.
+# Entries of the matrix [B, T]: 16 MiB in float32.
 LARGEST_MATRIX = 2**22
 
 
@@ -69,9 +69,9 @@ def attention_pool(weights: Tensor, values: Tensor, bags: BagBatch) -> Tensor:
     """Weighted sums of each bag's instances: [T, K] weights, [T, m] values -> [B, K, m]."""
     if len(bags) == 1:
         return (weights.T @ values)[None]
-    if _by_matrix(bags, weights.shape[1]):
-        pooling = membership(bags, values.dtype) * weights.T[:, None]  # [K, B, T]
-        return (pooling @ values).transpose(0, 1)
+    # Of several heads, the matrix would have a row for each head and bag, and be slower.
+    if weights.shape[1] == 1 and _by_matrix(bags):
+        return ((membership(bags, values.dtype) * weights.T) @ values)[:, None]
     pairs = zip(bags.split(weights), bags.split(values), strict=True)
     return torch.stack([weight.T @ value for weight, value in pairs])
 
@@ -87,5 +87,5 @@ def membership(bags: BagBatch, dtype: torch.dtype) -> Tensor:
     return (bags.index == numbers[:, None]).to(dtype)
 
 
-def _by_matrix(bags: BagBatch, heads: int = 1) -> bool:
-    return heads * len(bags) * len(bags.features) <= LARGEST_MATRIX
+def _by_matrix(bags: BagBatch) -> bool:
+    return len(bags) * len(bags.features) <= LARGEST_MATRIX

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -35,8 +36,8 @@ def values(width: int = 2, seed: int = 0) -> Tensor:
     return torch.randn(sum(SIZES), width, generator=rng, dtype=torch.float64).requires_grad_()
 
 
-def pool(values: Tensor, bags: BagBatch) -> Tensor:
-    return segments.attention_pool(values[:, :2], values[:, 2:], bags)
+def pool(values: Tensor, bags: BagBatch, heads: int = 2) -> Tensor:
+    return segments.attention_pool(values[:, :heads], values[:, heads:], bags)
 
 
 def naive_softmax(values: Tensor, bags: BagBatch) -> Tensor:
@@ -47,11 +48,11 @@ def naive_log_softmax(values: Tensor, bags: BagBatch) -> Tensor:
     return naive_softmax(values, bags).log()
 
 
-def naive_pool(values: Tensor, bags: BagBatch) -> Tensor:
+def naive_pool(values: Tensor, bags: BagBatch, heads: int = 2) -> Tensor:
     rows = []
     for bag in bags.split(values):
-        heads = [sum(row[k] * row[2:] for row in bag) for k in range(2)]
-        rows.append(torch.stack(heads))
+        sums = [sum(row[k] * row[heads:] for row in bag) for k in range(heads)]
+        rows.append(torch.stack(sums))
     return torch.stack(rows)
 
 
@@ -65,7 +66,8 @@ PAIRS: dict[str, tuple[Segment, Segment]] = {
     "max": (segments.segment_max, naive("max")),
     "softmax": (segments.segment_softmax, naive_softmax),
     "log_softmax": (segments.segment_log_softmax, naive_log_softmax),
-    "attention_pool": (pool, naive_pool),
+    "attention_pool": (partial(pool, heads=1), partial(naive_pool, heads=1)),
+    "attention_pool of two heads": (pool, naive_pool),
 }
 
 
