@@ -19,10 +19,14 @@ TARGETS = torch.tensor([0, 1, 2, 0])
 
 @dataclass(frozen=True)
 class Model:
-    """An aggregator and the linear heads of its losses; "" names the bag's."""
+    """An aggregator and the linear heads of its losses; "" names the bag's.
+
+    `blockwise`: the bag's class scores are each of a block of the embedding, w_c · z_c + b_c.
+    """
 
     aggregator: Aggregator
     heads: Mapping[str, tuple[Tensor, Tensor]]
+    blockwise: bool = False
 
     def parameters(self) -> dict[str, Tensor]:
         found = dict(self.aggregator.named_parameters())
@@ -35,27 +39,39 @@ class Model:
         if name not in self.heads:
             return embedding
         weight, bias = self.heads[name]
+        if self.blockwise and not name:
+            embedding = embedding.unflatten(-1, weight.shape)
+            return (embedding * weight).sum(-1) + bias
         return embedding @ weight.T + bias
 
     def loss(self, output: BagOutput, targets: Tensor) -> Tensor:
         """The total that is trained."""
         found = output.bag_weight * cross_entropy(self.logits("", output.embedding), targets)
         for name, (embedding, target, weight) in output.auxiliary.items():
+            if len(target) == 0:
+                continue
             found = found + weight * cross_entropy(self.logits(name, embedding), target)
         return found if output.penalty is None else found + output.penalty
 
 
-def made_model(module: ModuleType, classes: int = CLASSES, **options: Any) -> Model:
+def made_model(
+    module: ModuleType, classes: int = CLASSES, blockwise: bool = False, **options: Any
+) -> Model:
     """A small model in training mode, with the start of seed 0."""
     torch.manual_seed(0)
     narrow = {"hidden_dim": 8, "attention_dim": 5}
     known = module.Options.__dataclass_fields__
     options = {**{k: v for k, v in narrow.items() if k in known}, **options}
     built = module.build(DIM, classes, module.Options(**options)).double().train()
-    widths = {name: one.dim for name, one in built.auxiliaries.items() if not one.scores}
-    widths = {"": built.embedding_dim, **widths}
-    heads = {name: (_leaf(classes, dim), _leaf(classes)) for name, dim in widths.items()}
-    return Model(built, heads)
+    parts = {name: (one.classes, one.dim) for name, one in built.auxiliaries.items()}
+    shapes = {"": (classes, built.embedding_dim // (classes if blockwise else 1)), **parts}
+    scores = {name for name, one in built.auxiliaries.items() if one.scores}
+    heads = {
+        name: (_leaf(number, dim), _leaf(number))
+        for name, (number, dim) in shapes.items()
+        if name not in scores
+    }
+    return Model(built, heads, blockwise)
 
 
 def made_bags(sizes: tuple[int, ...] = SIZES) -> BagBatch:
@@ -63,11 +79,17 @@ def made_bags(sizes: tuple[int, ...] = SIZES) -> BagBatch:
     return BagBatch.of([torch.randn(n, DIM, generator=rng, dtype=torch.float64) for n in sizes])
 
 
-def assert_step(model: Model, naive: Callable[[], Tensor], seed: int = 3) -> None:
+def assert_step(
+    model: Model,
+    naive: Callable[[], Tensor],
+    seed: int = 3,
+    bags: BagBatch | None = None,
+    targets: Tensor = TARGETS,
+) -> None:
     """The model's loss and gradients are those of a naive rewrite, of the same random numbers."""
-    parameters = model.parameters()
+    parameters, given = model.parameters(), made_bags() if bags is None else bags
     results = []
-    for loss in (lambda: model.loss(model.aggregator(made_bags(), TARGETS), TARGETS), naive):
+    for loss in (lambda: model.loss(model.aggregator(given, targets), targets), naive):
         torch.manual_seed(seed)
         total = loss()
         gradients = torch.autograd.grad(total, list(parameters.values()), materialize_grads=True)
