@@ -37,6 +37,7 @@ class JointObjective(nn.Module):
         embedding_dim: int,
         class_counts: Sequence[int],
         auxiliaries: Mapping[str, Auxiliary],
+        build_auxiliary: Build,
     ) -> "JointObjective":
         """All of one kind.
 
@@ -44,12 +45,13 @@ class JointObjective(nn.Module):
             build: the arm's objective from an embedding's width and class counts.
             class_counts: of the samples. Pseudo-targets of as many classes are taken to be
                 distributed like them, others uniformly.
+            build_auxiliary: like `build`, for auxiliary losses.
         """
         main = build(embedding_dim, class_counts)
         found = {}
         for name, one in auxiliaries.items():
             counts = class_counts if one.classes == len(class_counts) else [1] * one.classes
-            objective = build(one.dim, counts)
+            objective = build_auxiliary(one.dim, counts)
             found[name] = take_scores(objective) if one.scores else objective
         return cls(main, found)
 
