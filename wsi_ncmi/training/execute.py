@@ -65,6 +65,7 @@ class Setup:
         identities: sample_id, patient_id and centre of the parts that can be scored.
         configuration: for the checkpoint, what rebuilds the modules; it must hold `classes`.
         states: modules whose state the checkpoint keeps as `<name>_state`.
+        stream: of the steps' random numbers, see `seeds.derive`.
     """
 
     settings: Training
@@ -74,12 +75,13 @@ class Setup:
     identities: Mapping[str, pd.DataFrame]
     configuration: Mapping[str, Any]
     states: Mapping[str, nn.Module]
+    stream: str | None = None
 
     def fit(self, run: Run) -> History:
         """Train by the plain loop."""
 
         def seeds(epoch: int, step: int) -> int:
-            return derive(run.seed, run.fold, f"step {epoch} {step}")
+            return derive(run.seed, run.fold, f"step {epoch} {step}", self.stream)
 
         return fit(self.network, self.objective, self.data, self.settings, run.run_id, seeds)
 

@@ -20,6 +20,12 @@ from wsi_ncmi.training.mil import load_run, train_run
 
 CPU = torch.device("cpu")
 SMALL = Arm(options={"hidden_dim": 8, "attention_dim": 4})
+ARMS = {
+    "cross_entropy": Arm(),
+    "ncmi": Arm(),
+    "again": Arm(part="cross_entropy"),
+    "own": Arm(part="cross_entropy", stream="own"),
+}
 SETTINGS = Training(epochs=3, batch_size=4, learning_rate=0.01)
 
 
@@ -37,6 +43,7 @@ def train(
             aggregators={"abmil": SMALL},
             training=SETTINGS,
             standardise=standardise,
+            objectives=ARMS,
         )
         parts = fold_samples(splits.assign(fold=run.fold), run.fold, classes, cache)
         train_run(run, task, cache, parts, tmp_path / name, CPU)
@@ -136,6 +143,34 @@ def test_paired_arms_share_start_order_and_dropout(
     assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
     assert recorder.dropout[0] == recorder.dropout[1]
     assert len({*recorder.dropout[0], *recorder.dropout[2]}) == 30  # a step's, and a seed's own
+
+
+def test_an_arm_with_a_stream_of_its_own_shares_nothing(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(execute, "fit", recorder)
+    for objective in ("cross_entropy", "again", "own"):
+        with pytest.raises(InterruptedError):
+            train(objective, objective=objective)
+    first, paired, own = recorder.starts
+    assert all(torch.equal(first[name], paired[name]) for name in first)
+    assert not torch.equal(first["instance.0.weight"], own["instance.0.weight"])
+    assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
+    assert sorted(recorder.orders[0]) == sorted(recorder.orders[2])
+    assert recorder.dropout[0] == recorder.dropout[1]
+    assert not set(recorder.dropout[0]) & set(recorder.dropout[2])
+
+
+def test_an_arm_beside_itself_scores_the_same_unless_it_has_its_own_stream(
+    train: Callable[..., Path],
+) -> None:
+    names = ("cross_entropy", "again", "own")
+    first, paired, own = (
+        np.stack(list(predictions(train(name, objective=name)).scores)) for name in names
+    )
+    assert np.array_equal(first, paired)
+    assert not np.isclose(first, own).any()
 
 
 def test_the_test_part_is_scored_once(
