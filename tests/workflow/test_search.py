@@ -95,7 +95,7 @@ def test_one_candidate_more_is_tried_alone(finished: Any) -> None:
     after = log_of(workflow)
     pd.testing.assert_frame_equal(after.drop(columns="chosen")[:2], before.drop(columns="chosen"))
     text = (workflow.results / "logs" / "search" / "side" / "ncmi.log").read_text()
-    assert "3/3 ncmi" in text
+    assert "ncmi: 3 settings, 2 tried before" in text
     assert "2/3 ncmi" not in text
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.gated import GatedAttention, TanhAttention
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
@@ -77,7 +78,7 @@ class ABMIL(Aggregator):
         widths = [feature_dim, *(options.instance_dims or ()), options.hidden_dim]
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(options.dropout)]
+            layers += [nn.Linear(width, following), nn.ReLU(), Dropout(options.dropout)]
         self.instance = nn.Sequential(*layers)
         kind = GatedAttention if options.gated else TanhAttention
         self.attention = kind(options.hidden_dim, options.attention_dim)

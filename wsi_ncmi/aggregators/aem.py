@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.gated import GatedAttention
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
@@ -77,7 +78,7 @@ class AEM(Aggregator):
         self.instance = nn.Sequential(
             nn.Linear(feature_dim, options.hidden_dim, bias=False),
             nn.ReLU(),
-            nn.Dropout(options.dropout),
+            Dropout(options.dropout),
         )
         self.attention = GatedAttention(options.hidden_dim, options.attention_dim)
         self.register_buffer("step", torch.zeros(()))

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.gated import GatedAttention
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
@@ -92,7 +93,7 @@ class CLAM(Aggregator):
         self.options, self.classes = options, classes
         self.embedding_dim = branches * options.hidden_dim
         self.instance = nn.Sequential(
-            nn.Linear(feature_dim, options.hidden_dim), nn.ReLU(), nn.Dropout(options.dropout)
+            nn.Linear(feature_dim, options.hidden_dim), nn.ReLU(), Dropout(options.dropout)
         )
         self.attention = GatedAttention(
             options.hidden_dim, options.attention_dim, branches, options.dropout

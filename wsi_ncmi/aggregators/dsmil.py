@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
     Auxiliary,
@@ -94,7 +95,7 @@ class DSMIL(Aggregator):
         self.value: nn.Module = nn.Identity()
         if options.value == "linear":
             self.value = nn.Sequential(
-                nn.Dropout(options.dropout), nn.Linear(feature_dim, feature_dim)
+                Dropout(options.dropout), nn.Linear(feature_dim, feature_dim)
             )
 
     @property

@@ -7,6 +7,8 @@ has no bias: softmax would not see it.
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.dropout import Dropout
+
 
 class TanhAttention(nn.Module):
     """wᵀ tanh(V h_n), equation 8."""
@@ -32,7 +34,7 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.tanh = nn.Linear(dim, attention_dim)
         self.gate = nn.Linear(dim, attention_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.score = nn.Linear(attention_dim, heads, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
     BagOutput,
@@ -44,7 +45,7 @@ class MeanMLP(Aggregator):
             nn.LayerNorm(feature_dim),
             nn.Linear(feature_dim, options.hidden_dim),
             nn.ReLU(),
-            nn.Dropout(options.dropout),
+            Dropout(options.dropout),
             nn.Linear(options.hidden_dim, options.hidden_dim),
         )
 

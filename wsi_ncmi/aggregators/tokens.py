@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import pooling_precision
 
 
@@ -55,7 +56,7 @@ class Values(nn.Module):
         self.value_bias = nn.Parameter(_linear(tokens, dim))
         self.out = nn.Parameter(_linear(tokens, dim, dim))
         self.out_bias = nn.Parameter(_linear(tokens, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.Parameter(torch.ones(tokens, dim))
         self.norm_bias = nn.Parameter(torch.zeros(tokens, dim))
 

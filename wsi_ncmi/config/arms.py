@@ -198,26 +198,12 @@ class Arm(Part):
     """An objective as an arm of a comparison."""
 
     training: dict[str, Any] = Field({}, description="Keys of `training` that this arm overrides.")
-    stream: ArmName | None = Field(
-        None,
-        description=(
-            "Name of a random stream of this arm's own: another start, order of samples and "
-            "dropout under the same seeds, for comparing an arm with itself (A/A). `null`: the "
-            "arm shares all three with the others, as a paired comparison needs."
-        ),
-    )
     search: Search | None = Field(
         None,
         description=(
             "Candidate settings that `snakemake search` tries. `null`: this arm is not tuned."
         ),
     )
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """See `Part.record`; that an arm has no stream of its own is not said."""
-        record = super().record
-        return record if self.stream else {k: v for k, v in record.items() if k != "stream"}
 
     def to_search(self) -> "Arm":
         """The arm without what each candidate overrides: a choice that was merged is no change."""
@@ -230,8 +216,7 @@ class Arm(Part):
     def with_setting(self, setting: Setting) -> "Arm":
         """The arm under one candidate of its search."""
         options = {**self.options, **setting.options}
-        training = {**self.training, **setting.training}
-        return Arm(part=self.part, options=options, training=training, stream=self.stream)
+        return Arm(part=self.part, options=options, training={**self.training, **setting.training})
 
 
 class TaskBase(Model):

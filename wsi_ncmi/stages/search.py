@@ -6,7 +6,7 @@ again: a trial's digest is that of the run that the final training would make of
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_ncmi.bags.cache import BagCache, bags_digest
-from wsi_ncmi.config import ImageTask, Task
+from wsi_ncmi.config import ImageTask, Setting, Task
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.extraction.encode import pick_device
@@ -27,8 +27,9 @@ from wsi_ncmi.stages.choose import Row, best, flow, none_trained, read_trials, w
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
-from wsi_ncmi.training.finite import DivergedError
+from wsi_ncmi.training.finite import DivergedError, History
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def run_bags(
         parts = {part: found[part] for part in LEARNT_FROM}
         return mil.prepare(run, candidate, cache, parts, device)
 
-    _search(task, run_of, prepare, out)
+    _search(task, run_of, prepare, _in_one_pass, out)
 
 
 def run_images(
@@ -95,13 +96,14 @@ def run_images(
     def prepare(run: Run, candidate: ImageTask) -> Setup:
         return image_training.prepare(run, candidate, measured, device)
 
-    _search(task, run_of, prepare, out)
+    _search(task, run_of, prepare, _one_by_one, out)
 
 
 def _search(
     task: AnyTask,
     run_of: Callable[[AnyTask], Run],
     prepare: Callable[[Run, AnyTask], Setup],
+    attempt: Callable[[Iterable[Setup]], Iterator[Row]],
     out: Path,
 ) -> None:
     (arm,) = task.objectives
@@ -110,34 +112,58 @@ def _search(
         raise UserError(f"{arm} has no settings to search: give it `search` in the configuration")
     kept = out.parent / "trials" / out.name
     tried: dict[str, Row] = {row["digest"]: row for row in read_trials(kept)}
-    rows = []
-    for number, setting in enumerate(settings, 1):
-        objectives = {arm: task.objectives[arm].with_setting(setting)}
-        candidate = task.model_copy(update={"objectives": objectives})
-        run = run_of(candidate)
-        text = {"options": flow(setting.options), "training": flow(setting.training)}
-        if run.digest not in tried:
-            log.info("%d/%d %s %s", number, len(settings), arm, text)
-            tried[run.digest] = {**text, **_attempt(run, prepare(run, candidate))}
-            write_trials(kept, list(tried.values()))
-        rows.append({**tried[run.digest], **text})
+    candidates = [_candidate(task, arm, setting) for setting in settings]
+    runs = [run_of(candidate) for candidate in candidates]
+    texts = [{"options": flow(s.options), "training": flow(s.training)} for s in settings]
+    missing = {r.digest: i for i, r in enumerate(runs) if r.digest not in tried}
+    log.info("%s: %d settings, %d tried before", arm, len(runs), len(runs) - len(missing))
+    setups = (prepare(runs[i], candidates[i]) for i in missing.values())
+    rows_tried = attempt(setups) if missing else iter(())
+    for number, row in zip(missing.values(), rows_tried, strict=True):
+        tried[runs[number].digest] = {**texts[number], **row}
+        write_trials(kept, list(tried.values()))
+    rows = [{**tried[run.digest], **text} for run, text in zip(runs, texts, strict=True)]
     if best(rows) is None:
         log.warning("%s (what was tried: %s)", none_trained(rows), kept)
     write_trials(out, rows)
 
 
-def _attempt(run: Run, setup: Setup) -> Row:
-    started = time.perf_counter()
+def _candidate(task: AnyTask, arm: str, setting: Setting) -> AnyTask:
+    objectives = {arm: task.objectives[arm].with_setting(setting)}
+    return task.model_copy(update={"objectives": objectives})
+
+
+def _in_one_pass(setups: Iterable[Setup]) -> Iterator[Row]:
+    group, started = list(setups), time.perf_counter()
+    histories = fit(group)
+    for setup, history in zip(group, histories, strict=True):
+        yield _row(setup, history, (time.perf_counter() - started) / len(group))
+
+
+def _one_by_one(setups: Iterable[Setup]) -> Iterator[Row]:
+    for setup in setups:
+        started = time.perf_counter()
+        try:
+            history = setup.fit()
+        except DivergedError as error:
+            history = error.history
+        yield _row(setup, history, time.perf_counter() - started)
+
+
+def _row(setup: Setup, history: History, seconds: float) -> Row:
+    """What became of a candidate: how it does on validation, or why it diverged."""
+    run = setup.run
     row: Row = {"task": run.task, "arm": run.objective, "aggregator": run.aggregator}
     row |= {"fold": run.fold, "seed": run.seed, "digest": run.digest}
+    row |= {"seconds": round(seconds, 2), "epochs": history.epochs}
     try:
-        history = setup.fit(run)
-        row |= _judge(*setup.score("val", run, history))
-        row |= {"status": OK, "epochs": history.epochs, "best_epoch": history.best_epoch}
+        if history.failure:
+            raise DivergedError(run.run_id, history.failure, history)
+        judged = _judge(*setup.score("val", history))
     except DivergedError as error:
         log.warning("%s", error)
-        row |= {"status": FAILED, "epochs": error.history.epochs, "reason": error.reason}
-    return {**row, "seconds": round(time.perf_counter() - started, 2)}
+        return {**row, "status": FAILED, "reason": error.reason}
+    return {**row, **judged, "status": OK, "best_epoch": history.best_epoch}
 
 
 def _judge(scores: Tensor, targets: Tensor) -> Row:

@@ -15,7 +15,7 @@ from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.bags import fold_samples
-from wsi_ncmi.training.mil import train_run
+from wsi_ncmi.training.mil import prepare, train_group
 from wsi_ncmi.training.precision import resolved
 
 # Of a split, what decides the models and stands in their records.
@@ -42,14 +42,16 @@ def run(
     splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
     wanted = list(runs_of_seed(task_name, task, cohort, encoder, seed, splits, bags, device))
-    for number, one in enumerate(wanted, 1):
-        folder = out_dir / one.run_id
-        if product_of(one, folder).is_current:
-            log.info("%d/%d %s: done before", number, len(wanted), one.run_id)
-            continue
-        log.info("%d/%d %s", number, len(wanted), one.run_id)
-        parts = fold_samples(splits, one.fold, task.classes, cache)
-        train_run(one, task, cache, parts, folder, device)
+    missing = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
+    log.info("%d models: %d are done", len(wanted), len(wanted) - len(missing))
+    parts = {
+        fold: fold_samples(splits, fold, task.classes, cache)
+        for fold in sorted({one.fold for one in missing})
+    }
+    for aggregator in dict.fromkeys(one.aggregator for one in missing):
+        own = [one for one in missing if one.aggregator == aggregator]
+        log.info("%s: %d models in one pass", aggregator, len(own))
+        train_group([prepare(one, task, cache, parts[one.fold], device) for one in own], out_dir)
     write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 

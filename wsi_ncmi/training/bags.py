@@ -82,12 +82,18 @@ class BagData:
         seed: int,
         fold: int,
         device: torch.device,
-        stream: str | None = None,
+        stream: str = "",
     ) -> None:
         self.cache, self.parts, self.device = cache, parts, device
         self.batch_size, self.sampling = settings.batch_size, settings.sampling
         self.seed, self.fold, self.stream = seed, fold, stream
         self.targets = np.array([s.target for s in parts["train"]])
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Data that agree in it give the same batches."""
+        samples = tuple(s.sample_id for s in self.parts["train"])
+        return self.seed, self.fold, self.stream, self.batch_size, self.sampling, hash(samples)
 
     def steps_per_epoch(self) -> int:
         return -(-len(self.targets) // self.batch_size)

@@ -65,9 +65,9 @@ class Setup:
         identities: sample_id, patient_id and centre of the parts that can be scored.
         configuration: for the checkpoint, what rebuilds the modules; it must hold `classes`.
         states: modules whose state the checkpoint keeps as `<name>_state`.
-        stream: of the steps' random numbers, see `seeds.derive`.
     """
 
+    run: Run
     settings: Training
     network: Network
     objective: JointObjective
@@ -75,46 +75,58 @@ class Setup:
     identities: Mapping[str, pd.DataFrame]
     configuration: Mapping[str, Any]
     states: Mapping[str, nn.Module]
-    stream: str | None = None
 
-    def fit(self, run: Run) -> History:
+    def seeds(self, epoch: int, step: int) -> int:
+        """Of the random numbers of a step, which paired arms share."""
+        return derive(self.run.seed, self.run.fold, f"step {epoch} {step}")
+
+    def fit(self) -> History:
         """Train by the plain loop."""
+        given = self.network, self.objective, self.data, self.settings
+        return fit(*given, self.run.run_id, self.seeds)
 
-        def seeds(epoch: int, step: int) -> int:
-            return derive(run.seed, run.fold, f"step {epoch} {step}", self.stream)
-
-        return fit(self.network, self.objective, self.data, self.settings, run.run_id, seeds)
-
-    def score(self, part: str, run: Run, history: History) -> tuple[Tensor, Tensor]:
+    def score(self, part: str, history: History) -> tuple[Tensor, Tensor]:
         """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.
 
         Raises:
             DivergedError: they are not finite.
         """
-        with divergence(run.run_id, history):
+        with divergence(self.run.run_id, history):
             return score(self.network, self.objective.main, self.data, part)
 
-    def scored(self, part: str, run: Run, history: History) -> ScoredPart:
+    def scored(self, part: str, history: History) -> ScoredPart:
         """A part as the records have it; see `score`."""
-        scores, targets = self.score(part, run, history)
+        scores, targets = self.score(part, history)
         return ScoredPart(part, self.identities[part], targets, scores)
 
 
-def execute(run: Run, setup: Setup, folder: Path) -> None:
-    """Train, score validation and test once, and write the run's records.
+def execute(setup: Setup, folder: Path) -> None:
+    """Train by the plain loop and write the run's records; see `record`."""
+    started = time.perf_counter()
+    try:
+        history = setup.fit()
+    except DivergedError as error:
+        history = error.history
+    record(setup, history, folder, time.perf_counter() - started)
+
+
+def record(setup: Setup, history: History, folder: Path, seconds: float) -> None:
+    """Score validation and test once, and write the records of a run that was trained.
 
     A model that diverges has records too: its curves, and a `run.json` that says where and why.
 
     Args:
         folder: of this run; `run.json` is written last.
+        seconds: that its training took, or its share of a group's.
     """
-    started = time.perf_counter()
+    started, run = time.perf_counter(), setup.run
     try:
-        history = setup.fit(run)
-        scored = [setup.scored(part, run, history) for part in ("val", "test")]
+        if history.failure:
+            raise DivergedError(run.run_id, history.failure, history)
+        scored = [setup.scored(part, history) for part in ("val", "test")]
     except DivergedError as error:
         log.warning("%s", error)
-        fail(folder, run, error.history, error.reason, time.perf_counter() - started)
+        fail(folder, run, history, error.reason, seconds + time.perf_counter() - started)
         return
     reopen(folder)
     classes = setup.configuration["classes"]
@@ -122,5 +134,5 @@ def execute(run: Run, setup: Setup, folder: Path) -> None:
     write_curves(folder / "curves.tsv", history.curves)
     kept = {f"{name}_state": module.state_dict() for name, module in setup.states.items()}
     write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **setup.configuration, **kept})
-    seconds = time.perf_counter() - started
+    seconds += time.perf_counter() - started
     finish(folder, run, best_epoch=history.best_epoch, epochs=history.epochs, seconds=seconds)

@@ -23,6 +23,7 @@ class History:
         validation: after each epoch, calibrated class log-odds [n, C] of the validation part.
         epochs: that were trained whole.
         epoch: in which the training is, or was last; -1 before the first.
+        failure: why the model diverged; "" of one that did not.
     """
 
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +31,7 @@ class History:
     best_epoch: int = 0
     epochs: int = 0
     epoch: int = -1
+    failure: str = ""
 
 
 class NotFiniteError(UserError):
@@ -62,12 +64,17 @@ def divergence(context: str, history: History) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        begun = history.epoch >= 0
-        when = f"in epoch {history.epoch}" if begun else "before the first epoch"
-        what, _, values = str(error).partition(" (")
-        found = f" ({values}" if values else ""
-        remedy = REMEDY if begun else REMEDY_BEFORE
-        raise DivergedError(context, f"{what} {when}{found}: {remedy}", history) from error
+        history.failure = reason(error, history)
+        raise DivergedError(context, history.failure, history) from error
+
+
+def reason(error: NotFiniteError, history: History) -> str:
+    """What is not finite, with the epoch in which the training is, and what to change."""
+    begun = history.epoch >= 0
+    when = f"in epoch {history.epoch}" if begun else "before the first epoch"
+    what, _, values = str(error).partition(" (")
+    found = f" ({values}" if values else ""
+    return f"{what} {when}{found}: {REMEDY if begun else REMEDY_BEFORE}"
 
 
 def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:

@@ -37,7 +37,6 @@ class JointObjective(nn.Module):
         embedding_dim: int,
         class_counts: Sequence[int],
         auxiliaries: Mapping[str, Auxiliary],
-        build_auxiliary: Build,
     ) -> "JointObjective":
         """All of one kind.
 
@@ -45,13 +44,12 @@ class JointObjective(nn.Module):
             build: the arm's objective from an embedding's width and class counts.
             class_counts: of the samples. Pseudo-targets of as many classes are taken to be
                 distributed like them, others uniformly.
-            build_auxiliary: like `build`, for auxiliary losses.
         """
         main = build(embedding_dim, class_counts)
         found = {}
         for name, one in auxiliaries.items():
             counts = class_counts if one.classes == len(class_counts) else [1] * one.classes
-            objective = build_auxiliary(one.dim, counts)
+            objective = build(one.dim, counts)
             found[name] = take_scores(objective) if one.scores else objective
         return cls(main, found)
 
@@ -84,20 +82,21 @@ class JointObjective(nn.Module):
         return LossOutput(total, parts)
 
     def end_step(self) -> None:
-        for objective in self._all():
+        for objective in self.all():
             objective.end_step()
 
     def end_epoch(self, epoch: int) -> None:
-        for objective in self._all():
+        for objective in self.all():
             objective.end_epoch(epoch)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters trained with the network, and those with an optimiser of their own."""
         groups: dict[str, list[nn.Parameter]] = {"network": [], "centroids": []}
-        for objective in self._all():
+        for objective in self.all():
             for name, parameters in objective.parameter_groups().items():
                 groups[name] += parameters
         return groups
 
-    def _all(self) -> list[Objective]:
+    def all(self) -> list[Objective]:
+        """The objectives, the samples' own first."""
         return [self.main, *self.auxiliary.values()]  # type: ignore[list-item]

@@ -1,5 +1,7 @@
 """One MIL run: an aggregator and an objective on one fold's bags."""
 
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,32 +12,28 @@ import torch
 
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
-from wsi_ncmi.config import Part, Task
+from wsi_ncmi.config import Task
 from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
-from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
+from wsi_ncmi.training.engine.fit import fit
+from wsi_ncmi.training.execute import Setup, arm_record, build_part, rebuild_part, record
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.seeds import derive
 
 
-def train_run(
-    run: Run,
-    task: Task,
-    cache: BagCache,
-    parts: dict[str, list[Sample]],
-    folder: Path,
-    device: torch.device,
-) -> None:
-    """Train, score validation and test once, and write the run's records.
+def train_group(setups: Sequence[Setup], out_dir: Path) -> None:
+    """Train runs of one aggregator in one pass, and write each one's records.
 
     Args:
-        task: whose arms are those that the run names.
-        parts: the fold's samples.
-        folder: of this run; `run.json` is written last.
+        out_dir: where each run has a folder of its name.
     """
-    execute(run, prepare(run, task, cache, parts, device), folder)
+    started = time.perf_counter()
+    histories = fit(setups)
+    share = (time.perf_counter() - started) / len(setups)
+    for setup, history in zip(setups, histories, strict=True):
+        record(setup, history, out_dir / setup.run.run_id, share)
 
 
 def prepare(
@@ -50,7 +48,7 @@ def prepare(
     settings, classes = task.training_of(run.objective), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
     class_counts = [int(n) for n in counts]
-    torch.manual_seed(derive(run.seed, run.fold, "start", arms[1].stream))
+    torch.manual_seed(derive(run.seed, run.fold, "start"))
     aggregator: Aggregator = build_part(
         "aggregator", run.aggregator, arms[0], cache.dim, len(classes)
     )
@@ -59,7 +57,6 @@ def prepare(
         aggregator.embedding_dim,
         class_counts,
         aggregator.auxiliaries,
-        partial(build_part, "objective", run.objective, of_auxiliary(arms[1])),
     )
     moments = feature_moments(cache, parts["train"]) if task.standardise else None
     network = BagNetwork(aggregator, moments)
@@ -72,21 +69,15 @@ def prepare(
         "classes": classes,
     }
     return Setup(
+        run,
         settings,
         network.to(device),
         objective.to(device),
-        BagData(cache, parts, settings, run.seed, run.fold, device, arms[1].stream),
+        BagData(cache, parts, settings, run.seed, run.fold, device),
         {part: identity(samples) for part, samples in parts.items()},
         configuration,
         {"network": network, "objective": objective.main},
-        arms[1].stream,
     )
-
-
-def of_auxiliary(arm: Part) -> Part:
-    """An objective's arm for auxiliary losses, whose embeddings are no blocks of classes."""
-    options = {name: value for name, value in arm.options.items() if name != "blockwise"}
-    return arm.model_copy(update={"options": options})
 
 
 def identity(samples: list[Sample]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from made_published import (
 from torch import Tensor
 
 from wsi_ncmi.aggregators import abmil
+from wsi_ncmi.aggregators.dropout import Dropout
 
 
 def naive(model: Model, layers: int, gated: bool) -> Tensor:
@@ -63,4 +64,4 @@ def test_size_of_the_network_of_the_classic_data_sets() -> None:
     layers = 166 * 256 + 256 + 256 * 128 + 128 + 128 * 64 + 64
     assert count(built) == layers + (64 * 64 + 64) + 64
     assert [type(one).__name__ for one in built.instance] == 3 * ["Linear", "ReLU", "Dropout"]
-    assert {one.p for one in built.instance if isinstance(one, torch.nn.Dropout)} == {0.5}
+    assert {one.p for one in built.instance if isinstance(one, Dropout)} == {0.5}

@@ -19,7 +19,7 @@ from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.finite import DivergedError
 from wsi_ncmi.training.interface import Embedded, Network
 from wsi_ncmi.training.joint import JointObjective
-from wsi_ncmi.training.mil import train_run
+from wsi_ncmi.training.mil import prepare, train_group
 from wsi_ncmi.training.reference import fit
 
 CPU = torch.device("cpu")
@@ -187,7 +187,9 @@ def test_a_model_that_diverges_is_a_row_and_the_others_go_on(
     assert (record["status"], record["failed_epoch"]) == ("failed", 0)
 
     started: list[str] = []
-    monkeypatch.setattr(stage, "train_run", lambda one, *_: started.append(one.run_id))
+    monkeypatch.setattr(
+        stage, "train_group", lambda group, _: started.extend(s.run.run_id for s in group)
+    )
     seed(task(**WILD))
     assert started == []  # the same settings would fail again
     (tmp_path / RUN / "run.json").unlink()
@@ -208,7 +210,9 @@ def test_a_failure_whose_curves_are_gone_is_tried_again(
     make_run: Callable[..., Run], folder: Path,
 ) -> None:  # fmt: skip
     parts = fold_samples(splits, 0, classes, cache)
-    train_run(make_run(), task(**WILD), cache, parts, folder, CPU)
+    setup = prepare(make_run(), task(**WILD), cache, parts, CPU)
+    train_group([setup], folder.parent)
+    folder = folder.parent / setup.run.run_id
     assert product_of(make_run(), folder).is_current
     (folder / "curves.tsv").unlink()
     assert not product_of(make_run(), folder).is_current

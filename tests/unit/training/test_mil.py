@@ -16,16 +16,12 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.predictions.records import Run, product_of
 from wsi_ncmi.training import execute, mil
 from wsi_ncmi.training.bags import fold_samples, packed
-from wsi_ncmi.training.mil import load_run, train_run
+from wsi_ncmi.training.engine.fit import fit
+from wsi_ncmi.training.execute import Setup, record
+from wsi_ncmi.training.mil import load_run, prepare
 
 CPU = torch.device("cpu")
 SMALL = Arm(options={"hidden_dim": 8, "attention_dim": 4})
-ARMS = {
-    "cross_entropy": Arm(),
-    "ncmi": Arm(),
-    "again": Arm(part="cross_entropy"),
-    "own": Arm(part="cross_entropy", stream="own"),
-}
 SETTINGS = Training(epochs=3, batch_size=4, learning_rate=0.01)
 
 
@@ -43,10 +39,11 @@ def train(
             aggregators={"abmil": SMALL},
             training=SETTINGS,
             standardise=standardise,
-            objectives=ARMS,
         )
         parts = fold_samples(splits.assign(fold=run.fold), run.fold, classes, cache)
-        train_run(run, task, cache, parts, tmp_path / name, CPU)
+        setup = prepare(run, task, cache, parts, CPU)
+        (history,) = fit([setup])
+        record(setup, history, tmp_path / name, 0.0)
         assert product_of(run, tmp_path / name).is_current
         return tmp_path / name
 
@@ -110,67 +107,31 @@ def test_features_are_standardised_by_the_training_part(
     assert plain.standardise is None
 
 
-class Recorder:
-    """Takes the place of `fit`: what a run starts from, and what it is fed."""
-
-    def __init__(self) -> None:
-        self.starts: list[dict[str, torch.Tensor]] = []
-        self.orders: list[list[float]] = []
-        self.dropout: list[list[int]] = []
-
-    def __call__(self, network: Any, objective: Any, data: Any, *given: Any) -> Any:
-        seeds = given[-1]
-        state = network.aggregator.state_dict()
-        self.starts.append({name: value.clone() for name, value in state.items()})
-        self.dropout.append([seeds(epoch, step) for epoch in range(3) for step in range(5)])
-        steps = [b.features[:, 3].tolist() for epoch in range(3) for b, _ in data.training(epoch)]
-        self.orders.append([value for step in steps for value in step])
-        raise InterruptedError
+def facts(setup: Setup) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
+    """What a run starts from, its bags in their order, and the seeds of its random numbers."""
+    start = {name: value.clone() for name, value in setup.network.state_dict().items()}
+    steps = [b.features[:, 3] for epoch in range(3) for b, _ in setup.data.training(epoch)]
+    seeds = [setup.seeds(epoch, step) for epoch in range(3) for step in range(5)]
+    return start, torch.cat(steps).tolist(), seeds
 
 
 def test_paired_arms_share_start_order_and_dropout(
-    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    cache: BagCache, splits: pd.DataFrame, classes: list[str], make_run: Callable[..., Run]
 ) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(execute, "fit", recorder)
-    arms = [("cross_entropy", 0), ("ncmi", 0), ("ncmi", 1)]
-    for objective, seed in arms:
-        with pytest.raises(InterruptedError):
-            train(f"{objective}{seed}", objective=objective, seed=seed)
-    first, paired, other = recorder.starts
-    assert all(torch.equal(first[name], paired[name]) for name in first)
-    assert not torch.equal(first["instance.0.weight"], other["instance.0.weight"])
-    assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
-    assert recorder.dropout[0] == recorder.dropout[1]
-    assert len({*recorder.dropout[0], *recorder.dropout[2]}) == 30  # a step's, and a seed's own
+    task = Task(classes=classes, aggregators={"abmil": SMALL}, training=SETTINGS)
+    parts = fold_samples(splits, 0, classes, cache)
 
+    def of(**changes: Any) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
+        return facts(prepare(make_run(**changes), task, cache, parts, CPU))
 
-def test_an_arm_with_a_stream_of_its_own_shares_nothing(
-    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(execute, "fit", recorder)
-    for objective in ("cross_entropy", "again", "own"):
-        with pytest.raises(InterruptedError):
-            train(objective, objective=objective)
-    first, paired, own = recorder.starts
-    assert all(torch.equal(first[name], paired[name]) for name in first)
-    assert not torch.equal(first["instance.0.weight"], own["instance.0.weight"])
-    assert recorder.orders[0] == recorder.orders[1] != recorder.orders[2]
-    assert sorted(recorder.orders[0]) == sorted(recorder.orders[2])
-    assert recorder.dropout[0] == recorder.dropout[1]
-    assert not set(recorder.dropout[0]) & set(recorder.dropout[2])
-
-
-def test_an_arm_beside_itself_scores_the_same_unless_it_has_its_own_stream(
-    train: Callable[..., Path],
-) -> None:
-    names = ("cross_entropy", "again", "own")
-    first, paired, own = (
-        np.stack(list(predictions(train(name, objective=name)).scores)) for name in names
-    )
-    assert np.array_equal(first, paired)
-    assert not np.isclose(first, own).any()
+    first, paired = of(objective="cross_entropy"), of(objective="ncmi")
+    other = of(objective="ncmi", seed=1)
+    name = "aggregator.instance.0.weight"
+    assert all(torch.equal(first[0][key], paired[0][key]) for key in first[0])
+    assert not torch.equal(first[0][name], other[0][name])
+    assert first[1] == paired[1] != other[1]
+    assert first[2] == paired[2]
+    assert len({*first[2], *other[2]}) == 30  # a step's, and a seed's own
 
 
 def test_the_test_part_is_scored_once(

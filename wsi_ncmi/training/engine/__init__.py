@@ -1,0 +1,1 @@
+"""Many models of one aggregator trained in one pass; `fit.fit(group)` is the way in."""

@@ -1,0 +1,261 @@
+"""Models of one aggregator that are trained together, and one epoch of them.
+
+What becomes of a model depends on its own (seed, fold, stream, arm) alone: bags, random numbers,
+rates and clipping are its own, and no number of a neighbour enters it.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from wsi_ncmi.aggregators.interface import Aggregator
+from wsi_ncmi.training.engine.members import Member, families_of, streams_of
+from wsi_ncmi.training.engine.optimisers import StackedOptimiser, clipping, squared_norms
+from wsi_ncmi.training.engine.stack import Stack
+from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward
+from wsi_ncmi.training.precision import mixed
+from wsi_ncmi.training.seeds import seed_generators
+
+# Of one activation [instances, m] of all models in a pass. On a CPU, what stays in its caches.
+LARGEST_PASS = {"cpu": 2**20, "cuda": 2**28}
+
+
+class Group:
+    """K models with stacked tensors; all take the same number of epochs behind them.
+
+    Args:
+        members: of one aggregator and its options, of settings that `optimisers.shared` joins, of
+            one precision.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = sorted(members, key=lambda m: (repr(m.data.key), m.family))
+        first = self.members[0]
+        self.device = first.setup.objective.main.class_counts.device
+        self.precision = first.network.precision
+        self.embedding_dim = first.network.embedding_dim
+        self.aggregators = Stack([m.network.aggregator for m in self.members])
+        aggregator = type(first.network.aggregator)
+        self.moves = aggregator.end_step is not Aggregator.end_step
+        self.streams = streams_of(self.members)
+        self.families = families_of(self.members)
+        self.optimiser = StackedOptimiser(
+            self.aggregators.parameters,
+            [m.setup.settings for m in self.members],
+            [m.steps for m in self.members],
+        )
+        self.largest_norm = torch.zeros(len(self), device=self.device)
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.members)
+
+    def subset(self, kept: Sequence[int]) -> "Group":
+        """Some of the models as they are now, with their optimisers' states."""
+        other = object.__new__(Group)
+        other.__dict__ = dict(self.__dict__)
+        index = torch.tensor(kept, dtype=torch.int64, device=self.device)
+        other.members = [self.members[i] for i in kept]
+        other.aggregators = self.aggregators.subset(index)
+        other.streams = streams_of(other.members)
+        found = (family.subset(kept) for family in self.families)
+        other.families = [family for family in found if family is not None]
+        other.optimiser = self.optimiser.subset(index, other.aggregators.parameters)
+        other.largest_norm = self.largest_norm[index]
+        return other
+
+    def train_epoch(
+        self, sums: "Sums", epoch: int, first: int, after_step: Callable[[int], None]
+    ) -> None:
+        """The steps of an epoch from `first` on; the objectives' epoch ends with it.
+
+        Args:
+            sums: of the losses, added to.
+            after_step: is told the number of steps done, and may raise.
+        """
+        batches = [stream.data.training(epoch, first) for stream in self.streams]
+        longest = max(stream.data.steps_per_epoch() for stream in self.streams)
+        for step in range(first, longest):
+            found = ((s, next(b, None)) for s, b in zip(self.streams, batches, strict=True))
+            given = [
+                Batch(s, s.network.prepared(bags), target, s.models)
+                for s, (bags, target) in ((s, pair) for s, pair in found if pair is not None)
+            ]
+            for batch in self.passes(given):
+                self._step(batch, sums, epoch, step)
+            after_step(step + 1)
+        with torch.no_grad():
+            for family in self.families:
+                everyone = slice(0, len(family.places))
+                family.call(lambda joint: joint.end_epoch(epoch) or {}, everyone, training=True)
+
+    def passes(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+        """What is computed at once: as many models as fit, at least one."""
+        waiting: list[Batch] = []
+        for batch in batches:
+            size = len(batch.bags.features) * self.embedding_dim
+            most = max(1, LARGEST_PASS[self.device.type] // size)
+            count = batch.models.stop - batch.models.start
+            room = most - sum(b.models.stop - b.models.start for b in waiting)
+            if waiting and count > room:
+                yield waiting
+                waiting = []
+            if count <= most:
+                waiting.append(batch)
+                continue
+            parts = -(-count // most)
+            bounds = [batch.models.start + count * i // parts for i in range(parts + 1)]
+            for at, stop in itertools.pairwise(bounds):
+                yield [batch._replace(models=slice(at, stop))]
+        if waiting:
+            yield waiting
+
+    def _step(self, batches: Sequence[Batch], sums: "Sums", epoch: int, step: int) -> None:
+        pieces = [self._forward(batch, epoch, step) for batch in batches]
+        calls = list(calls_of(pieces, self.families))
+        alternating = [self._move_centroids(call) for call in calls]
+        losses = [call.losses() for call in calls]
+        for call, (totals, parts) in zip(calls, losses, strict=True):
+            sums.add(call, totals, parts)
+        if calls:
+            total = torch.cat([totals for totals, _ in losses]).sum()
+            self._move(pieces, calls, alternating, _gradients(total, pieces, calls))
+
+    def _forward(self, batch: Batch, epoch: int, step: int) -> Piece:
+        seed_generators(batch.stream.seeds(epoch, step), self.device)
+        leaves = self.aggregators.leaves(batch.models)
+        with mixed(self.precision, self.device):
+            return forward(self.aggregators, batch, leaves, training=True)
+
+    def _move_centroids(self, call: Call) -> bool:
+        """The step of an alternating schedule; False: there is none."""
+        names = call.family.centroids.parameters
+        losses = call.state_losses() if names else None
+        if losses is None:
+            return False
+        wanted = {name: call.leaves[name] for name in names}
+        found = torch.autograd.grad(losses.sum(), list(wanted.values()))
+        gradients = dict(zip(wanted, found, strict=True))
+        self._note(call.places, squared_norms(gradients))
+        call.family.centroids.step(gradients, call.models)
+        call.leaves = call.family.stack.leaves(call.models)
+        return True
+
+    def _move(
+        self,
+        pieces: Sequence[Piece],
+        calls: Sequence[Call],
+        alternating: Sequence[bool],
+        gradients: Sequence[dict[str, Tensor]],
+    ) -> None:
+        """All optimisers' steps, each model's gradients clipped by their own norm."""
+        squares = torch.zeros(len(self), device=self.device)
+        own = gradients[: len(pieces)]
+        for piece, found in zip(pieces, own, strict=True):
+            squares[piece.batch.models] += squared_norms(found)
+        heads = []
+        for call, found in zip(calls, gradients[len(pieces) :], strict=True):
+            centroids = call.family.centroids.parameters
+            heads.append({n: g for n, g in found.items() if n not in centroids})
+            squares[call.places] += squared_norms(heads[-1])
+            moved = {n: g for n, g in found.items() if n in centroids}
+            self._note(call.places, squared_norms(moved))
+            call.centroid_gradients = moved
+        norms = squares.sqrt()
+        trained = sorted(place for call in calls for place in call.places)
+        self.largest_norm = torch.maximum(self.largest_norm, norms)
+        scale = clipping(norms, [m.setup.settings for m in self.members])
+        for piece, found in zip(pieces, own, strict=True):
+            for run in _runs_within(piece.batch.models, trained):
+                start = piece.batch.models.start
+                at = slice(run.start - start, run.stop - start)
+                some = {n: g[at] for n, g in found.items()}
+                self.optimiser.step(_scaled(some, None if scale is None else scale[run]), run)
+        with torch.no_grad():
+            self._end(pieces, calls, alternating, heads, scale)
+
+    def _end(
+        self,
+        pieces: Sequence[Piece],
+        calls: Sequence[Call],
+        alternating: Sequence[bool],
+        heads: Sequence[dict[str, Tensor]],
+        scale: Tensor | None,
+    ) -> None:
+        for call, alternates, found in zip(calls, alternating, heads, strict=True):
+            family = call.family
+            factor = None if scale is None else scale[call.places]
+            family.optimiser.step(_scaled(found, factor), call.models)
+            if not alternates:
+                family.centroids.step(call.centroid_gradients, call.models)
+            family.centroids.schedule.move(call.models)
+            if family.moves:
+                family.call(lambda joint: joint.end_step() or {}, call.models, training=True)
+        if self.moves:
+            for piece in pieces:
+                models = piece.batch.models
+                self.aggregators.call(lambda a: a.end_step() or {}, models, training=True)
+
+    def _note(self, places: Sequence[int], squares: Tensor | float) -> None:
+        if isinstance(squares, Tensor):
+            norms = torch.maximum(self.largest_norm[places], squares.sqrt())
+            self.largest_norm[places] = norms
+
+
+class Sums:
+    """An epoch's losses of each model: sums over its samples, on the device until they are read."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.values: dict[str, Tensor] = defaultdict(lambda: torch.zeros(count, device=device))
+        self.seen: dict[str, set[int]] = defaultdict(set)
+        self.counts = [0] * count
+
+    def add(self, call: Call, totals: Tensor, parts: dict[str, Tensor]) -> None:
+        """A step's losses [k]."""
+        for name, value in {"loss": totals, **parts}.items():
+            self.values[name][call.places] += value.detach() * call.samples
+            self.seen[name].update(call.places)
+        for place in call.places:
+            self.counts[place] += call.samples
+
+    def means(self) -> list[dict[str, float]]:
+        """Of each model, its losses' means by name."""
+        found = {name: value.tolist() for name, value in self.values.items()}
+        return [
+            {n: v[i] / self.counts[i] for n, v in found.items() if i in self.seen[n]}
+            for i in range(len(self.counts))
+        ]
+
+
+def _gradients(
+    total: Tensor, pieces: Sequence[Piece], calls: Sequence[Call]
+) -> list[dict[str, Tensor]]:
+    """Of each piece and call, gradients of the leaves that the losses depend on."""
+    groups = [piece.leaves for piece in pieces] + [call.leaves for call in calls]
+    leaves = [leaf for group in groups for leaf in group.values()]
+    flat = iter(torch.autograd.grad(total, leaves, allow_unused=True))
+    found = [{name: next(flat) for name in group} for group in groups]
+    return [{n: g for n, g in group.items() if g is not None} for group in found]
+
+
+def _scaled(gradients: dict[str, Tensor], scale: Tensor | None) -> dict[str, Tensor]:
+    if scale is None:
+        return gradients
+    shaped = {n: scale.view(-1, *[1] * (g.ndim - 1)) for n, g in gradients.items()}
+    return {name: g * shaped[name].to(g.dtype) for name, g in gradients.items()}
+
+
+def _runs_within(models: slice, trained: Sequence[int]) -> Iterator[slice]:
+    """The longest slices of `models` whose places are all trained."""
+    start = None
+    wanted = set(trained)
+    for place in range(models.start, models.stop + 1):
+        inside = place < models.stop and place in wanted
+        if inside and start is None:
+            start = place
+        if not inside and start is not None:
+            yield slice(start, place)
+            start = None

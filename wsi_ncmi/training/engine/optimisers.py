@@ -1,0 +1,207 @@
+"""Optimisers over a leading model axis: every model has its own rate, decay, clipping and step.
+
+Equal to `training.optimisers`, which does it by torch.optim for one model.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from wsi_ncmi.config import Training
+from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
+
+EPSILON = 1e-8  # of torch.optim's Adam, AdamW and RAdam
+CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
+
+def shared(training: Training) -> tuple[object, ...]:
+    """What models of one stacked optimiser have in common."""
+    return training.optimiser, training.betas, training.momentum, training.lookahead
+
+
+class Schedule:
+    """Learning rates [K] at each model's own step: warm-up, then a cosine to zero or constant.
+
+    Args:
+        rates: peak rates of the models.
+        steps: of each model's whole training.
+    """
+
+    def __init__(self, rates: Sequence[float], settings: Sequence[Training], steps: Sequence[int]):
+        self.rates = torch.tensor(rates, dtype=torch.float64)
+        warmup = [round(t.warmup_fraction * n) for t, n in zip(settings, steps, strict=True)]
+        self.warmup = torch.tensor(warmup, dtype=torch.float64)
+        self.steps = torch.tensor(steps, dtype=torch.float64)
+        self.falls = torch.tensor([t.schedule == "cosine" for t in settings])
+        self.done = torch.zeros(len(rates), dtype=torch.float64)
+
+    def now(self, models: slice) -> Tensor:
+        """Rates [k] float64 on the host."""
+        done, warmup, steps = self.done[models], self.warmup[models], self.steps[models]
+        progress = ((done - warmup) / (steps - warmup).clamp_min(1)).clamp(max=1)
+        cosine = torch.where(self.falls[models], 0.5 * (1 + (torch.pi * progress).cos()), 1.0)
+        return self.rates[models] * torch.where(done < warmup, (done + 1) / (warmup + 1), cosine)
+
+    def move(self, models: slice) -> None:
+        """The next step."""
+        self.done[models] += 1
+
+    def subset(self, index: Tensor) -> "Schedule":
+        """That of some models."""
+        other = object.__new__(Schedule)
+        other.__dict__ = {name: value[index.cpu()] for name, value in self.__dict__.items()}
+        return other
+
+
+class StackedOptimiser:
+    """The network's optimiser for K models, whose settings agree in what `shared` names.
+
+    Args:
+        parameters: by name, [K, ...], written in place.
+        undecayed: names without weight decay beside those of one dimension or none.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        settings: Sequence[Training],
+        steps: Sequence[int],
+        undecayed: Collection[str] = (),
+    ) -> None:
+        self.parameters = dict(parameters)
+        self.settings = settings[0]
+        self.schedule = Schedule([t.learning_rate for t in settings], settings, steps)
+        self.decay = torch.tensor([t.weight_decay for t in settings], dtype=torch.float64)
+        exempt = {name for name, t in parameters.items() if t.ndim <= 2}
+        self.undecayed = exempt | set(undecayed)
+        self.first = {n: torch.zeros_like(t) for n, t in parameters.items()}
+        adaptive = self.settings.optimiser != "sgd"
+        self.second = {n: torch.zeros_like(t) for n, t in parameters.items() if adaptive}
+        ahead = self.settings.lookahead
+        self.slow = {n: t.clone() for n, t in parameters.items() if ahead}
+
+    def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
+        """Move some models by their gradients [k, ...], which are changed."""
+        rates, done = self.schedule.now(models), self.schedule.done[models] + 1
+        for name, gradient in gradients.items():
+            decay = self.decay[models] * (name not in self.undecayed)
+            self._move(name, gradient, models, rates, decay, done)
+        self.schedule.move(models)
+        self._look_ahead(models)
+
+    def _move(
+        self,
+        name: str,
+        gradient: Tensor,
+        models: slice,
+        rates: Tensor,
+        decay: Tensor,
+        done: Tensor,
+    ) -> None:
+        parameter, first = self.parameters[name][models], self.first[name][models]
+        if self.settings.optimiser == "adamw":
+            parameter.mul_(_along(1 - rates * decay, parameter))
+        elif decay.any():
+            gradient.addcmul_(parameter, _along(decay, parameter))
+        if self.settings.optimiser == "sgd":
+            first.mul_(self.settings.momentum).add_(gradient)
+            parameter.sub_(first * _along(rates, parameter))
+            return
+        beta, beta2 = self.settings.betas
+        second = self.second[name][models]
+        first.lerp_(gradient, 1 - beta)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        change = second.sqrt()
+        if self.settings.optimiser == "radam":
+            factor, plain = _rectified(done, beta2)
+            change = torch.where(_along(plain, first), 1.0, change.add_(EPSILON))
+        else:
+            factor = torch.ones_like(done)
+            change.div_(_along((1 - beta2**done).sqrt(), change)).add_(EPSILON)
+        torch.div(first, change, out=change)
+        parameter.sub_(change.mul_(_along(rates * factor / (1 - beta**done), change)))
+
+    def _look_ahead(self, models: slice) -> None:
+        if not self.slow:
+            return
+        now = self.schedule.done[models] % LOOKAHEAD_STEPS == 0
+        for name, slow in self.slow.items():
+            fast, kept = self.parameters[name][models], slow[models]
+            mixed = torch.lerp(kept, fast, LOOKAHEAD_RATE)
+            mask = _along(now, fast)
+            kept.copy_(torch.where(mask, mixed, kept))
+            fast.copy_(torch.where(mask, mixed, fast))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that moves, for a checkpoint."""
+        groups = {"first": self.first, "second": self.second, "slow": self.slow}
+        tensors = {f"{g}.{n}": t for g, found in groups.items() for n, t in found.items()}
+        return {**tensors, "done": self.schedule.done}
+
+    def subset(self, index: Tensor, parameters: Mapping[str, Tensor]) -> "StackedOptimiser":
+        """That of some models, whose parameters these are."""
+        other = object.__new__(StackedOptimiser)
+        other.parameters, other.settings = dict(parameters), self.settings
+        other.schedule, other.decay = self.schedule.subset(index), self.decay[index.cpu()]
+        other.undecayed = self.undecayed
+        other.first, other.second, other.slow = (
+            {name: t[index] for name, t in found.items()}
+            for found in (self.first, self.second, self.slow)
+        )
+        return other
+
+
+class CentroidOptimiser:
+    """Plain SGD of the objectives' own parameters, on the network's schedule."""
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], settings: Sequence[Training], steps: Sequence[int]
+    ) -> None:
+        self.parameters = dict(parameters)
+        rates = [t.centroid_learning_rate for t in settings]
+        self.schedule = Schedule(rates, settings, steps)
+
+    def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
+        """Move some models by their gradients [k, ...]; `Schedule.move` comes with their step."""
+        rates = self.schedule.now(models)
+        for name, gradient in gradients.items():
+            parameter = self.parameters[name][models]
+            parameter.sub_(gradient * _along(rates, gradient))
+
+    def subset(self, index: Tensor, parameters: Mapping[str, Tensor]) -> "CentroidOptimiser":
+        """That of some models, whose parameters these are."""
+        other = object.__new__(CentroidOptimiser)
+        other.parameters, other.schedule = dict(parameters), self.schedule.subset(index)
+        return other
+
+
+def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor | float:
+    """Of each model's gradients [k, ...] together: [k]."""
+    return sum((g.reshape(len(g), -1).square().sum(1) for g in gradients.values()), start=0.0)
+
+
+def clipping(norms: Tensor, settings: Sequence[Training]) -> Tensor | None:
+    """Factors [k] that bring gradients to `clip_norm`; None: no model clips."""
+    limits = [t.clip_norm for t in settings]
+    if all(limit is None for limit in limits):
+        return None
+    numbers = [float("inf") if limit is None else limit for limit in limits]
+    most = torch.tensor(numbers, dtype=norms.dtype, device=norms.device)
+    return (most / (norms + CLIP_EPSILON)).clamp(max=1)
+
+
+def _rectified(done: Tensor, beta2: float) -> tuple[Tensor, Tensor]:
+    """RAdam's factor (Liu et al. 2020, arXiv 1908.03265), and where it is SGD with momentum."""
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * done * beta2**done / (1 - beta2**done)
+    ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+    factor = (ratio.clamp_min(0) * (1 - beta2**done)).sqrt()
+    return torch.where(length > 5, factor, 1.0), length <= 5
+
+
+def _along(values: Tensor, like: Tensor) -> Tensor:
+    """[k] as [k, 1, ...] of an array's type (masks stay) on its device."""
+    shaped = values.view(-1, *[1] * (like.ndim - 1))
+    return shaped.to(like.device, shaped.dtype if shaped.dtype == torch.bool else like.dtype)
