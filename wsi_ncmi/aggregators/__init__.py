@@ -1,4 +1,6 @@
 """Aggregators: from a bag of instance features to one embedding. One file each."""
 
 # Modules that are no aggregators (see `wsi_ncmi.registry`).
-SHARED = frozenset({"bags", "dropout", "clam", "gated", "interface", "segments", "tokens"})
+SHARED = frozenset(
+    {"bags", "clam", "dropout", "gated", "interface", "nystrom", "segments", "tokens"}
+)

@@ -26,6 +26,7 @@ TITLES = {
     "max_pool": "max pooling",
     "mean": "mean + MLP",
     "mean_pool": "mean pooling",
+    "transmil": "TransMIL",
     metrics.MACRO_F1: "macro-F1",
     metrics.BALANCED_ACCURACY: "balanced accuracy",
     metrics.AUROC: "AUROC",
