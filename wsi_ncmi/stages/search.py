@@ -7,6 +7,7 @@ again: a trial's digest is that of the run that the final training would make of
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from wsi_ncmi.stages.choose import Row, best, flow, none_trained, read_trials, w
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.engine.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.finite import DivergedError, History
@@ -74,7 +76,8 @@ def run_bags(
         parts = {part: found[part] for part in LEARNT_FROM}
         return mil.prepare(run, candidate, cache, parts, device)
 
-    _search(task, run_of, prepare, _in_one_pass, out)
+    attempt = partial(_in_one_pass, out.parent / "trials" / "checkpoints")
+    _search(task, run_of, prepare, attempt, out)
 
 
 def run_images(
@@ -133,11 +136,14 @@ def _candidate(task: AnyTask, arm: str, setting: Setting) -> AnyTask:
     return task.model_copy(update={"objectives": objectives})
 
 
-def _in_one_pass(setups: Iterable[Setup]) -> Iterator[Row]:
+def _in_one_pass(folder: Path, setups: Iterable[Setup]) -> Iterator[Row]:
+    """Interrupted, it goes on from a checkpoint in the folder."""
     group, started = list(setups), time.perf_counter()
-    histories = fit(group)
+    checkpoints = Checkpoints(folder, group[0].run.objective)
+    histories = fit(group, checkpoints)
     for setup, history in zip(group, histories, strict=True):
         yield _row(setup, history, (time.perf_counter() - started) / len(group))
+    checkpoints.remove()
 
 
 def _one_by_one(setups: Iterable[Setup]) -> Iterator[Row]:

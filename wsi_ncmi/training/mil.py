@@ -17,6 +17,7 @@ from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
+from wsi_ncmi.training.engine.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, rebuild_part, record
 from wsi_ncmi.training.joint import JointObjective
@@ -24,16 +25,20 @@ from wsi_ncmi.training.seeds import derive
 
 
 def train_group(setups: Sequence[Setup], out_dir: Path) -> None:
-    """Train runs of one aggregator in one pass, and write each one's records.
+    """Train runs of one aggregator and seed in one pass, and write each one's records.
+
+    Interrupted, it goes on from its last checkpoint.
 
     Args:
-        out_dir: where each run has a folder of its name.
+        out_dir: where each run has a folder of its name, and checkpoints theirs.
     """
-    started = time.perf_counter()
-    histories = fit(setups)
+    started, run = time.perf_counter(), setups[0].run
+    checkpoints = Checkpoints(out_dir / "checkpoints", f"seed-{run.seed}--{run.aggregator}")
+    histories = fit(setups, checkpoints)
     share = (time.perf_counter() - started) / len(setups)
     for setup, history in zip(setups, histories, strict=True):
         record(setup, history, out_dir / setup.run.run_id, share)
+    checkpoints.remove()
 
 
 def prepare(

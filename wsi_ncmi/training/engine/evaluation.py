@@ -1,5 +1,6 @@
 """What many models make of a part of their streams: embeddings, scores, and how good they are."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ def embed(group: Group, stream: Stream, part: str) -> Embeddings:
     for bags, target in stream.data.evaluation(part):
         targets.append(target)
         batch = Batch(stream, stream.network.prepared(bags), target, stream.models)
-        for (one,) in group.passes([batch]):
+        for one in itertools.chain.from_iterable(group.passes([batch])):
             with mixed(group.precision, group.device):
                 piece = forward(group.aggregators, one, None, training=False)
             for place in range(one.models.start, one.models.stop):

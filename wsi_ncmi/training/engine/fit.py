@@ -1,12 +1,14 @@
 """Train a group of runs of one aggregator in one pass."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wsi_ncmi.training.engine.checkpoint import Checkpoints, restore, run_of, state
 from wsi_ncmi.training.engine.evaluation import Validated, fit_phase, needs, validate
 from wsi_ncmi.training.engine.group import Group, Sums
 from wsi_ncmi.training.engine.members import Member
@@ -22,13 +24,17 @@ LARGEST_STATE = 512 * 2**20
 COPIES = 4
 
 
-def fit(group: Sequence[Setup]) -> list[History]:
+def fit(group: Sequence[Setup], checkpoints: Checkpoints | None = None) -> list[History]:
     """Train in place; equal to `reference.fit` of each, to the rounding of another order of sums.
 
     A model that diverges is left out from then on, and its history says why; its neighbours go on.
 
     Args:
         group: runs of one aggregator with its options, in any order.
+        checkpoints: where it goes on from and writes them; None: nowhere.
+
+    Raises:
+        Interrupted: the process was asked to end, and the checkpoint is written.
     """
     keep_float32()
     members = [Member(setup) for setup in group]
@@ -38,8 +44,10 @@ def fit(group: Sequence[Setup]) -> list[History]:
         check_batch_size(main, setup.settings, setup.run.run_id)
         device = main.class_counts.device
         member.network.precision = resolved(setup.settings, device).precision
-    for part in parts_of(members):
-        Fit(part).run()
+    kept = checkpoints or Checkpoints(None, "")
+    with kept.catching():
+        for part in parts_of(members):
+            Fit(part, kept).run()
     return [member.history for member in members]
 
 
@@ -69,7 +77,8 @@ class Fit:
         epoch, step: where they are.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], checkpoints: Checkpoints) -> None:
+        self.members, self.checkpoints = members, checkpoints
         self.group = Group(members)
         self.kept = KeptStack(self.group)
         self.epoch = 0
@@ -78,8 +87,12 @@ class Fit:
 
     def run(self) -> None:
         """Until every model has left."""
-        finite = fit_phase(self.group, "start")
-        self._drop(finite, self._embeddings("train"))
+        found = self.checkpoints.find([run_of(member) for member in self.members])
+        if found is None:
+            finite = fit_phase(self.group, "start")
+            self._drop(finite, self._embeddings("train"))
+        else:
+            self._go_on(found)
         while len(self.group):
             for member in self.group.members:
                 member.history.epoch = self.epoch
@@ -88,8 +101,39 @@ class Fit:
             self.epoch, self.step = self.epoch + 1, 0
             self.sums = Sums(len(self.group), self.group.device)
 
+        self._save()
+
     def _after_step(self, step: int) -> None:
         self.step = step
+        if self.checkpoints.is_due:
+            self._save()
+
+    def _save(self) -> None:
+        training = {run_of(member) for member in self.group.members}
+        left = [member for member in self.members if run_of(member) not in training]
+        content = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "group": state(self.group, self.kept),
+            "sums": self.sums.state,
+            "histories": {run_of(m): asdict(m.history) for m in self.members},
+            "left": {run_of(m): modules_state(m) for m in left},
+        }
+        self.checkpoints.write([run_of(member) for member in self.members], content)
+
+    def _go_on(self, saved: dict[str, Any]) -> None:
+        """From a checkpoint: models that had left have their weights, the others train on."""
+        for member in self.members:
+            vars(member.history).update(saved["histories"][run_of(member)])
+            if run_of(member) in saved["left"]:
+                load_modules(member, saved["left"][run_of(member)])
+        rows = saved["group"]["rows"]
+        training = [i for i, m in enumerate(self.group.members) if run_of(m) in rows]
+        self._keep(training)
+        restore(self.group, self.kept, saved["group"])
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        order = [rows.index(run_of(member)) for member in self.group.members]
+        self.sums = Sums.of(saved["sums"], order, self.group.device)
 
     def _end_epoch(self) -> None:
         means = self.sums.means()
@@ -192,10 +236,21 @@ def finish(group: Group, kept: KeptStack) -> None:
         elif not now.finite[place].all():
             what = "scores" if now.finite[place, 0] else "embeddings"
             _fail(member.history, _unfit(what, "val"))
-        member.network.aggregator.load_state_dict(group.aggregators.state(place))
     for family in group.families:
         for at, place in enumerate(family.places):
-            group.members[place].setup.objective.load_state_dict(family.stack.state(at))
+            states = group.aggregators.state(place), family.stack.state(at)
+            load_modules(group.members[place], states)
+
+
+def load_modules(member: Member, states: Sequence[Mapping[str, Tensor]]) -> None:
+    """Give a member's aggregator and objective their states."""
+    member.network.aggregator.load_state_dict(states[0])
+    member.setup.objective.load_state_dict(states[1])
+
+
+def modules_state(member: Member) -> list[dict[str, Tensor]]:
+    """The states of a member's aggregator and objective."""
+    return [member.network.aggregator.state_dict(), member.setup.objective.state_dict()]
 
 
 def _unfit(what: str, part: str) -> Any:

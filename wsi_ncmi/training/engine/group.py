@@ -7,6 +7,7 @@ rates and clipping are its own, and no number of a neighbour enters it.
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward
 from wsi_ncmi.training.precision import mixed
 from wsi_ncmi.training.seeds import seed_generators
 
-# Of one activation [instances, m] of all models in a pass. On a CPU, what stays in its caches.
-LARGEST_PASS = {"cpu": 2**20, "cuda": 2**28}
+# Numbers of one activation [instances, m] of the models that are mapped over together, and of all
+# whose losses are one call. On a CPU, the first stay in a core's cache.
+LARGEST_MAP = {"cpu": 2**20, "cuda": 2**28}
+LARGEST_PASS = {"cpu": 2**23, "cuda": 2**28}
 
 
 class Group:
@@ -95,23 +98,28 @@ class Group:
     def passes(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
         """What is computed at once: as many models as fit, at least one."""
         waiting: list[Batch] = []
-        for batch in batches:
-            size = len(batch.bags.features) * self.embedding_dim
-            most = max(1, LARGEST_PASS[self.device.type] // size)
-            count = batch.models.stop - batch.models.start
-            room = most - sum(b.models.stop - b.models.start for b in waiting)
-            if waiting and count > room:
+        size = 0
+        for batch in (part for whole in batches for part in self._parts(whole)):
+            own = self._size(batch) * (batch.models.stop - batch.models.start)
+            if waiting and size + own > LARGEST_PASS[self.device.type]:
                 yield waiting
-                waiting = []
-            if count <= most:
-                waiting.append(batch)
-                continue
-            parts = -(-count // most)
-            bounds = [batch.models.start + count * i // parts for i in range(parts + 1)]
-            for at, stop in itertools.pairwise(bounds):
-                yield [batch._replace(models=slice(at, stop))]
+                waiting, size = [], 0
+            waiting.append(batch)
+            size += own
         if waiting:
             yield waiting
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """A batch for as many models as are mapped over together, in equal parts."""
+        models = batch.models
+        count = models.stop - models.start
+        parts = -(-count // max(1, LARGEST_MAP[self.device.type] // self._size(batch)))
+        bounds = [models.start + count * i // parts for i in range(parts + 1)]
+        for start, stop in itertools.pairwise(bounds):
+            yield batch._replace(models=slice(start, stop))
+
+    def _size(self, batch: Batch) -> int:
+        return len(batch.bags.features) * self.embedding_dim
 
     def _step(self, batches: Sequence[Batch], sums: "Sums", epoch: int, step: int) -> None:
         pieces = [self._forward(batch, epoch, step) for batch in batches]
@@ -220,6 +228,23 @@ class Sums:
             self.seen[name].update(call.places)
         for place in call.places:
             self.counts[place] += call.samples
+
+    @property
+    def state(self) -> dict[str, object]:
+        """For a checkpoint."""
+        seen = {name: sorted(places) for name, places in self.seen.items()}
+        return {"values": dict(self.values), "seen": seen, "counts": list(self.counts)}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], rows: Sequence[int], device: torch.device) -> "Sums":
+        """Of some models, from a checkpoint."""
+        sums = cls(len(rows), device)
+        sums.counts = [state["counts"][row] for row in rows]
+        for name, values in state["values"].items():
+            sums.values[name] = values[list(rows)].to(device)
+            places = set(state["seen"][name])
+            sums.seen[name] = {i for i, row in enumerate(rows) if row in places}
+        return sums
 
     def means(self) -> list[dict[str, float]]:
         """Of each model, its losses' means by name."""

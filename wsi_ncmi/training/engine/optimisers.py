@@ -3,10 +3,14 @@
 Equal to `training.optimisers`, which does it by torch.optim for one model.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
@@ -84,11 +88,59 @@ class StackedOptimiser:
     def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
         """Move some models by their gradients [k, ...], which are changed."""
         rates, done = self.schedule.now(models), self.schedule.done[models] + 1
-        for name, gradient in gradients.items():
-            decay = self.decay[models] * (name not in self.undecayed)
-            self._move(name, gradient, models, rates, decay, done)
+        if self.settings.optimiser in ("adam", "adamw"):
+            self._adam(gradients, models, rates, done)
+        else:
+            for name, gradient in gradients.items():
+                decay = self.decay[models] * (name not in self.undecayed)
+                self._move(name, gradient, models, rates, decay, done)
         self.schedule.move(models)
         self._look_ahead(models)
+
+    def _adam(
+        self, gradients: Mapping[str, Tensor], models: slice, rates: Tensor, done: Tensor
+    ) -> None:
+        """torch's own, on the models in a row that have one rate, decay and step."""
+        keys = torch.stack([rates, self.decay[models], done], 1).tolist()
+        start = models.start or 0
+        for (rate, decay, number), run in _runs_of_equal(keys):
+            at = slice(start + run.start, start + run.stop)
+            for exempt in (False, True):
+                names = [n for n in gradients if (n in self.undecayed) == exempt]
+                tensors = (
+                    [self.parameters[n][at] for n in names],
+                    [gradients[n][run] for n in names],
+                    [self.first[n][at] for n in names],
+                    [self.second[n][at] for n in names],
+                )
+                self._fused(tensors, rate, 0.0 if exempt else decay, number)
+
+    def _fused(
+        self, tensors: tuple[list[Tensor], ...], rate: float, decay: float, number: float
+    ) -> None:
+        parameters, gradients, first, second = tensors
+        if not parameters:
+            return
+        function: Any = adamw if self.settings.optimiser == "adamw" else adam
+        device = parameters[0].device
+        steps = [torch.tensor(number - 1, dtype=torch.float32, device=device) for _ in parameters]
+        beta, beta2 = self.settings.betas
+        function(
+            parameters,
+            [gradient.contiguous() for gradient in gradients],  # it looks at nothing but memory
+            first,
+            second,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=beta,
+            beta2=beta2,
+            lr=rate,
+            weight_decay=decay,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def _move(
         self,
@@ -100,9 +152,7 @@ class StackedOptimiser:
         done: Tensor,
     ) -> None:
         parameter, first = self.parameters[name][models], self.first[name][models]
-        if self.settings.optimiser == "adamw":
-            parameter.mul_(_along(1 - rates * decay, parameter))
-        elif decay.any():
+        if decay.any():
             gradient.addcmul_(parameter, _along(decay, parameter))
         if self.settings.optimiser == "sgd":
             first.mul_(self.settings.momentum).add_(gradient)
@@ -112,13 +162,8 @@ class StackedOptimiser:
         second = self.second[name][models]
         first.lerp_(gradient, 1 - beta)
         second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        change = second.sqrt()
-        if self.settings.optimiser == "radam":
-            factor, plain = _rectified(done, beta2)
-            change = torch.where(_along(plain, first), 1.0, change.add_(EPSILON))
-        else:
-            factor = torch.ones_like(done)
-            change.div_(_along((1 - beta2**done).sqrt(), change)).add_(EPSILON)
+        factor, plain = _rectified(done, beta2)
+        change = torch.where(_along(plain, first), 1.0, second.sqrt().add_(EPSILON))
         torch.div(first, change, out=change)
         parameter.sub_(change.mul_(_along(rates * factor / (1 - beta**done), change)))
 
@@ -190,6 +235,15 @@ def clipping(norms: Tensor, settings: Sequence[Training]) -> Tensor | None:
     numbers = [float("inf") if limit is None else limit for limit in limits]
     most = torch.tensor(numbers, dtype=norms.dtype, device=norms.device)
     return (most / (norms + CLIP_EPSILON)).clamp(max=1)
+
+
+def _runs_of_equal(keys: Sequence[list[float]]) -> Iterator[tuple[list[float], slice]]:
+    """Each run of equal keys and its place."""
+    at = 0
+    for key, group in itertools.groupby(keys):
+        count = len(list(group))
+        yield key, slice(at, at + count)
+        at += count
 
 
 def _rectified(done: Tensor, beta2: float) -> tuple[Tensor, Tensor]:

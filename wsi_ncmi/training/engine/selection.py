@@ -70,11 +70,16 @@ class KeptStack:
             for name, tensor in stack.tensors.items():
                 _keep(tensor, kept[name], mask)
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What it counts, [K] each, by name."""
+        return {n: t for n, t in self.__dict__.items() if isinstance(t, Tensor)}
+
     def subset(self, kept: Sequence[int], group: Group) -> "KeptStack":
         """That of some of a group's models."""
         other = object.__new__(KeptStack)
         index = torch.tensor(kept, dtype=torch.int64, device=group.device)
-        tensors = {n: t[index] for n, t in self.__dict__.items() if isinstance(t, Tensor)}
+        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
         other.__dict__ = {**tensors, "states": None}
         if self.states is not None:
             other.states = []
