@@ -37,6 +37,7 @@ class JointObjective(nn.Module):
         embedding_dim: int,
         class_counts: Sequence[int],
         auxiliaries: Mapping[str, Auxiliary],
+        build_auxiliary: Build,
     ) -> "JointObjective":
         """All of one kind.
 
@@ -44,12 +45,13 @@ class JointObjective(nn.Module):
             build: the arm's objective from an embedding's width and class counts.
             class_counts: of the samples. Pseudo-targets of as many classes are taken to be
                 distributed like them, others uniformly.
+            build_auxiliary: like `build`, for auxiliary losses.
         """
         main = build(embedding_dim, class_counts)
         found = {}
         for name, one in auxiliaries.items():
             counts = class_counts if one.classes == len(class_counts) else [1] * one.classes
-            objective = build(one.dim, counts)
+            objective = build_auxiliary(one.dim, counts)
             found[name] = take_scores(objective) if one.scores else objective
         return cls(main, found)
 
@@ -68,18 +70,29 @@ class JointObjective(nn.Module):
         Args:
             output: its embeddings detached.
         """
-        found = [o.state_loss(z, y) for _, o, (z, y, _) in self._pairs(output, target)]
+        pairs = self._pairs(output, target)
+        found = [o.state_loss(z, y) for _, o, (z, y, _) in pairs]
         losses = [loss for loss in found if loss is not None]
-        return sum(losses[1:], losses[0]) if losses else None
+        return sum(losses, self._left_out(pairs)) if losses else None
 
     def forward(self, output: Embedded, target: Tensor) -> LossOutput:
         total: Any = 0 if output.penalty is None else output.penalty
         parts = {} if output.penalty is None else {"penalty": output.penalty.detach()}
-        for name, objective, (z, y, weight) in self._pairs(output, target):
+        pairs = self._pairs(output, target)
+        for name, objective, (z, y, weight) in pairs:
             found = objective(z, y)
             total = total + weight * found.total
             parts |= {name: found.total.detach()} if name else found.parts
-        return LossOutput(total, parts)
+        return LossOutput(total + self._left_out(pairs), parts)
+
+    def _left_out(self, pairs: Sequence[tuple[str, Objective, Any]]) -> Any:
+        """0, by which the parameters of objectives without a loss get a gradient of zero.
+
+        Without one an optimiser would not count the step for them.
+        """
+        names = {name for name, *_ in pairs}
+        absent = (one for name, one in self.auxiliary.items() if name not in names)
+        return sum((0 * p).sum() for one in absent for p in one.parameters())
 
     def end_step(self) -> None:
         for objective in self.all():

@@ -12,7 +12,7 @@ import torch
 
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
-from wsi_ncmi.config import Task
+from wsi_ncmi.config import Part, Task
 from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
@@ -62,6 +62,7 @@ def prepare(
         aggregator.embedding_dim,
         class_counts,
         aggregator.auxiliaries,
+        partial(build_part, "objective", run.objective, of_auxiliary(arms[1])),
     )
     moments = feature_moments(cache, parts["train"]) if task.standardise else None
     network = BagNetwork(aggregator, moments)
@@ -83,6 +84,12 @@ def prepare(
         configuration,
         {"network": network, "objective": objective.main},
     )
+
+
+def of_auxiliary(arm: Part) -> Part:
+    """An objective's arm for auxiliary losses, whose embeddings are no blocks of classes."""
+    options = {name: value for name, value in arm.options.items() if name != "blockwise"}
+    return arm.model_copy(update={"options": options})
 
 
 def identity(samples: list[Sample]) -> pd.DataFrame:
