@@ -27,13 +27,20 @@ VARIANTS: list[Case] = [
     ("clam_sb", {"subtyping": True, "instances": 2}),
     ("clam_mb", {"subtyping": True}),
     ("dsmil", {"query": "linear", "value": "linear", "dropout": 0.25}),
+    ("transformer", {"pooling": "attention", "dropout": 0.1}),
 ]
 """Options that are worth the whole contract, beside every aggregator's defaults."""
 
 CASES: list[Case] = [*((name, {}) for name in registry.names("aggregator")), *VARIANTS]
 
-NARROW: Mapping[str, Any] = {"hidden_dim": 16, "attention_dim": 8, "query_dim": 8}
-"""Option -> a small width, for long bags; of the options that an aggregator has."""
+NARROW: Mapping[str, Any] = {
+    "hidden_dim": 16,
+    "attention_dim": 8,
+    "query_dim": 8,
+    "feed_forward_dim": 8,
+    "heads": 1,
+}
+"""Option -> a small size, for long bags; of the options that an aggregator has."""
 
 SELECTIVE: frozenset[str] = frozenset(
     {"max_pool", "dtfd-distillation=MaxMinS", "dtfd-distillation=MAS-joint=True"}
