@@ -124,8 +124,11 @@ def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Opti
         return None
     if training.optimiser == "sgd":
         return SGD(groups, training.learning_rate, momentum=training.momentum)
-    kinds = {"adam": Adam, "adamw": AdamW, "radam": RAdam}
-    return kinds[training.optimiser](groups, training.learning_rate, betas=training.betas)
+    if training.optimiser == "radam":
+        return RAdam(groups, training.learning_rate, betas=training.betas)
+    kind = {"adam": Adam, "adamw": AdamW}[training.optimiser]
+    # In one pass over each tensor, as the engine does it.
+    return kind(groups, training.learning_rate, betas=training.betas, fused=True)
 
 
 def decay_groups(

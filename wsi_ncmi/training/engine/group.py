@@ -145,8 +145,10 @@ class Group:
         if losses is None:
             return False
         wanted = {name: call.leaves[name] for name in names}
-        found = torch.autograd.grad(losses.sum(), list(wanted.values()))
-        gradients = dict(zip(wanted, found, strict=True))
+        leaves = list(wanted.values())
+        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        pairs = zip(wanted, found, strict=True)
+        gradients = {name: gradient for name, gradient in pairs if gradient is not None}
         self._note(call.places, squared_norms(gradients))
         call.family.centroids.step(gradients, call.models)
         call.leaves = call.family.stack.leaves(call.models)

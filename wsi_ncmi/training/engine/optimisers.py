@@ -84,26 +84,30 @@ class StackedOptimiser:
         self.second = {n: torch.zeros_like(t) for n, t in parameters.items() if adaptive}
         ahead = self.settings.lookahead
         self.slow = {n: t.clone() for n, t in parameters.items() if ahead}
+        # Steps of each parameter: one without a gradient (the head of an auxiliary loss that a
+        # step lacks) stays where it is, and its moments keep their age.
+        self.columns = {name: column for column, name in enumerate(parameters)}
+        self.ages = torch.zeros(len(settings), len(parameters), dtype=torch.float64)
 
     def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
         """Move some models by their gradients [k, ...], which are changed."""
-        rates, done = self.schedule.now(models), self.schedule.done[models] + 1
+        rates = self.schedule.now(models)
+        self.ages[models, [self.columns[name] for name in gradients]] += 1
         if self.settings.optimiser in ("adam", "adamw"):
-            self._adam(gradients, models, rates, done)
+            self._adam(gradients, models, rates)
         else:
             for name, gradient in gradients.items():
                 decay = self.decay[models] * (name not in self.undecayed)
-                self._move(name, gradient, models, rates, decay, done)
+                self._move(name, gradient, models, rates, decay)
         self.schedule.move(models)
         self._look_ahead(models)
 
-    def _adam(
-        self, gradients: Mapping[str, Tensor], models: slice, rates: Tensor, done: Tensor
-    ) -> None:
-        """torch's own, on the models in a row that have one rate, decay and step."""
-        keys = torch.stack([rates, self.decay[models], done], 1).tolist()
+    def _adam(self, gradients: Mapping[str, Tensor], models: slice, rates: Tensor) -> None:
+        """torch's own, on the models in a row that have one rate, decay and ages."""
+        own = torch.stack([rates, self.decay[models]], 1)
+        keys = torch.cat([own, self.ages[models]], 1).tolist()
         start = models.start or 0
-        for (rate, decay, number), run in _runs_of_equal(keys):
+        for (rate, decay, *ages), run in _runs_of_equal(keys):
             at = slice(start + run.start, start + run.stop)
             for exempt in (False, True):
                 names = [n for n in gradients if (n in self.undecayed) == exempt]
@@ -113,17 +117,18 @@ class StackedOptimiser:
                     [self.first[n][at] for n in names],
                     [self.second[n][at] for n in names],
                 )
-                self._fused(tensors, rate, 0.0 if exempt else decay, number)
+                given = [ages[self.columns[name]] for name in names]
+                self._fused(tensors, rate, 0.0 if exempt else decay, given)
 
     def _fused(
-        self, tensors: tuple[list[Tensor], ...], rate: float, decay: float, number: float
+        self, tensors: tuple[list[Tensor], ...], rate: float, decay: float, ages: Sequence[float]
     ) -> None:
         parameters, gradients, first, second = tensors
         if not parameters:
             return
         function: Any = adamw if self.settings.optimiser == "adamw" else adam
         device = parameters[0].device
-        steps = [torch.tensor(number - 1, dtype=torch.float32, device=device) for _ in parameters]
+        steps = [torch.tensor(age - 1, dtype=torch.float32, device=device) for age in ages]
         beta, beta2 = self.settings.betas
         function(
             parameters,
@@ -149,7 +154,6 @@ class StackedOptimiser:
         models: slice,
         rates: Tensor,
         decay: Tensor,
-        done: Tensor,
     ) -> None:
         parameter, first = self.parameters[name][models], self.first[name][models]
         if decay.any():
@@ -159,6 +163,7 @@ class StackedOptimiser:
             parameter.sub_(first * _along(rates, parameter))
             return
         beta, beta2 = self.settings.betas
+        done = self.ages[models, self.columns[name]]
         second = self.second[name][models]
         first.lerp_(gradient, 1 - beta)
         second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -183,14 +188,15 @@ class StackedOptimiser:
         """All that moves, for a checkpoint."""
         groups = {"first": self.first, "second": self.second, "slow": self.slow}
         tensors = {f"{g}.{n}": t for g, found in groups.items() for n, t in found.items()}
-        return {**tensors, "done": self.schedule.done}
+        return {**tensors, "done": self.schedule.done, "ages": self.ages}
 
     def subset(self, index: Tensor, parameters: Mapping[str, Tensor]) -> "StackedOptimiser":
         """That of some models, whose parameters these are."""
         other = object.__new__(StackedOptimiser)
         other.parameters, other.settings = dict(parameters), self.settings
         other.schedule, other.decay = self.schedule.subset(index), self.decay[index.cpu()]
-        other.undecayed = self.undecayed
+        other.undecayed, other.columns = self.undecayed, self.columns
+        other.ages = self.ages[index.cpu()]
         other.first, other.second, other.slow = (
             {name: t[index] for name, t in found.items()}
             for found in (self.first, self.second, self.slow)
