@@ -152,6 +152,7 @@ OTHER: dict[str, Any] = {
     "tasks.<>.classes": ["y", "x"],
     "tasks.<>.aggregators.<>.part": "mean",
     "tasks.<>.aggregators.<>.options": {"hidden_dim": 64},
+    "tasks.<>.aggregators.<>.training": {"epochs": 3},
     "tasks.<>.protocol.kind": "leave_one_centre_out",
     "tasks.<>.protocol.test_centres": ["c2"],
     "tasks.<>.protocol.file": "other_folds.tsv",

@@ -4,7 +4,7 @@ The part of the configuration (see `config`) that tasks on bags and on images sh
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
@@ -146,6 +146,9 @@ class Part(Model):
     options: dict[str, Any] = Field(
         {}, description="The part's own options; each part has a table under Parts."
     )
+    training: dict[str, Any] = Field(
+        {}, description="Keys of `training` that this entry overrides, `preset` among them."
+    )
 
     @property
     def record(self) -> dict[str, Any]:
@@ -197,7 +200,6 @@ class Search(Model):
 class Arm(Part):
     """An objective as an arm of a comparison."""
 
-    training: dict[str, Any] = Field({}, description="Keys of `training` that this arm overrides.")
     search: Search | None = Field(
         None,
         description=(
@@ -256,17 +258,17 @@ class TaskBase(Model):
             known = ", ".join(self.objectives)
             raise ValueError(f"reference {self.reference!r} is not one of objectives: {known}")
         for label, arm in self.objectives.items():
-            tried = [arm.with_setting(setting) for setting in self.candidates(label)]
-            self._check_training(f"objectives.{label}.training", [arm])
+            tried = [setting.training for setting in self.candidates(label)]
+            self._check_training(f"objectives.{label}.training", [arm.training])
             self._check_training(f"objectives.{label}.search.training", tried)
         self._check_budgets()
         return self
 
-    def _check_training(self, key: str, arms: Sequence[Arm]) -> None:
+    def _check_training(self, key: str, overrides: Iterable[Mapping[str, Any]]) -> None:
         problems: dict[str, None] = {}  # candidates share their values: each is said once
-        for arm in arms:
+        for one in overrides:
             try:
-                self._training(arm)
+                self._training(one)
             except ValidationError as error:
                 problems |= dict.fromkeys(f"{key}.{problem}" for problem in problems_of(error))
         if problems:
@@ -280,12 +282,12 @@ class TaskBase(Model):
                 f"objectives: every searched arm needs as many settings as the others: {found}"
             )
 
-    def training_of(self, objective: str) -> Training:
-        """The training settings of one objective's arm: the task's, with the arm's overrides."""
-        return self._training(self.objectives[objective])
-
-    def _training(self, arm: Arm) -> Training:
-        return type(self.training).model_validate({**self.training.model_dump(), **arm.training})
+    def _training(self, *overrides: Mapping[str, Any]) -> Training:
+        """The task's settings with what overrides them; the last counts most."""
+        keys = self.training.model_dump()
+        for one in overrides:
+            keys |= one
+        return type(self.training).model_validate(keys)
 
     @property
     def searched(self) -> list[str]:

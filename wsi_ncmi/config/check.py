@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,19 +10,27 @@ from pydantic import ValidationError
 from wsi_ncmi.bounds import KEYWORDS, Bounds
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.config.cohort import Config
+from wsi_ncmi.config.presets import Presets, written_out
 from wsi_ncmi.errors import ConfigError
 
 
-def parse(raw: Mapping[str, Any]) -> Config:
+def parse(raw: Mapping[str, Any], presets: Presets = MappingProxyType({})) -> Config:
     """The checked configuration.
 
+    Args:
+        presets: name -> keys of `training`, by the generated schemas.
+
     Raises:
-        ConfigError: lists every unknown key and every value that does not fit.
+        ConfigError: lists every unknown key and preset, and every value that does not fit.
     """
+    raw, problems = written_out(raw, presets)
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(problems_of(error)) from None
+        raise ConfigError([*problems, *problems_of(error)]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase
+from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase, Training
 from wsi_ncmi.config.base import ArmName, LocalPath, Model, Seed
 from wsi_ncmi.config.extraction import Transform
 
@@ -91,6 +91,17 @@ class Task(TaskBase):
             raise ValueError(f"classes has a label twice: {self.classes}")
         return self
 
+    @model_validator(mode="after")
+    def _check_aggregators(self) -> "Task":
+        for label, part in self.aggregators.items():
+            self._check_training(f"aggregators.{label}.training", [part.training])
+        return self
+
+    def training_of(self, aggregator: str, objective: str) -> Training:
+        """The settings of two arms: the task's, below the aggregator's, below the objective's."""
+        overrides = self.aggregators[aggregator].training, self.objectives[objective].training
+        return self._training(*overrides)
+
 
 class ImageTask(TaskBase):
     """A classification of images by a timm network."""
@@ -153,3 +164,7 @@ class ImageTask(TaskBase):
         ImageTraining(),
         description="Settings of a training run, for all arms; the defaults are for images.",
     )
+
+    def training_of(self, objective: str) -> Training:
+        """The settings of an objective's arm: the task's, with what the arm overrides."""
+        return self._training(self.objectives[objective].training)

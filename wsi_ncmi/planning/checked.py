@@ -36,11 +36,12 @@ class CheckedConfig:
         doubled = duplicates_in_files(files)
         if doubled:  # what is left of the values is not what was meant
             raise ConfigError(doubled)
+        parts = json.loads(schema.read_text())
         try:
-            self.config = configuration.parse(raw)
+            self.config = configuration.parse(raw, parts["preset"])
         except ConfigError as error:
             raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
-        problems = configuration.part_problems(self.config, json.loads(schema.read_text()))
+        problems = configuration.part_problems(self.config, parts)
         self.rows, sheet_problems = self._read_rows()
         whole = not sheet_problems
         problems += sheet_problems

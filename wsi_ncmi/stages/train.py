@@ -72,7 +72,7 @@ def runs_of_seed(
     """
     folds = sorted(splits.fold.unique())
     for fold, aggregator, objective in itertools.product(folds, task.aggregators, task.objectives):
-        settings = resolved(task.training_of(objective), device)
+        settings = resolved(task.training_of(aggregator, objective), device)
         part = splits[splits.fold == fold]
         yield Run(
             task=task_name,

@@ -14,6 +14,7 @@ from wsi_ncmi import registry
 from wsi_ncmi.bounds import bounds_of
 from wsi_ncmi.config import Config
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.tools.recipes import presets
 from wsi_ncmi.tools.tables import filled
 
 REMEDY = "run `make schema` and commit what it writes"
@@ -45,9 +46,15 @@ def schemas() -> dict[str, str]:
         kind: {name: part_schema(kind, name) for name in registry.names(kind)}
         for kind in registry.KINDS
     }
+    recipes = {name: dict(recipe.keys) for name, recipe in presets().items()}
+    config = Config.model_json_schema()
+    config["$defs"]["Training"]["properties"]["preset"] = {
+        "description": "Recipe of an aggregator, the defaults below the other keys.",
+        "enum": [*recipes, None],
+    }
     return {
-        "config.schema.json": _text(Config.model_json_schema()),
-        "parts.schema.json": _text(parts),
+        "config.schema.json": _text(config),
+        "parts.schema.json": _text({**parts, "preset": recipes}),
     }
 
 

@@ -4,6 +4,7 @@ A table is the text between two HTML comments of a page:
 
     <!-- keys: Tiling -->               the keys of `wsi_ncmi.config.Tiling`
     <!-- options: objective ncmi -->    the options of a part
+    <!-- presets: aggregators -->       the recipes of all aggregators
     <!-- end -->
 """
 
@@ -17,9 +18,11 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from wsi_ncmi import config, registry
+from wsi_ncmi.tools.recipes import presets
 
 BLOCK = re.compile(
-    r"^(?P<begin><!-- (?P<kind>keys|options): (?P<name>[^>]+?) -->\n).*?^(?P<end><!-- end -->)",
+    r"^(?P<begin><!-- (?P<kind>keys|options|presets): (?P<name>[^>]+?) -->\n)"
+    r".*?^(?P<end><!-- end -->)",
     re.DOTALL | re.MULTILINE,
 )
 ENTRY = re.compile(r"^(\w+): (.*?)(?=^\w+: |\Z)", re.MULTILINE | re.DOTALL)
@@ -36,12 +39,14 @@ def filled(page: str) -> str:
 
 def _table(found: re.Match[str]) -> str:
     if found["kind"] == "keys":
-        head, rows = "key", list(_keys(getattr(config, found["name"])))
+        head, rows = "key | default | meaning", list(_keys(getattr(config, found["name"])))
+    elif found["kind"] == "presets":
+        head, rows = "preset | keys | source", list(_presets())
     else:
-        head, rows = "option", list(_options(*found["name"].split()))
+        head, rows = "option | default | meaning", list(_options(*found["name"].split()))
     if not rows:
         return "\nNo options.\n\n"
-    lines = [f"| {head} | default | meaning |", "|---|---|---|"]
+    lines = [f"| {head} |", "|---|---|---|"]
     lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in rows]
     return "\n" + "\n".join(lines) + "\n\n"
 
@@ -62,6 +67,12 @@ def _options(kind: str, name: str) -> Iterator[Row]:
     meanings = attributes(inspect.getdoc(options) or "")
     for field in dataclasses.fields(options):
         yield field.name, _default(getattr(options(), field.name)), _cell(meanings[field.name])
+
+
+def _presets() -> Iterator[Row]:
+    """The recipes of aggregators: their keys as YAML has them, and where they are from."""
+    for name, recipe in presets().items():
+        yield name, _default(dict(recipe.keys)), _cell(recipe.source)
 
 
 def attributes(docstring: str) -> dict[str, str]:

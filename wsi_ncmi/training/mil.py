@@ -50,7 +50,7 @@ def prepare(
 ) -> Setup:
     """Build what the run names, on the device; without the part `test` it can only validate."""
     arms = task.aggregators[run.aggregator], task.objectives[run.objective]
-    settings, classes = task.training_of(run.objective), task.classes
+    settings, classes = task.training_of(run.aggregator, run.objective), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
     class_counts = [int(n) for n in counts]
     torch.manual_seed(derive(run.seed, run.fold, "start"))

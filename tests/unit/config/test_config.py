@@ -156,8 +156,11 @@ def test_an_arm_overrides_training() -> None:
         training={"epochs": 7, "learning_rate": 0.5},
     )
     task = parse(raw).tasks["t"]
-    assert (task.training_of("ncmi").learning_rate, task.training_of("ncmi").epochs) == (0.01, 7)
-    assert task.training_of("cross_entropy").learning_rate == 0.5
+    assert (
+        task.training_of("abmil", "ncmi").learning_rate,
+        task.training_of("abmil", "ncmi").epochs,
+    ) == (0.01, 7)
+    assert task.training_of("abmil", "cross_entropy").learning_rate == 0.5
 
 
 @pytest.mark.parametrize(

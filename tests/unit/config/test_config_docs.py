@@ -18,7 +18,7 @@ from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.tools import tables
 from wsi_ncmi.tools.schema import REMEDY
 
-MARK = re.compile(r"^<!-- (keys|options): (.+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (keys|options|presets): (.+) -->$", re.MULTILINE)
 MODELS = {
     name: value
     for name, value in vars(config).items()
@@ -132,7 +132,7 @@ def test_every_configuration_parses_with_its_parts(root: Path) -> None:
     assert ("studies/kidney.yaml",) in files
     assert len(files) >= 9
     for names in files:
-        parsed = config.parse(merged(root, *names))
+        parsed = config.parse(merged(root, *names), schemas["preset"])
         assert config.part_problems(parsed, schemas) == [], names
 
 

@@ -169,5 +169,5 @@ def test_the_chosen_settings_merge_as_a_second_configuration(tmp_path: Path) -> 
             "options": {"centre": "none", "temperature": tau},
             "training": {"epochs": 3, "learning_rate": 1e-5},
         }
-        assert merged.tasks[task].training_of("ncmi").learning_rate == 1e-5
+        assert merged.tasks[task].training_of("abmil", "ncmi").learning_rate == 1e-5
         assert merged.tasks[task].objectives["cross_entropy"] == Arm()

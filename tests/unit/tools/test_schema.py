@@ -23,4 +23,13 @@ def test_the_example_configurations_fit(root: Path, name: str) -> None:
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text())
     parts = json.loads((root / "workflow/schemas/parts.schema.json").read_text())
     Draft202012Validator(schema).validate(raw)
-    assert configuration.part_problems(configuration.parse(raw), parts) == []
+    assert configuration.part_problems(configuration.parse(raw, parts["preset"]), parts) == []
+
+
+def test_an_editor_knows_the_presets(root: Path) -> None:
+    schema = json.loads((root / "workflow/schemas/config.schema.json").read_text())
+    raw = yaml.safe_load((root / "config" / "bags.yaml").read_text())
+    task = next(iter(raw["tasks"].values()))
+    for training, fits in (({"preset": "dsmil", "epochs": 3}, True), ({"preset": "x"}, False)):
+        task["training"] = training
+        assert Draft202012Validator(schema).is_valid(raw) == fits
