@@ -1,7 +1,6 @@
 """Runs on bags in memory, for tests of the engine and of the plain loop."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from wsi_ncmi.config import Part, Training
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.training.bags import BagData, BagNetwork, Sample
 from wsi_ncmi.training.execute import Setup, arm_record, build_part
-from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.mil import joint_objective
 from wsi_ncmi.training.seeds import derive
 
 CLASSES = ["a", "b", "c"]
@@ -71,8 +70,7 @@ def made_setup(
     torch.manual_seed(derive(seed, fold, "start"))
     pooling = Part(part=aggregator, options=dict(chosen or {}))
     built = build_part("aggregator", aggregator, pooling, cache.dim, len(CLASSES))
-    build = partial(build_part, "objective", objective, arm)
-    joint = JointObjective.build(build, built.embedding_dim, counts, built.auxiliaries)
+    joint = joint_objective(objective, arm, built, counts)
     record = arm_record(objective, arm)
     facts = {"objective": record, "training": settings.model_dump(mode="json")}
     run = Run(

@@ -57,13 +57,7 @@ def prepare(
     aggregator: Aggregator = build_part(
         "aggregator", run.aggregator, arms[0], cache.dim, len(classes)
     )
-    objective = JointObjective.build(
-        partial(build_part, "objective", run.objective, arms[1]),
-        aggregator.embedding_dim,
-        class_counts,
-        aggregator.auxiliaries,
-        partial(build_part, "objective", run.objective, of_auxiliary(arms[1])),
-    )
+    objective = joint_objective(run.objective, arms[1], aggregator, class_counts)
     moments = feature_moments(cache, parts["train"]) if task.standardise else None
     network = BagNetwork(aggregator, moments)
     configuration = {
@@ -90,6 +84,19 @@ def of_auxiliary(arm: Part) -> Part:
     """An objective's arm for auxiliary losses, whose embeddings are no blocks of classes."""
     options = {name: value for name, value in arm.options.items() if name != "blockwise"}
     return arm.model_copy(update={"options": options})
+
+
+def joint_objective(
+    label: str, arm: Part, aggregator: Aggregator, class_counts: Sequence[int]
+) -> JointObjective:
+    """An arm's objective for an aggregator's embeddings and its auxiliary losses."""
+    return JointObjective.build(
+        partial(build_part, "objective", label, arm),
+        aggregator.embedding_dim,
+        class_counts,
+        aggregator.auxiliaries,
+        partial(build_part, "objective", label, of_auxiliary(arm)),
+    )
 
 
 def identity(samples: list[Sample]) -> pd.DataFrame:
