@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import at_least_float32, pooling_precision
 
 
@@ -70,7 +71,7 @@ class NystromAttention(nn.Module):
             heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False
         )
         self.out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = self._project(tokens)
@@ -80,7 +81,7 @@ class NystromAttention(nn.Module):
             outer = (queries_of(query, 0) @ through.key.mT).softmax(-1)  # F', [H, n, r]
             attended = outer @ inner + self._convolved(value)  # [H, n, d]
         joined = attended.transpose(0, 1).flatten(1)
-        return self.dropout(self.out(joined).contiguous())
+        return self.dropout(self.out(joined))
 
     def first(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The first token's output [D], and its approximated attention F Z B [H, n].
