@@ -27,6 +27,7 @@ VARIANTS: list[Case] = [
     ("clam_sb", {"subtyping": True, "instances": 2}),
     ("clam_mb", {"subtyping": True}),
     ("dsmil", {"query": "linear", "value": "linear", "dropout": 0.25}),
+    ("ilra", {"rank": 3}),
     ("transformer", {"pooling": "attention", "dropout": 0.1}),
 ]
 """Options that are worth the whole contract, beside every aggregator's defaults."""

@@ -27,6 +27,7 @@ TITLES = {
     "mean": "mean + MLP",
     "mean_pool": "mean pooling",
     "transmil": "TransMIL",
+    "ilra": "ILRA",
     metrics.MACRO_F1: "macro-F1",
     metrics.BALANCED_ACCURACY: "balanced accuracy",
     metrics.AUROC: "AUROC",
