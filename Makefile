@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev
 	$(RUN) snakefmt Snakefile workflow
 
 schema: $(VENV)/.installed
-	$(RUN) wsi-ncmi schema --out workflow/schemas --docs config/README.md docs/losses.md
+	$(RUN) wsi-ncmi schema --out workflow/schemas --docs config/README.md docs/aggregators.md docs/losses.md
 
 # The configuration of CAMELYON-17 on 100 synthetic slides under its names, with its real labels.
 camelyon17-small: $(VENV)/.installed

@@ -5,6 +5,7 @@ A table is the text between two HTML comments of a page:
     <!-- keys: Tiling -->               the keys of `wsi_ncmi.config.Tiling`
     <!-- options: objective ncmi -->    the options of a part
     <!-- presets: aggregators -->       the recipes of all aggregators
+    <!-- aggregators: 1024 2 -->        all aggregators, for features and classes of that number
     <!-- end -->
 """
 
@@ -18,10 +19,11 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from wsi_ncmi import config, registry
+from wsi_ncmi.tools.aggregators import facts
 from wsi_ncmi.tools.recipes import presets
 
 BLOCK = re.compile(
-    r"^(?P<begin><!-- (?P<kind>keys|options|presets): (?P<name>[^>]+?) -->\n)"
+    r"^(?P<begin><!-- (?P<kind>keys|options|presets|aggregators): (?P<name>[^>]+?) -->\n)"
     r".*?^(?P<end><!-- end -->)",
     re.DOTALL | re.MULTILINE,
 )
@@ -29,7 +31,13 @@ ENTRY = re.compile(r"^(\w+): (.*?)(?=^\w+: |\Z)", re.MULTILINE | re.DOTALL)
 REQUIRED = "–"
 SECTION = "*section*"
 
-Row = tuple[str, str, str]
+Row = tuple[str, ...]
+HEADS = {
+    "keys": ("key", "default", "meaning"),
+    "options": ("option", "default", "meaning"),
+    "presets": ("preset", "keys", "source"),
+    "aggregators": ("aggregator", "what it is", "parameters", "any order", "attention", "preset"),
+}
 
 
 def filled(page: str) -> str:
@@ -38,17 +46,22 @@ def filled(page: str) -> str:
 
 
 def _table(found: re.Match[str]) -> str:
-    if found["kind"] == "keys":
-        head, rows = "key | default | meaning", list(_keys(getattr(config, found["name"])))
-    elif found["kind"] == "presets":
-        head, rows = "preset | keys | source", list(_presets())
-    else:
-        head, rows = "option | default | meaning", list(_options(*found["name"].split()))
+    rows = [(f"`{first}`", *others) for first, *others in _rows(found["kind"], found["name"])]
     if not rows:
         return "\nNo options.\n\n"
-    lines = [f"| {head} |", "|---|---|---|"]
-    lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in rows]
-    return "\n" + "\n".join(lines) + "\n\n"
+    head = HEADS[found["kind"]]
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n" + "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n\n"
+
+
+def _rows(kind: str, name: str) -> Iterator[Row]:
+    if kind == "keys":
+        return _keys(getattr(config, name))
+    if kind == "presets":
+        return _presets()
+    if kind == "aggregators":
+        return _aggregators(*map(int, name.split()))
+    return _options(*name.split())
 
 
 def _keys(model: type[BaseModel]) -> Iterator[Row]:
@@ -73,6 +86,14 @@ def _presets() -> Iterator[Row]:
     """The recipes of aggregators: their keys as YAML has them, and where they are from."""
     for name, recipe in presets().items():
         yield name, _default(dict(recipe.keys)), _cell(recipe.source)
+
+
+def _aggregators(feature_dim: int, classes: int) -> Iterator[Row]:
+    recipes = presets()
+    for one in facts(feature_dim, classes):
+        marks = ["yes" if yes else "no" for yes in (one.permutation_invariant, one.has_attention)]
+        preset = f"`{one.name}`" if one.name in recipes else REQUIRED
+        yield one.name, _cell(one.paper), f"{one.parameters:,}", *marks, preset
 
 
 def attributes(docstring: str) -> dict[str, str]:

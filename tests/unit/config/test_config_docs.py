@@ -18,7 +18,7 @@ from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.tools import tables
 from wsi_ncmi.tools.schema import REMEDY
 
-MARK = re.compile(r"^<!-- (keys|options|presets): (.+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (keys|options|presets|aggregators): (.+) -->$", re.MULTILINE)
 MODELS = {
     name: value
     for name, value in vars(config).items()
