@@ -121,7 +121,12 @@ def merged(root: Path, *names: str) -> dict[str, Any]:
 def shipped(root: Path) -> list[tuple[str, ...]]:
     folder = root / "config"
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
-    overlays = {"camelyon17-small.yaml": "camelyon17.yaml"}
+    classic = "studies/classic-mil.yaml"
+    overlays = {
+        "camelyon17-small.yaml": "camelyon17.yaml",
+        "studies/classic-mil-fox.yaml": classic,
+        "studies/classic-mil-tiger.yaml": classic,
+    }
     return [(overlays[n], n) if n in overlays else (n,) for n in names]
 
 
@@ -141,6 +146,26 @@ def test_the_small_camelyon_keeps_the_protocols(root: Path) -> None:
     assert small.tasks["p1"].protocol.test_centres == ["3", "4"]
     assert small.tasks["loco"].protocol.kind == "leave_one_centre_out"
     assert small.tasks["p1"].seeds == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "decay"), [("", 5e-4, 5e-3), ("-fox", 5e-4, 5e-3), ("-tiger", 1e-4, 1e-2)]
+)
+def test_the_classic_study_has_the_papers_settings(
+    root: Path, name: str, rate: float, decay: float
+) -> None:
+    """Ilse et al. 2018, appendix; DSMIL's train_mil.py. What a file leaves out is MUSK1's."""
+    schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
+    names = ["studies/classic-mil.yaml", *([f"studies/classic-mil{name}.yaml"] if name else [])]
+    task = config.parse(merged(root, *names), schemas["preset"]).tasks["positive"]
+    assert (task.protocol.folds, len(task.seeds), task.standardise) == (10, 5, not name)
+    for label in ("abmil", "abmil_gated"):
+        found = task.training_of(label, "cross_entropy")
+        assert (found.optimiser, found.momentum, found.schedule) == ("sgd", 0.9, "constant")
+        assert (found.learning_rate, found.weight_decay, found.epochs) == (rate, decay, 100)
+    dsmil = task.training_of("dsmil", "cross_entropy")
+    assert (dsmil.optimiser, dsmil.betas, dsmil.schedule) == ("adam", (0.5, 0.9), "cosine")
+    assert (dsmil.learning_rate, dsmil.weight_decay, dsmil.epochs) == (2e-4, 5e-3, 40)
 
 
 def readme_block(root: Path, language: str, mark: str) -> str:
