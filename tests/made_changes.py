@@ -147,6 +147,7 @@ OTHER: dict[str, Any] = {
     "<task>.objectives.<>.part": "ncmi_mixture",
     "<task>.objectives.<>.options": {"centroid_decay": 0.5},
     "<task>.objectives.<>.training": {"epochs": 3},
+    "<task>.objectives.<>.stream": "own",
     "<task>.objectives.<>.search.options": {"temperature": [0.1, 0.3]},
     "<task>.objectives.<>.search.training": {"epochs": [3, 4]},
     "tasks.<>.classes": ["y", "x"],

@@ -200,12 +200,26 @@ class Search(Model):
 class Arm(Part):
     """An objective as an arm of a comparison."""
 
+    stream: ArmName | None = Field(
+        None,
+        description=(
+            "Name of a random stream of this arm's own: another start, order of samples and "
+            "dropout under the same seeds, for comparing an arm with itself (A/A). `null`: the "
+            "arm shares all three with the others, as a paired comparison needs."
+        ),
+    )
     search: Search | None = Field(
         None,
         description=(
             "Candidate settings that `snakemake search` tries. `null`: this arm is not tuned."
         ),
     )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """See `Part.record`; that an arm has no stream of its own is not said."""
+        record = super().record
+        return record if self.stream else {k: v for k, v in record.items() if k != "stream"}
 
     def to_search(self) -> "Arm":
         """The arm without what each candidate overrides: a choice that was merged is no change."""
@@ -218,7 +232,8 @@ class Arm(Part):
     def with_setting(self, setting: Setting) -> "Arm":
         """The arm under one candidate of its search."""
         options = {**self.options, **setting.options}
-        return Arm(part=self.part, options=options, training={**self.training, **setting.training})
+        training = {**self.training, **setting.training}
+        return Arm(part=self.part, options=options, training=training, stream=self.stream)
 
 
 class TaskBase(Model):

@@ -82,7 +82,7 @@ class BagData:
         seed: int,
         fold: int,
         device: torch.device,
-        stream: str = "",
+        stream: str | None = None,
     ) -> None:
         self.cache, self.parts, self.device = cache, parts, device
         self.batch_size, self.sampling = settings.batch_size, settings.sampling

@@ -65,6 +65,7 @@ class Setup:
         identities: sample_id, patient_id and centre of the parts that can be scored.
         configuration: for the checkpoint, what rebuilds the modules; it must hold `classes`.
         states: modules whose state the checkpoint keeps as `<name>_state`.
+        stream: of the steps' random numbers, see `seeds.derive`.
     """
 
     run: Run
@@ -75,10 +76,11 @@ class Setup:
     identities: Mapping[str, pd.DataFrame]
     configuration: Mapping[str, Any]
     states: Mapping[str, nn.Module]
+    stream: str | None = None
 
     def seeds(self, epoch: int, step: int) -> int:
         """Of the random numbers of a step, which paired arms share."""
-        return derive(self.run.seed, self.run.fold, f"step {epoch} {step}")
+        return derive(self.run.seed, self.run.fold, f"step {epoch} {step}", self.stream)
 
     def fit(self) -> History:
         """Train by the plain loop."""

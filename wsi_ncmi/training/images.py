@@ -67,7 +67,8 @@ class ImageNetwork(Network):
 class ImageData:
     """The loop's `Data` over images: uint8 batches [B, 3, h, w], channels last, on the device.
 
-    Order and augmentation derive from (seed, fold, epoch, image) alone: paired arms share them.
+    Order and augmentation derive from (seed, fold, stream, epoch, image) alone: paired arms share
+    them.
     """
 
     def __init__(
@@ -78,18 +79,19 @@ class ImageData:
         seed: int,
         fold: int,
         device: torch.device,
+        stream: str | None = None,
     ) -> None:
         self.parts, self.size, self.side = images.parts, images.size, task.image_size
         self.batch_size, self.sampling = settings.batch_size, settings.sampling
         self.augmenter = Augmenter(task.augmentation) if task.augmentation else None
-        self.seed, self.fold, self.device = seed, fold, device
+        self.seed, self.fold, self.stream, self.device = seed, fold, stream, device
 
     def steps_per_epoch(self) -> int:
         return len(self._starts())
 
     def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         train = self.parts["train"]
-        rng = np.random.default_rng(derive(self.seed, self.fold, f"order {epoch}"))
+        rng = np.random.default_rng(self._derive(f"order {epoch}"))
         order = epoch_order(train.targets, self.sampling, rng)
         for start in self._starts()[first:]:
             yield self._batch(train, order[start : start + self.batch_size], epoch)
@@ -99,6 +101,9 @@ class ImageData:
         rows = np.arange(len(images))
         for start in range(0, len(images), self.batch_size):
             yield self._batch(images, rows[start : start + self.batch_size], None)
+
+    def _derive(self, purpose: str) -> int:
+        return derive(self.seed, self.fold, purpose, self.stream)
 
     def _starts(self) -> list[int]:
         # One image alone has no batch statistics; another epoch has another one in its place.
@@ -121,7 +126,7 @@ class ImageData:
     def _image(self, images: Images, row: int, epoch: int | None) -> NDArray[np.uint8]:
         image = np.ascontiguousarray(images.pixels[row])
         if self.augmenter is not None and epoch is not None:
-            image = self.augmenter(image, derive(self.seed, self.fold, f"augment {epoch} {row}"))
+            image = self.augmenter(image, self._derive(f"augment {epoch} {row}"))
         image = to_square(image, self.side)
         if image.shape[:2] != self.size:
             raise DatasetError(
@@ -144,7 +149,7 @@ def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device)
     arm, settings = task.objectives[run.objective], task.training_of(run.objective)
     targets = images.parts["train"].targets
     counts = [int(n) for n in np.bincount(targets, minlength=len(images.classes))]
-    torch.manual_seed(derive(run.seed, run.fold, "start"))
+    torch.manual_seed(derive(run.seed, run.fold, "start", arm.stream))
     encoder = build_network(task, images.size, images.mean.tolist(), images.std.tolist())
     dim = encoder.embedding_dim
     objective: Objective = build_part("objective", run.objective, arm, dim, counts)
@@ -162,10 +167,11 @@ def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device)
         settings,
         ImageNetwork(encoder),
         JointObjective(objective.to(device), {}),
-        ImageData(images, task, settings, run.seed, run.fold, device),
+        ImageData(images, task, settings, run.seed, run.fold, device, arm.stream),
         {part: identity(found.ids) for part, found in images.parts.items()},
         configuration,
         {"encoder": encoder, "objective": objective},
+        arm.stream,
     )
 
 

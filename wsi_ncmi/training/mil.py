@@ -53,7 +53,7 @@ def prepare(
     settings, classes = task.training_of(run.aggregator, run.objective), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
     class_counts = [int(n) for n in counts]
-    torch.manual_seed(derive(run.seed, run.fold, "start"))
+    torch.manual_seed(derive(run.seed, run.fold, "start", arms[1].stream))
     aggregator: Aggregator = build_part(
         "aggregator", run.aggregator, arms[0], cache.dim, len(classes)
     )
@@ -73,10 +73,11 @@ def prepare(
         settings,
         network.to(device),
         objective.to(device),
-        BagData(cache, parts, settings, run.seed, run.fold, device),
+        BagData(cache, parts, settings, run.seed, run.fold, device, arms[1].stream),
         {part: identity(samples) for part, samples in parts.items()},
         configuration,
         {"network": network, "objective": objective.main},
+        arms[1].stream,
     )
 
 

@@ -5,11 +5,11 @@ import torch
 from wsi_ncmi.provenance import digest
 
 
-def derive(seed: int, fold: int, purpose: str, stream: str = "") -> int:
+def derive(seed: int, fold: int, purpose: str, stream: str | None = None) -> int:
     """A 63-bit seed for one purpose ("order", "start", "step 0 3") of one run.
 
     Args:
-        stream: "" is that of all paired arms; an arm may have one of its own.
+        stream: None is that of all paired arms; an arm may have one of its own.
     """
     return int(digest([seed, fold, purpose, *([stream] if stream else [])])[:15], 16)
 

@@ -11,7 +11,7 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.images.data import load_dataset, partition
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
 from wsi_ncmi.stages import evaluate, images
-from wsi_ncmi.training.images import ImageData, ImageParts, load_run
+from wsi_ncmi.training.images import ImageData, ImageParts, load_run, prepare
 
 CPU = torch.device("cpu")
 RUNS = ("test_resnet--cross_entropy--fold0--seed0", "test_resnet--ncmi--fold0--seed0")
@@ -52,6 +52,34 @@ def test_both_objectives_learn(trained):
         assert splits.loc[rows.sample_id, "label"].tolist() == rows.target.tolist()
         curves = pd.read_csv(out / run_id / "curves.tsv", sep="\t")
         assert curves.part.tolist() == ["train", "val"] * 2
+
+
+def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
+    """Neither the start, nor the order, nor what is done to an image, nor dropout."""
+    flips = [Transform(name="HorizontalFlip", options={"p": 0.5})]
+    arms = {
+        "cross_entropy": {},
+        "again": {"part": "cross_entropy"},
+        "own": {"part": "cross_entropy", "stream": "own"},
+    }
+    task = trained[0].model_copy(update={"augmentation": flips})
+    task = ImageTask.model_validate({**task.model_dump(), "objectives": arms})
+    dataset = load_dataset(task)
+    parts = partition(dataset, task)
+    found = ImageParts.measure(dataset.classes, parts, None)
+    runs = images.runs_of_seed("t", task, "mnist", 0, "official", {}, CPU)
+    setups = {run.objective: prepare(run, task, found, CPU) for run in runs}
+    starts = [next(setup.network.parameters()) for setup in setups.values()]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    batches = [next(iter(setup.data.training(0))) for setup in setups.values()]
+    assert torch.equal(batches[0][0], batches[1][0])
+    assert not torch.equal(batches[0][1], batches[2][1])
+    row = parts["train"]
+    pictures = [setup.data._batch(row, np.arange(40), 0)[0] for setup in setups.values()]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+    assert [setup.stream for setup in setups.values()] == [None, None, "own"]
 
 
 def test_the_manifest_names_the_runs(trained):

@@ -24,7 +24,7 @@ from made_changes import (
 from wsi_ncmi.bags.splits import make_splits
 from wsi_ncmi.cohorts.sheet import OVERRIDES, checked_sheet
 from wsi_ncmi.cohorts.split_file import SplitRow
-from wsi_ncmi.config import Config, parse
+from wsi_ncmi.config import Arm, Config, Setting, parse
 from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.images.datasets.interface import ImageDataset, Images
 from wsi_ncmi.stages import images, train
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 TILING = [key for key in ALL if key.startswith("tiling.")]
 EXTRACTION = [key for key in ALL if key.startswith("extraction.")]
 TRAINING = re.compile(
-    r"^(tasks|images)\.<>\.(training\..*|objectives\.<>\.(part|options|training)|standardise"
+    r"^(tasks|images)\.<>\.(training\..*|objectives\.<>\.(part|options|training|stream)|standardise"
     r"|aggregators\..*|model|pretrained|small_stem|image_size|augmentation.*|dataset|options)$"
 )
 # They say where bags lie, what is refused, and what an encoder is: its facts are in the digest.
@@ -142,6 +142,13 @@ def test_patients_and_samples_stand_in_the_records_and_so_in_the_digest() -> Non
         before = runs_of(raw)
         change_cell(column)
         assert not before & runs_of(raw), column
+
+
+def test_a_stream_stands_in_a_record_only_where_it_is_given() -> None:
+    assert "stream" not in Arm().record
+    arm = Arm(stream="own")
+    assert arm.record["stream"] == "own"
+    assert arm.with_setting(Setting({}, {"epochs": 3})).record["stream"] == "own"
 
 
 def test_the_order_of_classes_changes_the_runs() -> None:

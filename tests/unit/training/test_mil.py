@@ -22,6 +22,12 @@ from wsi_ncmi.training.mil import load_run, prepare
 
 CPU = torch.device("cpu")
 SMALL = Arm(options={"hidden_dim": 8, "attention_dim": 4})
+ARMS = {
+    "cross_entropy": Arm(),
+    "ncmi": Arm(),
+    "again": Arm(part="cross_entropy"),
+    "own": Arm(part="cross_entropy", stream="own"),
+}
 SETTINGS = Training(epochs=3, batch_size=4, learning_rate=0.01)
 
 
@@ -39,6 +45,7 @@ def train(
             aggregators={"abmil": SMALL},
             training=SETTINGS,
             standardise=standardise,
+            objectives=ARMS,
         )
         parts = fold_samples(splits.assign(fold=run.fold), run.fold, classes, cache)
         setup = prepare(run, task, cache, parts, CPU)
@@ -132,6 +139,35 @@ def test_paired_arms_share_start_order_and_dropout(
     assert first[1] == paired[1] != other[1]
     assert first[2] == paired[2]
     assert len({*first[2], *other[2]}) == 30  # a step's, and a seed's own
+
+
+def test_an_arm_with_a_stream_of_its_own_shares_nothing(
+    cache: BagCache, splits: pd.DataFrame, classes: list[str], make_run: Callable[..., Run]
+) -> None:
+    task = Task(classes=classes, aggregators={"abmil": SMALL}, training=SETTINGS, objectives=ARMS)
+    parts = fold_samples(splits, 0, classes, cache)
+    first, paired, own = (
+        facts(prepare(make_run(objective=name), task, cache, parts, CPU))
+        for name in ("cross_entropy", "again", "own")
+    )
+    name = "aggregator.instance.0.weight"
+    assert all(torch.equal(first[0][key], paired[0][key]) for key in first[0])
+    assert not torch.equal(first[0][name], own[0][name])
+    assert first[1] == paired[1] != own[1]
+    assert sorted(first[1]) == sorted(own[1])
+    assert first[2] == paired[2]
+    assert not set(first[2]) & set(own[2])
+
+
+def test_an_arm_beside_itself_scores_the_same_unless_it_has_its_own_stream(
+    train: Callable[..., Path],
+) -> None:
+    names = ("cross_entropy", "again", "own")
+    first, paired, own = (
+        np.stack(list(predictions(train(name, objective=name)).scores)) for name in names
+    )
+    assert np.array_equal(first, paired)
+    assert not np.isclose(first, own).any()
 
 
 def test_the_test_part_is_scored_once(
