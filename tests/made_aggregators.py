@@ -28,6 +28,7 @@ VARIANTS: list[Case] = [
     ("clam_mb", {"subtyping": True}),
     ("dsmil", {"query": "linear", "value": "linear", "dropout": 0.25}),
     ("ilra", {"rank": 3}),
+    ("rrt", {"regions": 2, "shortcut": True, "gated": True, "activation": "tanh"}),
     ("transformer", {"pooling": "attention", "dropout": 0.1}),
 ]
 """Options that are worth the whole contract, beside every aggregator's defaults."""

@@ -28,6 +28,7 @@ TITLES = {
     "mean_pool": "mean pooling",
     "transmil": "TransMIL",
     "ilra": "ILRA",
+    "rrt": "RRT-MIL",
     metrics.MACRO_F1: "macro-F1",
     metrics.BALANCED_ACCURACY: "balanced accuracy",
     metrics.AUROC: "AUROC",
