@@ -157,7 +157,8 @@ def write_run(task_dir: Path, run: dict, test, classes, rng) -> None:
     folder.mkdir(parents=True)
     metadata = {b"classes": json.dumps(classes).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), folder / "predictions.parquet")
-    training = {"learning_rate": 3e-3, "epochs": 20, "batch_size": 4, "selection": "last"}
+    given = {"learning_rate": 3e-3, "epochs": 20, "batch_size": 4}
+    training = config.Training.model_validate(given).model_dump(mode="json")
     settings = {"classes": classes, "objective": {"options": {}}, "training": training}
     (folder / "run.json").write_text(json.dumps({"settings": settings}))
     decay = np.exp(-np.arange(1, 21) / 7)

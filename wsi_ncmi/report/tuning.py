@@ -13,7 +13,13 @@ from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.report.page import Block, Table, Text
 from wsi_ncmi.report.wording import title
 
-SELECTIONS = {"last": "the last", "early_stopping": "best on validation"}
+SELECTIONS = {
+    "last": "of the last epoch",
+    "averaged": "mean over the last half of the epochs",
+    "early_stopping": "of the epoch of the best macro-F1 on validation",
+    "best_loss": "of the epoch of the smallest log-loss on validation",
+}
+CHOSEN = {"early_stopping", "best_loss"}
 NOT_TRIED = "none"
 
 
@@ -88,17 +94,23 @@ def settings_table(found: Mapping[str, Tuning], summary: Mapping[str, Any]) -> T
             title(one["objective"]),
             _searched(found[one["objective"]]),
             SELECTIONS.get(one["selection"], one["selection"]),
+            _optimiser(one["training"]),
             *(f"{one['training'][key]:g}" for key in ("learning_rate", "epochs", "batch_size")),
         ]
         for one in summary["settings"]
     ]
-    header = ["aggregator", "objective", "settings tried and chosen", "epoch scored"]
+    header = ["aggregator", "objective", "settings tried and chosen", "weights scored", "optimiser"]
     header += ["learning rate", "epochs", "batch size"]
     caption = (
-        "How the arms were set. Epochs: those of the configuration, the largest number where an "
-        "epoch is chosen on validation."
+        "How the arms were set. Epochs: those of the configuration, the largest number where "
+        "training stops early."
     )
-    return Table(caption, header, body, 4)
+    return Table(caption, header, body, 5)
+
+
+def _optimiser(training: Mapping[str, Any]) -> str:
+    ahead = " with Lookahead" if training["lookahead"] else ""
+    return f"{training['optimiser']}{ahead}, {training['schedule']}"
 
 
 def _searched(found: Tuning) -> str:
@@ -128,7 +140,10 @@ def _epochs(summary: Mapping[str, Any]) -> str:
         return "How the scored epochs were chosen is not recorded for every arm."
     if selections == {"last"}:
         return "No epoch was chosen: the last one is scored."
-    which = "The scored epoch" if len(selections) == 1 else "Where an epoch was chosen, it"
+    if not selections & CHOSEN:
+        which = "" if len(selections) == 1 else "the last one or "
+        return f"No epoch was chosen: {which}the mean over the last half of them is scored."
+    which = "Where an epoch was chosen, it" if selections - CHOSEN else "The scored epoch"
     return f"{which} is the best on the validation part of the model's own fold, not on its test."
 
 
