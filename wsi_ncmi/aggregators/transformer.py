@@ -21,6 +21,7 @@ this row, each head's, as shares among the instances; `instance_embedding` is wh
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -116,7 +117,10 @@ class Block(nn.Module):
         """Queries, keys and values of one bag, [n, 3, H, m / H] -> [n, m]."""
         # Four dimensions: with three, CPUs take a way that makes all weights.
         query, key, value = joined.permute(1, 2, 0, 3)[:, None].unbind(0)
-        found = F.scaled_dot_product_attention(query, key, value)
+        with warnings.catch_warnings():
+            # Of a map over models, which calls the kernel once for each of them.
+            warnings.filterwarnings("ignore", message="There is a performance drop because")
+            found = F.scaled_dot_product_attention(query, key, value)
         return found[0].transpose(0, 1).flatten(1)
 
     def first(self, bags: BagBatch) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The plain transformer against its equations, token by token with whole weight matrices."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,6 +139,20 @@ def test_memory_follows_the_instances(pooling: str) -> None:
         return sum(sizes)
 
     assert kept(2000) < 4.2 * kept(500)
+
+
+def test_a_map_over_models_warns_of_nothing() -> None:
+    models = [made_model(transformer, **SMALL).aggregator for _ in range(2)]
+    state = torch.func.stack_module_state(models)
+
+    def embed(parameters: State, buffers: State) -> Tensor:
+        output = torch.func.functional_call(models[0], (parameters, buffers), (made_bags(),))
+        return output.embedding
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = torch.func.vmap(embed, randomness="same")(*state)
+        found.sum().backward()
 
 
 def test_dropout_is_off_in_evaluation() -> None:
