@@ -5,6 +5,7 @@ has no bias: softmax would not see it.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.dropout import Dropout
@@ -38,7 +39,10 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(attention_dim, heads, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        tanh = self.dropout(torch.tanh(self.tanh(hidden)))
-        gate = self.dropout(torch.sigmoid(self.gate(hidden)))
+        # Both factors in one product: the instances are read once.
+        weight = torch.cat([self.tanh.weight, self.gate.weight])
+        bias = torch.cat([self.tanh.bias, self.gate.bias])
+        tanh, gate = F.linear(hidden, weight, bias).chunk(2, -1)
+        tanh, gate = self.dropout(torch.tanh(tanh)), self.dropout(torch.sigmoid(gate))
         scores: Tensor = self.score(tanh * gate)
         return scores

@@ -49,8 +49,11 @@ class Member:
 
     @property
     def family(self) -> str:
-        """Models of one objective with the same options have one structure."""
-        return json.dumps(self.setup.configuration["objective"], sort_keys=True, default=str)
+        """Models of one objective and its options have one structure, whatever their label."""
+        record = dict(self.setup.configuration["objective"])
+        label = record.pop("label")
+        facts = {"part": record["part"] or label, "options": record["options"]}
+        return json.dumps(facts, sort_keys=True, default=str)
 
 
 @dataclass(eq=False)
