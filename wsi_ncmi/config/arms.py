@@ -30,7 +30,7 @@ class Training(Model):
     optimiser: Literal["adamw", "adam", "sgd", "radam"] = Field(
         "adamw",
         description=(
-            "The network's optimiser. `adamw` decays the weights themselves; `adam`, `radam` and "
+            "The network's optimiser. `adamw` and `radam` decay the weights themselves; `adam` and "
             "`sgd` add the decay to the gradient (L2)."
         ),
     )

@@ -124,8 +124,10 @@ def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Opti
         return None
     if training.optimiser == "sgd":
         return SGD(groups, training.learning_rate, momentum=training.momentum)
-    if training.optimiser == "radam":
-        return RAdam(groups, training.learning_rate, betas=training.betas)
+    if training.optimiser == "radam":  # as its authors decay, and TransMIL after them
+        return RAdam(
+            groups, training.learning_rate, betas=training.betas, decoupled_weight_decay=True
+        )
     kind = {"adam": Adam, "adamw": AdamW}[training.optimiser]
     # In one pass over each tensor, as the engine does it.
     return kind(groups, training.learning_rate, betas=training.betas, fused=True)

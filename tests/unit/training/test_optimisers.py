@@ -125,12 +125,13 @@ def trained(settings: Training, start: list[float], steps: int) -> list[float]:
 
 
 def adam(w: float, settings: Training, steps: int, *, rectified: bool) -> float:
-    """Adam (Kingma and Ba 2015) and RAdam (Liu et al. 2020), with the decay in the gradient."""
+    """Adam (Kingma and Ba 2015), the decay in the gradient; RAdam (Liu et al. 2020), decoupled."""
     b1, b2 = settings.betas
     m = v = 0.0
     longest = 2 / (1 - b2) - 1
     for t in range(1, steps + 1):
-        g = w + 1 + settings.weight_decay * w
+        g = w + 1 + (0 if rectified else settings.weight_decay * w)
+        w -= settings.learning_rate * settings.weight_decay * w if rectified else 0
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
         m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
         rho = longest - 2 * t * b2**t / (1 - b2**t)
@@ -147,7 +148,7 @@ def adam(w: float, settings: Training, steps: int, *, rectified: bool) -> float:
 
 
 @pytest.mark.parametrize("name", ["adam", "radam"])
-def test_adam_and_radam_take_the_decay_into_the_gradient(name: Any) -> None:
+def test_adam_and_radam_by_their_equations(name: Any) -> None:
     settings = Training(
         optimiser=name,
         betas=(0.5, 0.9),

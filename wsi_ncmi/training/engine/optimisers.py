@@ -90,7 +90,7 @@ class StackedOptimiser:
         self.ages = torch.zeros(len(settings), len(parameters), dtype=torch.float64)
 
     def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
-        """Move some models by their gradients [k, ...], which are changed."""
+        """Move some models by their gradients [k, ...], which stay as they are."""
         rates = self.schedule.now(models)
         self.ages[models, [self.columns[name] for name in gradients]] += 1
         if self.settings.optimiser in ("adam", "adamw"):
@@ -156,8 +156,10 @@ class StackedOptimiser:
         decay: Tensor,
     ) -> None:
         parameter, first = self.parameters[name][models], self.first[name][models]
-        if decay.any():
-            gradient.addcmul_(parameter, _along(decay, parameter))
+        if self.settings.optimiser == "radam":
+            parameter.mul_(_along(1 - rates * decay, parameter))
+        elif decay.any():
+            gradient = torch.addcmul(gradient, parameter, _along(decay, parameter))
         if self.settings.optimiser == "sgd":
             first.mul_(self.settings.momentum).add_(gradient)
             parameter.sub_(first * _along(rates, parameter))

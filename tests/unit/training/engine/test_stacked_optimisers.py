@@ -79,7 +79,9 @@ class Stacked:
         scale = clipping(torch.as_tensor(squared_norms(given)).sqrt(), self.settings[models])
         if scale is not None:
             given = {n: g * scale.view(-1, *[1] * (g.ndim - 1)) for n, g in given.items()}
-        self.optimiser.step({name: gradient.clone() for name, gradient in given.items()}, models)
+        before = {name: gradient.clone() for name, gradient in given.items()}
+        self.optimiser.step(given, models)  # gradients may share memory with others: they stay
+        assert all(torch.equal(g, before[n]) or g.isnan().any() for n, g in given.items())
 
     def keep(self, index: list[int]) -> None:
         at = torch.tensor(index)
