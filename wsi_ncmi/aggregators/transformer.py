@@ -1,4 +1,4 @@
-"""A plain transformer over a bag's instances, with register tokens and no code of positions.
+"""A plain transformer with register tokens over the instances, without positional encoding.
 
 Blocks are pre-norm (Xiong et al. 2020, arXiv 2002.04745), shapes those of Wagner et al. 2023
 (Cancer Cell, arXiv 2301.09617), registers those of Darcet et al. 2023 (arXiv 2309.16588, section
@@ -10,10 +10,10 @@ Blocks are pre-norm (Xiong et al. 2020, arXiv 2002.04745), shapes those of Wagne
     embedding = LayerNorm(t)_c,  or Σ_n a_n LayerNorm(t)_n with a by gated attention, without c
 
 `scaled_dot_product_attention` never makes its N × N weights: memory follows N, time N². It is
-called bag by bag on every device: neither nested tensors nor `varlen_attn`, which take packed bags
-at once, work under `torch.func.vmap`, which goes through the models one by one here. All other
-layers take all bags, and all models, in one call. Attention weights have no dropout: with it the
-weights would be made on a CPU.
+called bag by bag on every device, and by a map over models model by model. What takes packed bags
+at once does not serve: nested tensors do not work under `torch.func.vmap`, and `varlen_attn` is for
+half precision on CUDA alone. All other layers take all bags, and all models, in one call. Attention
+weights have no dropout: with it the weights would be made on a CPU.
 
 Only the class token is read from the last layer, so only its row is computed there, by the products
 of `wsi_ncmi.aggregators.tokens`; time follows N in this layer. The attention returned is that of
@@ -40,7 +40,7 @@ from wsi_ncmi.aggregators.interface import (
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
-# Wagner et al. 2023 (github.com/peng-lab/HistoBistro, config.yaml; epochs from the paper).
+# Wagner et al. 2023 (github.com/peng-lab/HistoBistro, CancerCellCRCTransformer/config.yaml).
 RECIPE: dict[str, Any] = {
     "optimiser": "adamw",
     "schedule": "constant",
