@@ -13,6 +13,7 @@ import torch
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Part, Task
+from wsi_ncmi.errors import PartError
 from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
@@ -90,7 +91,16 @@ def of_auxiliary(arm: Part) -> Part:
 def joint_objective(
     label: str, arm: Part, aggregator: Aggregator, class_counts: Sequence[int]
 ) -> JointObjective:
-    """An arm's objective for an aggregator's embeddings and its auxiliary losses."""
+    """An arm's objective for an aggregator's embeddings and its auxiliary losses.
+
+    Raises:
+        PartError: its head is of class blocks, which the aggregator's embedding does not have.
+    """
+    if arm.options.get("blockwise") and not aggregator.class_blocks:
+        raise PartError(
+            f"objective {label}: blockwise is for aggregators that embed each class by itself, as "
+            f"clam_mb and dsmil do; found {type(aggregator).__name__}: set blockwise: false"
+        )
     return JointObjective.build(
         partial(build_part, "objective", label, arm),
         aggregator.embedding_dim,

@@ -11,6 +11,7 @@ from torch import nn
 
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Arm, Task, Training
+from wsi_ncmi.errors import PartError
 from wsi_ncmi.losses.classifier import BlockwiseLinear
 from wsi_ncmi.losses.ncmi import NCMI
 from wsi_ncmi.predictions.records import Run
@@ -24,6 +25,7 @@ AGGREGATORS = {
     "clam_mb": Arm(options={"hidden_dim": 8, "attention_dim": 4, "instances": 2}),
     "dsmil": Arm(options={"query_dim": 4}),
 }
+PLAIN = {"abmil": Arm(options={"hidden_dim": 9})}
 OBJECTIVES = {
     "cross_entropy": Arm(options={"blockwise": True}),
     "ncmi": Arm(),
@@ -38,7 +40,7 @@ def arguments(
         run = make_run(aggregator=aggregator, objective=objective)
         task = Task(
             classes=classes,
-            aggregators=AGGREGATORS,
+            aggregators={**AGGREGATORS, **PLAIN},
             objectives=OBJECTIVES,
             training=Training(epochs=3, batch_size=2, learning_rate=0.01),
         )
@@ -58,6 +60,13 @@ def test_an_instance_classifier_has_no_blocks(arguments: Callable[..., tuple[Any
     heads = [one.head for one in joint.auxiliary.values()]
     assert [type(head) for head in heads] == 3 * [nn.Linear]
     assert [tuple(head.weight.shape) for head in heads] == 3 * [(2, 8)]
+
+
+def test_blocks_need_an_aggregator_that_has_them(
+    arguments: Callable[..., tuple[Any, ...]],
+) -> None:
+    with pytest.raises(PartError, match=r"cross_entropy: blockwise is for .*; found ABMIL: set"):
+        prepared(arguments("abmil", "cross_entropy"))
 
 
 def test_scores_have_no_head(arguments: Callable[..., tuple[Any, ...]]) -> None:
