@@ -12,6 +12,7 @@ results/mil_engine-<device>.json. Where a GPU is, `--device cuda` measures its o
 import argparse
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import RESULTS, record, seconds
+from measure import RESULTS, record, spent
 from mil_bags import Case, Work, cases, mixed_case, write
 from mil_figures import loss_share, memory, mixed_step, precision, profiled
+from mil_rivals import Way
 from mil_ways import ENGINE, WAYS, impossible
+
+from wsi_ncmi.machine import cpu_budget
 
 MODELS = (1, 12, 60, 200)
 ARMS = {1: 1, 12: 12, 60: 12, 200: 4}  # of a stream; 200 = 4 losses × 10 seeds × 5 folds
@@ -37,11 +41,10 @@ def work_of(case: Case, folder: Path, aggregator: str, models: int, steps: int) 
     return Work(case, folder, aggregator, arms, math.ceil(models / arms), steps)
 
 
-def row(work: Work, *, rounds: int, target: float, limit: float) -> dict[str, Any]:
+def row(work: Work, *, rounds: int, limit: float) -> dict[str, Any]:
     """Seconds that each way takes for an epoch of all models, and the engine's lead.
 
     Args:
-        target: seconds that a way is called for in a round, at least once.
         limit: seconds that a call may take by the plain loop's speed; beyond it fewer models are
             trained, and the time is that of all in proportion.
     """
@@ -54,20 +57,14 @@ def row(work: Work, *, rounds: int, target: float, limit: float) -> dict[str, An
     reasons = {name: impossible(name, work) for name in WAYS}
     ways = {name: make(work, most) for name, make in WAYS.items() if not reasons[name]}
     try:
-        times = seconds(ways, CPU, rounds=rounds, target=target)
+        times = spent(ways, CPU, rounds=rounds)
     finally:
         for way in ways.values():
             way.close()
-    found = {
-        name: {
-            "seconds": taken["median"] * work.models / ways[name].trained,
-            "trained": ways[name].trained,
-            "each": taken["each"],
-        }
-        for name, taken in times.items()
-    }
+    found = {name: of_all(taken, work.models, ways[name]) for name, taken in times.items()}
     missing = {name: reason for name, reason in reasons.items() if reason}
-    return {**describe(work), "ways": found, "missing": missing, **lead(found)}
+    facts = {"threads": torch.get_num_threads(), "cores": cpu_budget(), "load": os.getloadavg()[0]}
+    return {**describe(work), **facts, "ways": found, "missing": missing, **lead(found)}
 
 
 def describe(work: Work) -> dict[str, Any]:
@@ -86,16 +83,33 @@ def describe(work: Work) -> dict[str, Any]:
     }
 
 
+def of_all(taken: Mapping[str, Any], models: int, way: Way) -> dict[str, Any]:
+    """Wall and CPU seconds of all models, from those of the models that a way trained."""
+    scale = models / way.trained
+    cpu = None if way.elsewhere else taken["cpu_s"] * scale
+    facts = {"trained": way.trained, "each": taken["each"]}
+    return {"seconds": taken["wall_s"] * scale, "cpu_seconds": cpu, **facts}
+
+
 def lead(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How many times as long as the engine the others take, and which of them is the best."""
-    own = found[ENGINE]["seconds"]
-    times = {name: way["seconds"] / own for name, way in found.items() if name != ENGINE}
-    return {"ratio": times, "best_rival": min(times, key=lambda name: times[name])}
+
+    def ratios(clock: str) -> dict[str, float]:
+        others = {n: way.get(clock) for n, way in found.items() if n != ENGINE}
+        return {n: taken / found[ENGINE][clock] for n, taken in others.items() if taken is not None}
+
+    times = ratios("seconds")
+    best = min(times, key=lambda name: times[name])
+    return {"ratio": times, "cpu_ratio": ratios("cpu_seconds"), "best_rival": best}
 
 
 def show(found: Mapping[str, Any]) -> None:
     per_step = found["ways"][ENGINE]["seconds"] / found["models"] / found["steps"] * 1e3
-    ratios = ", ".join(f"{name} {value:.2f}" for name, value in found["ratio"].items())
+    cpu = found["cpu_ratio"]
+    ratios = ", ".join(
+        f"{name} {value:.2f}" + (f" ({cpu[name]:.2f} of CPU)" if name in cpu else "")
+        for name, value in found["ratio"].items()
+    )
     print(
         f"{found['bags']:8} {found['aggregator']:9} {found['models']:4} models: engine "
         f"{per_step:9.2f} ms a model and step; times as long: {ratios}; "
@@ -112,8 +126,7 @@ def rows(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> list[dic
             for models in arguments.models:
                 steps = arguments.steps if case.batch_size > 1 else 1
                 work = work_of(case, folder, aggregator, models, steps)
-                given = {"rounds": arguments.rounds, "target": 0.5, "limit": arguments.limit}
-                found.append(row(work, **given))
+                found.append(row(work, rounds=arguments.rounds, limit=arguments.limit))
                 show(found[-1])
     return found
 

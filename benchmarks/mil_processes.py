@@ -16,6 +16,8 @@ class Processes(Way):
     Starting them is not counted.
     """
 
+    elsewhere = True
+
     def __init__(self, work: Work, most: int) -> None:
         cores = min(cpu_budget(), work.models)
         super().__init__(work, min(most, FEW * cores))

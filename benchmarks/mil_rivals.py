@@ -35,7 +35,10 @@ class Way(ABC):
 
     Attributes:
         trained: models that a call trains.
+        elsewhere: whether other processes do so, whose CPU seconds this one does not know.
     """
+
+    elsewhere = False
 
     def __init__(self, work: Work, most: int) -> None:
         self.work, self.trained, self.epoch = work, min(work.models, most), 0
