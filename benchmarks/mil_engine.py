@@ -1,7 +1,7 @@
 """A group of MIL models in one pass against the other ways of training them.
 
     python benchmarks/mil_engine.py
-    python benchmarks/mil_engine.py --cases hipt --aggregators abmil --models 60 --merge
+    python benchmarks/mil_engine.py --cases hipt --aggregators abmil --models 60 --figures --merge
     python benchmarks/mil_engine.py --quick
 
 All ways train on the same bags with the same steps and arithmetic; a row is one cohort of bags, one
@@ -15,8 +15,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ MODELS = (1, 12, 60, 200)
 ARMS = {1: 1, 12: 12, 60: 12, 200: 4}  # of a stream; 200 = 4 losses × 10 seeds × 5 folds
 AGGREGATORS = ("abmil", "clam_mb", "transmil")
 EPOCH = 1000  # steps, more than there are: an epoch of all bags
+FIGURES = ("loss", "profile", "memory", "mixed_step", "bf16")
 CPU = torch.device("cpu")
 
 
@@ -131,23 +131,31 @@ def rows(arguments: argparse.Namespace, folders: Mapping[str, Path]) -> list[dic
     return found
 
 
-def figures(quick: bool, folder: Path, folders: Mapping[str, Path]) -> dict[str, Any]:
+def figures(
+    wanted: Sequence[str], quick: bool, folder: Path, folders: Mapping[str, Path]
+) -> dict[str, Any]:
     """What the table of ways does not say: losses, memory, one large bag, shares of an epoch."""
-    small, large = cases(quick)["hipt"], cases(quick)["trident"]
-    models = 12 if quick else 60
-    group = work_of(small, folders["hipt"], "abmil", models, 3 if quick else 20)
-    mixed = mixed_case(quick)
-    write(mixed, folder / "mixed")
-    return {
-        "loss": loss_share(group),
-        "profile": profiled(replace(group, steps=EPOCH)),
-        "memory": [
-            *memory(group),
-            *memory(work_of(large, folders["trident"], "abmil", models, 1)),
+    known, models = cases(quick), 12 if quick else 60
+
+    def work(case: str, models: int, steps: int) -> Work:
+        return work_of(known[case], folders[case], "abmil", models, steps)
+
+    def mixed() -> Any:
+        case = mixed_case(quick)
+        write(case, folder / "mixed")
+        return mixed_step(work_of(case, folder / "mixed", "abmil", 1, 1))
+
+    makers: dict[str, Callable[[], Any]] = {
+        "loss": lambda: loss_share(work("hipt", models, 3 if quick else 10)),
+        "profile": lambda: profiled(work("hipt", models, EPOCH)),
+        "memory": lambda: [
+            *memory(work("hipt", models, 3)),
+            *memory(work("trident", 12, 1)),
         ],
-        "mixed_step": mixed_step(work_of(mixed, folder / "mixed", "abmil", 1, 1)),
-        "bf16": precision(work_of(large, folders["trident"], "abmil", 1 if quick else 4, 1)),
+        "mixed_step": mixed,
+        "bf16": lambda: precision(work("trident", 1 if quick else 4, 1)),
     }
+    return {name: makers[name]() for name in FIGURES if name in wanted}
 
 
 def merged(path: Path, new: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +186,7 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=20, help="seconds that a call may take")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no-figures", action="store_true", help="the table of ways alone")
+    parser.add_argument("--figures", nargs="*", default=list(FIGURES), choices=FIGURES)
     parser.add_argument("--merge", action="store_true", help="keep the other rows of the JSON")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(words)
@@ -199,8 +207,7 @@ def main() -> None:
         chosen = {case: folders[case] for case in arguments.cases}
         content: dict[str, Any] = {"quick": arguments.quick, "feature_bytes": features}
         content["rows"] = rows(arguments, chosen)
-        if not arguments.no_figures:
-            content |= figures(arguments.quick, folder, folders)
+        content |= figures(arguments.figures, arguments.quick, folder, folders)
     path = arguments.out / "mil_engine-cpu.json"
     if arguments.merge:
         content = merged(path, content)
