@@ -140,7 +140,8 @@ NUMERIC = dict(_numeric(Config))
 def limits(field: FieldInfo) -> dict[str, float]:
     """The bounds that a key declares."""
     schema = TypeAdapter(Annotated[field.annotation, field]).json_schema()
-    own = [schema, *schema.get("anyOf", []), *([schema["items"]] if "items" in schema else [])]
+    own = [schema, *schema.get("anyOf", []), *schema.get("prefixItems", [])]
+    own += [schema["items"]] if "items" in schema else []
     return {word: one[word] for one in own for word in KEYWORDS.values() if word in one}
 
 
@@ -155,7 +156,7 @@ def test_planning_refuses_numbers_of_keys_that_lie_outside(
     beyond = {"minimum": -1, "maximum": 1, "exclusiveMinimum": 0, "exclusiveMaximum": 0}
     values = [bound + beyond[word] for word, bound in bounds.items()]
     for value in (*values, math.nan, math.inf):
-        given = [value] if key.endswith("seeds") else value
+        given = {"seeds": [value], "betas": [0.9, value]}.get(key.rpartition(".")[2], value)
         raw = changed(base_of(key), key, given)
         with pytest.raises(ConfigError) as caught:
             CheckedConfig(raw, root / "workflow" / "schemas" / "parts.schema.json")
