@@ -6,28 +6,38 @@
 Forward and backward pass from the embedding on, with gradients of embedding and parameters. Peak
 memory is what a pass holds at once beyond inputs, parameters, buffers and their gradients. Then
 the share of a whole training step: ResNet-18 on 32² images (ResNet-50 on 224² on a GPU), and gated
-ABMIL with one bag of 2,000 instances. Prints the ratios, writes results/loss_cost-<device>.json.
+ABMIL with one bag of 2,000 instances; and the loss of a stack of models. Prints the ratios, writes
+results/loss_cost-<device>.json. `--few` measures what has few classes, and leaves the file's other
+numbers as they are.
 """
 
 import argparse
+import copy
+import json
+import math
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import peak_bytes, record, seconds
+from measure import RESULTS, peak_bytes, record, seconds
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from wsi_ncmi.aggregators import abmil
 from wsi_ncmi.aggregators.bags import BagBatch
-from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
+from wsi_ncmi.losses import NCMI, CrossEntropy, LossOutput, Objective
+from wsi_ncmi.losses.functional.few import FEW_CLASSES
 from wsi_ncmi.losses.ncmi import Options
 
 SHAPES = [(128, 100, 512), (256, 1000, 2048), (1024, 1000, 2048), (1, 4, 512), (32, 4, 512)]
 PAIRWISE_COPIES = 3  # arrays of B × C × m that the formulation below holds at once, at the least
 PAIRWISE_LIMIT = {"cpu": 8e9, "cuda": 80e9}
 TEMPERATURE = 0.2
+Table = dict[str, list[dict[str, Any]]]
+STACK_SHAPE = (16, 3, 128)  # B, C, m
+STACKS = (1, 4, 12, 60)
 
 
 def pairwise_ncmi(z: Tensor, xi: Tensor, target: Tensor) -> Tensor:
@@ -109,9 +119,10 @@ def pairwise_bytes(shape: tuple[int, int, int]) -> int:
     return PAIRWISE_COPIES * 4 * batch * classes * dim
 
 
-def loss_table(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+def loss_table(device: torch.device, rounds: int, most: float) -> list[dict[str, Any]]:
+    """Of the shapes with at most so many classes."""
     rows: list[dict[str, Any]] = []
-    for shape in SHAPES:
+    for shape in (shape for shape in SHAPES if shape[1] <= most):
         torch.compiler.reset()
         rivals = passes(shape, device)
         times = seconds(rivals, device, rounds=rounds, target=0.2)
@@ -193,8 +204,12 @@ def image_network(name: str, side: int) -> tuple[nn.Module, int]:
     return network, network.num_features
 
 
-def step_table(device: torch.device, rounds: int) -> list[dict[str, Any]]:
-    """Training steps under cross-entropy and NCMI, which differ in the loss alone."""
+def step_table(device: torch.device, rounds: int, most: float) -> list[dict[str, Any]]:
+    """Training steps under cross-entropy and NCMI, which differ in the loss alone.
+
+    Args:
+        most: classes, at most.
+    """
     cases: list[tuple[str, Callable[[], tuple[nn.Module, int]], tuple[int, ...], int]] = [
         ("ABMIL, 2,000 instances", _abmil, (1, 2000, 1024), 4),
         ("ResNet-18, 128 x 32²", lambda: image_network("resnet18", 32), (128, 3, 32, 32), 100),
@@ -203,7 +218,7 @@ def step_table(device: torch.device, rounds: int) -> list[dict[str, Any]]:
         big = (128, 3, 224, 224)
         cases.append(("ResNet-50, 128 x 224²", lambda: image_network("resnet50", 224), big, 1000))
     rows = []
-    for name, make, shape, classes in cases:
+    for name, make, shape, classes in (case for case in cases if case[3] <= most):
         x = torch.randn(shape, device=device)
         target = torch.arange(shape[0], device=device) % classes
         steps = {}
@@ -227,18 +242,105 @@ def _abmil() -> tuple[nn.Module, int]:
     return network, network.embedding_dim
 
 
+class Method(nn.Module):
+    """A method of an objective as a forward, which `functional_call` can call."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, name: str, *arguments: Tensor) -> Any:
+        found = getattr(self.objective, name)(*arguments)
+        return found.total if isinstance(found, LossOutput) else found
+
+
+def stacked_step(objectives: list[Objective], *, mapped: bool) -> Callable[[], None]:
+    """The losses of a step of K models, their backward passes, and the step's end."""
+    parameters, buffers = stack_module_state(objectives)  # type: ignore[arg-type]
+    method = Method(copy.deepcopy(objectives[0]).to("meta"))
+    state = {
+        f"objective.{name}": value.detach().clone().requires_grad_(name in parameters)
+        for name, value in (parameters | buffers).items()
+    }
+    batch, _, dim = STACK_SHAPE
+    device = objectives[0].class_counts.device
+    z = torch.randn(len(objectives), batch, dim, device=device, requires_grad=True)
+    target = torch.arange(batch, device=device) % objectives[0].classes
+    alternates = objectives[0].state_loss(z[0].detach(), target) is not None
+
+    def loss(name: str, z: Tensor) -> Tensor:
+        def one(state: dict[str, Tensor], z: Tensor) -> Tensor:
+            found: Tensor = functional_call(method, state, (name, z, target))
+            return found
+
+        return vmap(one, randomness="same")(state, z) if mapped else one(state, z)
+
+    def end_step(state: dict[str, Tensor]) -> Tensor:
+        functional_call(method, state, ("end_step",))
+        return z.detach()  # a mapped function returns something
+
+    def call() -> None:
+        for tensor in (z, *state.values()):
+            tensor.grad = None
+        if alternates:
+            loss("state_loss", z.detach()).sum().backward()
+        loss("forward", z).sum().backward()
+        vmap(end_step, out_dims=None)(state) if mapped else end_step(state)
+
+    return call
+
+
+def stack_table(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """Stacks of K models of a small task: mapped over, and taken as they are."""
+    _, classes, dim = STACK_SHAPE
+    rows = []
+    for count in STACKS:
+
+        def of(kind: type[Objective], count: int = count) -> list[Objective]:
+            return [started(kind(dim, [10] * classes), device) for _ in range(count)]
+
+        rivals = {
+            "cross-entropy, mapped": stacked_step(of(CrossEntropy), mapped=True),
+            "NCMI, mapped": stacked_step(of(NCMI), mapped=True),
+            "NCMI": stacked_step(of(NCMI), mapped=False),
+        }
+        times = seconds(rivals, device, rounds=rounds, target=0.1)
+        each = {name: 1e3 * found["median"] / count for name, found in times.items()}
+        text = ", ".join(f"{name} {value:.3f} ms" for name, value in each.items())
+        print(f"{count:3} models, of each: {text}", flush=True)
+        rows.append({"models": count, "shape": STACK_SHAPE, "seconds": times})
+    return rows
+
+
+def joined(earlier: Table, content: Table) -> Table:
+    """New rows after those of other shapes and steps, which stay."""
+    for key in ("losses", "steps"):
+        kept = {json.dumps(row.get("shape", row.get("step"))) for row in content[key]}
+        others = [
+            row for row in earlier[key] if json.dumps(row.get("shape", row.get("step"))) not in kept
+        ]
+        content = content | {key: others + content[key]}
+    return content
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--few", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
+    most = FEW_CLASSES if arguments.few else math.inf
     content = {
-        "losses": loss_table(device, arguments.rounds),
-        "steps": step_table(device, arguments.rounds),
+        "losses": loss_table(device, arguments.rounds, most),
+        "steps": step_table(device, arguments.rounds, most),
+        "stacks": stack_table(device, arguments.rounds),
     }
+    if arguments.few:
+        earlier = json.loads((RESULTS / f"loss_cost-{device.type}.json").read_text())
+        content = joined(earlier, content)
     print(record("loss_cost", device, content))
 
 

@@ -171,3 +171,64 @@ def test_objectives_may_share_targets(singles: list[Objective], batch: Batch) ->
     own = [single(each, target[0]).total for single, each in zip(singles, z, strict=True)]
     close(losses, own, "forward")
     close_buffers(stack, singles)
+
+
+# Objectives that take stacks as they are
+
+
+class Plain(Stack):
+    """A stack whose methods are called without a map."""
+
+    def loss(self, method: str, z: Tensor, target: Tensor, target_dim: int | None = 0) -> Tensor:
+        output = self._call(method, self.parameters, self.buffers, z, target)
+        return output if isinstance(output, Tensor) else output.total
+
+    def move(self, method: str, *arguments: Any) -> None:
+        self._call(method, self.parameters, self.buffers, *arguments)
+
+
+@pytest.fixture
+def taken(singles: list[Objective]) -> list[Objective]:
+    if not singles[0].takes_stacks:
+        pytest.skip(f"{type(singles[0]).__name__} has to be mapped over (takes_stacks = False)")
+    return singles
+
+
+def test_a_stack_taken_as_it_is_trains_as_its_objectives(
+    taken: list[Objective], batch: Batch
+) -> None:
+    stack = Plain(taken)
+    for number in range(2):
+        z, target = batches(batch, number)
+        compare_losses(stack, taken, "state_loss", z, target)
+        compare_losses(stack, taken, "forward", z, target)
+        stack.move("end_step")
+        for single in taken:
+            single.end_step()
+        close_buffers(stack, taken)
+    stack.move("end_epoch", 1)
+    for single in taken:
+        single.end_epoch(1)
+    z, target = batches(batch, 2)
+    losses = stack.loss("forward", z, target[0])  # shared targets
+    own = [single(each, target[0]).total for single, each in zip(taken, z, strict=True)]
+    close(losses, own, "forward")
+    close_buffers(stack, taken)
+
+
+def test_a_stack_taken_as_it_is_fits_and_scores_as_its_objectives(
+    taken: list[Objective], batch: Batch
+) -> None:
+    stack = Plain(taken)
+    z, target = batches(batch, 0)
+    for phase in ("start", "classes"):
+        for _ in range(taken[0].passes(phase)):
+            stack.move("collect", phase, z.detach(), target)
+            stack.move("finish", phase)
+        for single, *pair in zip(taken, z.detach(), target, strict=True):
+            single.fit(phase, *pair)
+        close_buffers(stack, taken)
+    with torch.no_grad():
+        for name in ("raw_scores", "scores"):
+            found = stack._call(name, stack.parameters, stack.buffers, z)
+            close(found, [getattr(s, name)(each) for s, each in zip(taken, z, strict=True)], name)

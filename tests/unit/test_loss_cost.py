@@ -60,3 +60,20 @@ def test_rivals_are_timed_in_turn(loss_cost: ModuleType) -> None:
     times = measure.seconds(rivals, CPU, rounds=3, target=0.0)
     assert "".join(order[-6:]) == "ababab"
     assert all(len(t["each"]) == 3 and t["median"] > 0 for t in times.values())
+
+
+def test_stacks_are_measured_mapped_and_as_they_are(
+    loss_cost: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_cost, "STACKS", (2,))
+    (row,) = loss_cost.stack_table(CPU, 1)
+    assert set(row["seconds"]) == {"cross-entropy, mapped", "NCMI, mapped", "NCMI"}
+    assert all(found["median"] > 0 for found in row["seconds"].values())
+
+
+def test_new_rows_replace_those_of_their_shape(loss_cost: ModuleType) -> None:
+    old = {"losses": [{"shape": [1, 2, 3], "t": 1}, {"shape": [4, 5, 6], "t": 1}], "steps": []}
+    new = {"losses": [{"shape": (4, 5, 6), "t": 2}], "steps": [{"step": "a"}], "stacks": []}
+    found = loss_cost.joined(old, new)
+    assert [row["t"] for row in found["losses"]] == [1, 2]
+    assert found["steps"] == [{"step": "a"}]

@@ -35,13 +35,12 @@ from wsi_ncmi.aggregators.interface import (
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
-# The released code: the commands of its README, where they are silent the defaults of main.py.
-# There training also goes on for 50 epochs at least.
+# The paper's Methods, "Training details". Training also goes on for 50 epochs at least.
 RECIPE: dict[str, Any] = {
     "optimiser": "adam",
     "betas": (0.9, 0.999),
     "schedule": "constant",
-    "learning_rate": 2e-4,
+    "learning_rate": 1e-4,
     "weight_decay": 1e-5,
     "epochs": 200,
     "batch_size": 1,

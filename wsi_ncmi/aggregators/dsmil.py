@@ -38,10 +38,8 @@ from wsi_ncmi.aggregators.interface import (
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
-# The released code (github.com/binli123/dsmil-wsi, train_tcga.py; earlier versions have 2e-4, decay
-# 5e-3 and 200 epochs). Its train_mil.py, for the classic data sets, has 2e-4, decay 5e-3 and 40
-# epochs, with linear q and v; it reports each fold's best epoch on the test part, at the threshold
-# that is best there.
+# The released code (github.com/binli123/dsmil-wsi, train_tcga.py). Its train_mil.py, for the
+# classic data sets, has 2e-4, decay 5e-3 and 40 epochs, with linear q and v.
 RECIPE: dict[str, Any] = {
     "optimiser": "adam",
     "betas": (0.5, 0.9),

@@ -116,7 +116,7 @@ class Learnable(_Mapped):
             return xi
         # The gate is a factor and not a branch, so that stacked objectives can be mapped over.
         moves = (holder.epoch >= self.start_epoch).to(xi.dtype)
-        return xi.detach() + moves * (xi - xi.detach())
+        return xi.detach() + moves[..., None, None] * (xi - xi.detach())
 
 
 class _Means(Centroids):
@@ -161,7 +161,7 @@ class RunningMeans(_Means):
         log_q, old = holder.log_q, torch.expm1(holder.log_q)
         seen, count = holder.step_sums.take(log_q)
         mixed = self.decay * old + (1 - self.decay) * torch.expm1(seen)
-        log_q.copy_(torch.where((count > 0)[:, None], functional.log_ratio(mixed), log_q))
+        log_q.copy_(torch.where((count > 0)[..., None], functional.log_ratio(mixed), log_q))
 
 
 KINDS: dict[str, type[Centroids]] = {

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.centroids import KINDS
+from wsi_ncmi.losses.functional import few
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.maps import Map
 from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
+from wsi_ncmi.losses.ncmi_base import CentreKind, Evaluated, NCMIBase, Schedule
 from wsi_ncmi.losses.objective import Objective, Phase
 from wsi_ncmi.losses.running import ClassSums
 
@@ -114,7 +115,7 @@ class NCMI(NCMIBase):
         dim = len(class_counts) if logits else embedding_dim
         super().__init__(embedding_dim, class_counts, options, dim)
         self.map = options.map
-        self.space = nn.Linear(embedding_dim, dim) if logits else nn.Identity()
+        self.space: nn.Module = nn.Linear(embedding_dim, dim) if logits else nn.Identity()
         self._register_classes()
         self._register_weights()
         self._register_temperature()
@@ -149,15 +150,23 @@ class NCMI(NCMIBase):
             self.register_buffer("log_temperature", log_temperature)
 
     @property
+    def takes_stacks(self) -> bool:
+        return self.classes <= few.FEW_CLASSES
+
+    @property
     def temperature(self) -> Tensor:
         """τ, a scalar."""
         return self.log_temperature.exp()
 
     def _temperature(self, dtype: torch.dtype) -> Tensor:
-        return self.temperature.to(dtype)
+        return self.temperature.to(dtype)[..., None, None]
 
     def _vectors(self, embedding: Tensor) -> Tensor:
-        return self.space(at_least_float32(embedding))
+        z = at_least_float32(embedding)
+        if not isinstance(self.space, nn.Linear):
+            return z
+        # Not `linear`: a stack of models has a layer for each.
+        return z @ self.space.weight.mT + self.space.bias.unsqueeze(-2)
 
     def log_centroids(self) -> Tensor:
         """Centred logs [C, m] of the class distributions q that training compares with."""
@@ -171,13 +180,55 @@ class NCMI(NCMIBase):
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         return super().state_loss(embedding, target) if self.centroids.learnable else None
 
+    def _evaluate(self, z: Tensor, target: Tensor, *, own_step: bool) -> Evaluated:
+        if self.classes > few.FEW_CLASSES:
+            return super()._evaluate(z, target, own_step=own_step)
+        collects = self.training and not own_step
+        plan = self._plan(own_step, collects)
+        classes = self.centroids.activations(self)
+        found = few.few_classes_loss(
+            z,
+            self.centre.value,
+            self.temperature if plan.temperature else self.temperature.detach(),
+            classes if plan.classes else classes.detach(),
+            target,
+            self.gamma_weights,
+            self.prior_weights,
+            self.ratio.state,
+            plan,
+        )
+        if collects:
+            if found.running is not None:
+                self.ratio.state.copy_(found.running)
+            self.centre.collect(z.detach())
+            assert found.sums is not None
+            assert found.counts is not None
+            self.centroids.sums(self).add_sums(found.sums, found.counts)
+        return Evaluated(found.total, found.cmi, found.gamma)
+
+    def _plan(self, own_step: bool, collects: bool) -> few.Plan:
+        return few.Plan(
+            forms=self._forms(),
+            reduction=self.options.reduction,
+            decay=self.ratio.decay,
+            weighted=self.options.prior == "uniform",
+            embedding=not own_step,
+            temperature=self.options.learn_temperature and not own_step,
+            classes=self.centroids.learnable and self._classes_learn(own_step),
+            separation=self.options.centroid_gradient == "ratio",
+            observed=collects,
+        )
+
+    def _forms(self) -> functional.Forms:
+        return functional.Forms(self.map, self.centroids.form, self.options.separation_direction)
+
     def _terms(self, z: Tensor, target: Tensor, *, own_step: bool) -> functional.Terms:
         learn = self._classes_learn(own_step)
         classes = self.centroids.activations(self)
         if not learn:
             classes = classes.detach()
         temperature = self.temperature.detach() if own_step else self.temperature
-        forms = functional.Forms(self.map, self.centroids.form, self.options.separation_direction)
+        forms = self._forms()
 
         def of(classes: Tensor) -> functional.Terms:
             given = z, self.centre.value, temperature, classes, target, self.gamma_weights
@@ -208,7 +259,7 @@ class NCMI(NCMIBase):
         self.centroids.end_epoch(self)
 
     def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
-        self.fit_sums.collect(values, target)
+        self.fit_sums.collect(values, target.expand(values.shape[:-1]))
 
     def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
         return functional.class_means(total, count, self.log_means.to(total.dtype))

@@ -8,7 +8,7 @@ What a_n and b_n are, each of them says itself.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,14 @@ class SharedOptions(Protocol):
     def centre_decay(self) -> float: ...
     @property
     def ratio_decay(self) -> float: ...
+
+
+class Evaluated(NamedTuple):
+    """The loss [] of a step, and without gradient the means of a and b, []."""
+
+    total: Tensor
+    cmi: Tensor
+    gamma: Tensor
 
 
 class NCMIBase(Objective):
@@ -101,7 +109,7 @@ class NCMIBase(Objective):
             return self._log_p(self._vectors(embedding).double())
 
     def _log_p(self, z: Tensor) -> Tensor:
-        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype))
+        unit = functional.unit_vectors(z - self.centre.value.to(z.dtype).unsqueeze(-2))
         return log_map(unit / self._temperature(z.dtype), self.map)
 
     def _training_passes(self, phase: Phase) -> int:
@@ -117,18 +125,18 @@ class NCMIBase(Objective):
             log_p = self._log_p(z)
             values = torch.expm1(log_p)
             if self._looks_for_centre(phase):  # selected and not branched: objectives are stacked
-                values = torch.where(self.passed == 0, z, values)
+                values = torch.where((self.passed == 0)[..., None, None], z, values)
             self._collect_class(phase, values, log_p, targets)
 
     def _finish_training(self, phase: Phase) -> None:
         total, count = self.fit_sums.take_sums()
         means = self._class_means(total, count)
         if self._looks_for_centre(phase):
-            is_first = self.passed == 0
+            is_first = (self.passed == 0)[..., None]
             # With one bag alone z − c would be zero: the mean is that of many.
-            mean = total.flatten(0, -2).sum(0) / count.sum()
+            mean = self._mean_of_all(total, count)
             self.centre.value.copy_(torch.where(is_first, mean, self.centre.value))
-            means = torch.where(is_first, self.log_means, means)
+            means = torch.where(is_first[..., None], self.log_means, means)
         self.log_means.copy_(means)
         done = self.passed + 1
         self.passed.copy_(torch.where(done < self.passes(phase), done, 0))
@@ -136,6 +144,10 @@ class NCMIBase(Objective):
     @abstractmethod
     def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
         """Sum samples' values [n, m] by class in `fit_sums`; what weighs them follows from p."""
+
+    def _mean_of_all(self, total: Tensor, count: Tensor) -> Tensor:
+        """The samples' mean [m] from sums by class."""
+        return total.sum(-2) / count.sum(-1, keepdim=True)
 
     @abstractmethod
     def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
@@ -145,19 +157,22 @@ class NCMIBase(Objective):
         if self.options.schedule == "simultaneous":
             return None
         with full_precision(embedding):
-            z = self._vectors(embedding).detach()
-            a, b, _ = self._terms(z, target, own_step=True)
-            return self._reduce(a, b, target, update=False).to(z.dtype)
+            return self._evaluate(self._vectors(embedding).detach(), target, own_step=True).total
 
     def forward(self, embedding: Tensor, target: Tensor) -> LossOutput:
         self.check_inputs(embedding, target)
         with full_precision(embedding):
-            z = self._vectors(embedding)
-            a, b, p = self._terms(z, target, own_step=False)
-            total = self._reduce(a, b, target, update=self.training).to(z.dtype)
-            if self.training:
-                self._collect(z.detach(), p, target)
-        return LossOutput(total, {"cmi": a.detach().mean(), "gamma": b.detach().mean()})
+            found = self._evaluate(self._vectors(embedding), target, own_step=False)
+        return LossOutput(found.total, {"cmi": found.cmi, "gamma": found.gamma})
+
+    def _evaluate(self, z: Tensor, target: Tensor, *, own_step: bool) -> Evaluated:
+        """The loss; in a training step of the network running means take what they need."""
+        a, b, p = self._terms(z, target, own_step=own_step)
+        collects = self.training and not own_step
+        total = self._reduce(a, b, target, update=collects).to(z.dtype)
+        if collects:
+            self._collect(z.detach(), p, target)
+        return Evaluated(total, a.detach().mean(), b.detach().mean())
 
     @abstractmethod
     def _terms(self, z: Tensor, target: Tensor, *, own_step: bool) -> tuple[Tensor, Tensor, Tensor]:

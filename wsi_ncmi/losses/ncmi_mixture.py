@@ -117,6 +117,9 @@ class NCMIMixture(NCMIBase):
         share = torch.softmax(-divergences / self._softness(divergences), -1)  # [n, k]
         self.fit_sums.collect(values[:, None], target, share)
 
+    def _mean_of_all(self, total: Tensor, count: Tensor) -> Tensor:
+        return super()._mean_of_all(total.flatten(0, 1), count.flatten())
+
     def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
         fitted = functional.log_ratio(total / count.clamp_min(SMALLEST)[..., None])
         return torch.where((count > SMALLEST)[..., None], fitted, self.log_means.to(total.dtype))

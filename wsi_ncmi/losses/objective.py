@@ -47,6 +47,16 @@ class Objective(nn.Module, ABC):
     stackable: bool = True
     """Whether many can be stacked and mapped over (torch.func), and compiled as one graph."""
 
+    @property
+    def takes_stacks(self) -> bool:
+        """Whether its methods take a stack of models as it is, without a map.
+
+        Parameters and buffers then have a leading model axis [K, ...] (`torch.func`'s
+        `functional_call`), embeddings are [K, B, m], targets [B] or [K, B], losses and parts [K],
+        scores [K, B, C].
+        """
+        return False
+
     log_scale: Tensor
     class_counts: Tensor
 
@@ -129,7 +139,7 @@ class Objective(nn.Module, ABC):
 
     def scores(self, embedding: Tensor) -> Tensor:
         """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""
-        return self.raw_scores(embedding) * self.log_scale.exp()
+        return self.raw_scores(embedding) * self.log_scale.exp()[..., None, None]
 
     def probabilities(self, embedding: Tensor) -> Tensor:
         """softmax of the scores, [B, C]: calibrated by the phase `temperature`."""
@@ -159,19 +169,20 @@ class Objective(nn.Module, ABC):
         Raises:
             ValueError: says what was given and what is needed.
         """
-        if embedding.ndim != 2 or embedding.shape[1] != self.embedding_dim:
+        stacked = self.class_counts.ndim - 1
+        if embedding.ndim != 2 + stacked or embedding.shape[-1] != self.embedding_dim:
             raise ValueError(
                 f"embedding must be [B, {self.embedding_dim}], found {list(embedding.shape)}"
             )
-        if target.shape != embedding.shape[:1] or target.dtype != torch.int64:
+        size = embedding.shape[-2]
+        shapes = embedding.shape[:-1], embedding.shape[-2:-1]
+        if target.shape not in shapes or target.dtype != torch.int64:
             raise ValueError(
-                f"target must be int64 [{embedding.shape[0]}], found {target.dtype} "
-                f"{list(target.shape)}"
+                f"target must be int64 [{size}], found {target.dtype} {list(target.shape)}"
             )
-        if embedding.shape[0] < self.min_samples:
+        if size < self.min_samples:
             raise ValueError(
-                f"{type(self).__name__} needs {self.min_samples} samples a step, "
-                f"found {embedding.shape[0]}"
+                f"{type(self).__name__} needs {self.min_samples} samples a step, found {size}"
             )
         if _inspectable(target):
             low, high = (value.item() for value in torch.aminmax(target))

@@ -1,7 +1,7 @@
 """Running state of NCMI: the centre, sums by class, the ratio's averages. All in buffers.
 
-Sums collected in one process are added up over all processes before they are used, so that the
-state is the same everywhere.
+All of it takes the leading axes of a stack of models. Sums collected in one process are added up
+over all processes before they are used, so that the state is the same everywhere.
 """
 
 import torch
@@ -35,8 +35,8 @@ class Centre(nn.Module):
     def collect(self, embedding: Tensor) -> None:
         """A step's embeddings [B, m]."""
         if self.decay is not None:
-            self.total.add_(embedding.sum(0).to(self.total.dtype))
-            self.count.add_(embedding.shape[0])
+            self.total.add_(embedding.sum(-2).to(self.total.dtype))
+            self.count.add_(embedding.shape[-2])
 
     @torch.no_grad()
     def move(self) -> None:
@@ -44,8 +44,9 @@ class Centre(nn.Module):
         if self.decay is None:
             return
         sum_over_ranks(self.total, self.count)
-        moved = self.value.lerp(self.total / self.count.clamp_min(1), 1 - self.decay)
-        self.value.copy_(torch.where(self.count > 0, moved, self.value))
+        count = self.count[..., None]
+        moved = self.value.lerp(self.total / count.clamp_min(1), 1 - self.decay)
+        self.value.copy_(torch.where(count > 0, moved, self.value))
         self.total.zero_()
         self.count.zero_()
 
@@ -70,6 +71,10 @@ class ClassSums(nn.Module):
     @torch.no_grad()
     def collect(self, values: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
         """Samples' values [B, (k,) m], their classes [B] and weights [B, (k)]; None: 1."""
+        if target.ndim > 1:  # of a stack of models
+            hot = functional.one_hot(target, self.total.shape[-2]).to(self.total.dtype)
+            self.add_sums(hot.mT @ values.to(hot.dtype), hot.sum(-2))
+            return
         if weights is None:
             weights = torch.ones_like(target, dtype=self.count.dtype)
         else:
@@ -80,8 +85,13 @@ class ClassSums(nn.Module):
     @torch.no_grad()
     def add(self, other: "ClassSums") -> None:
         """What another one has collected."""
-        self.total.add_(other.total)
-        self.count.add_(other.count)
+        self.add_sums(other.total, other.count)
+
+    @torch.no_grad()
+    def add_sums(self, total: Tensor, count: Tensor) -> None:
+        """What was summed elsewhere."""
+        self.total.add_(total)
+        self.count.add_(count)
 
     @torch.no_grad()
     def take(self, otherwise: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,9 @@ def class_sums(log_p: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Ten
 
 
 def class_means(sums: Tensor, counts: Tensor, otherwise: Tensor) -> Tensor:
-    """Centred logs of the class means s_y from `class_sums`; absent classes keep `otherwise`."""
-    means = log_ratio(sums / counts.clamp_min(1)[:, None])
-    return torch.where((counts > 0)[:, None], means, otherwise)
+    """Centred logs of the class means s_y from `class_sums`; absent classes keep `otherwise`.
+
+    [..., C, m], [..., C] and [..., C, m] -> [..., C, m].
+    """
+    means = log_ratio(sums / counts.clamp_min(1)[..., None])
+    return torch.where((counts > 0)[..., None], means, otherwise)

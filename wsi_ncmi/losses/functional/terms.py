@@ -15,6 +15,7 @@ from torch.autograd import Function
 
 from wsi_ncmi.losses.functional.blocks import BLOCK
 from wsi_ncmi.losses.functional.maps import Distribution, distribution
+from wsi_ncmi.losses.functional.once import once
 from wsi_ncmi.losses.functional.problem import (
     Forms,
     Problem,
@@ -23,9 +24,9 @@ from wsi_ncmi.losses.functional.problem import (
     pool,
     values,
 )
+from wsi_ncmi.losses.functional.unit import through_unit, unit
 
 _DEFAULT = Forms()
-SMALLEST_LENGTH = 1e-290  # of z − c: float32's smallest is 1e-45
 
 
 class Terms(NamedTuple):
@@ -76,8 +77,8 @@ class _Terms(Function):
         weights: Tensor,
         forms: Forms,
     ) -> tuple[Tensor, ...]:
-        unit, inverse = _unit(embedding, centre)
-        samples = distribution(unit / temperature, forms.sample)
+        direction, inverse = unit(embedding, centre)
+        samples = distribution(direction / temperature, forms.sample)
         # The distributions of few classes are kept for the backward pass, many are made anew.
         small = classes.numel() <= BLOCK
         kept = distribution(classes.double(), forms.classes) if small else ()
@@ -105,60 +106,14 @@ class _Terms(Function):
         grad_z = grad_temperature = grad_classes = None
         if needs_z or needs_temperature:
             by_unit = by_activation(problem, pooled, f, g) / temperature
-            grad_z, along = _through_unit(by_unit, embedding, centre, inverse)
+            grad_z, along = through_unit(by_unit, embedding, centre, inverse)
             if needs_temperature:
                 grad_temperature = -(along.sum() / temperature).to(temperature.dtype)
         if needs_classes:
             grad_classes = by_classes(problem, pooled, f, g)
         grads: list[Tensor | None] = [grad_z, None, grad_temperature, grad_classes]
-        if torch.is_grad_enabled():  # somebody keeps the graph of the gradient
-            sources = embedding, temperature, classes, f, g
-            grads = [grad if grad is None else _Once.apply(grad, *sources) for grad in grads]
+        grads = once(grads, (embedding, temperature, classes, f, g))
         return *grads, None, None, None
-
-
-class _Once(Function):
-    """A gradient [...] that depends on its sources, and says so instead of giving a wrong one.
-
-    What `_Terms` keeps of its forward pass are constants to autograd: a second derivative through
-    its backward pass would miss most of its terms.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad: Tensor, *sources: Tensor) -> Tensor:
-        return grad.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        raise RuntimeError(
-            "ncmi_terms can be differentiated once, and this is its second derivative: use "
-            "kl_own_class and separation of centred_log_nsf, which autograd can differentiate again"
-        )
-
-
-def _unit(embedding: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """u = (z − c)/‖z − c‖ [B, m], zero for z = c, and 1/‖z − c‖ [B, 1]. NaN stays NaN."""
-    shifted = embedding.double() - centre
-    length = torch.linalg.vector_norm(shifted, dim=-1, keepdim=True)
-    # Where z = c, 1/‖·‖ is as good as infinite, zero times it is zero; `_through_unit` masks it.
-    inverse = length.clamp_min(SMALLEST_LENGTH).reciprocal()
-    return shifted * inverse, inverse
-
-
-def _through_unit(
-    grad: Tensor, embedding: Tensor, centre: Tensor, inverse: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A gradient by u [B, m] -> by z: (g − u Σ g u)/‖z − c‖, and Σ g u [B, 1]."""
-    unit = (embedding.double() - centre) * inverse
-    along = (grad * unit).sum(-1, keepdim=True)
-    moves = inverse * (inverse < 1 / SMALLEST_LENGTH)
-    return ((grad - along * unit) * moves).to(embedding.dtype), along
 
 
 def _column(grad: Tensor | None, p: Tensor) -> Tensor:

@@ -85,6 +85,7 @@ class Family:
     optimiser: StackedOptimiser
     centroids: CentroidOptimiser
     stackable: bool
+    takes_stacks: bool
     min_samples: int
     moves: bool
 
@@ -106,6 +107,7 @@ class Family:
             StackedOptimiser(groups["network"], settings, steps),
             CentroidOptimiser(groups["centroids"], settings, steps),
             all(objective.stackable for objective in objectives),
+            joint.main.takes_stacks and len(objectives) == 1,
             joint.main.min_samples,
             any(type(objective).end_step is not Objective.end_step for objective in objectives),
         )
@@ -125,7 +127,14 @@ class Family:
         """`Stack.call`, one by one for objectives that cannot be mapped over."""
         count = models.stop - models.start
         if self.stackable or count == 1:
-            return self.stack.call(function, models, *inputs, leaves=leaves, training=training)
+            return self.stack.call(
+                function,
+                models,
+                *inputs,
+                leaves=leaves,
+                training=training,
+                takes_stacks=self.takes_stacks,
+            )
         found = []
         for i in range(count):
             mine, own = tree_map(lambda t, i=i: t[i : i + 1], (inputs, leaves or {}))

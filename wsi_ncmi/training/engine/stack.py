@@ -55,6 +55,7 @@ class Stack:
         *inputs: Any,
         leaves: Tensors | None = None,
         training: bool,
+        takes_stacks: bool = False,
     ) -> Any:
         """`function(module, *inputs)` for each of some models.
 
@@ -64,6 +65,7 @@ class Stack:
             inputs: trees of tensors [k, ...]; what all models share, a function closes over.
             leaves: in the place of the parameters.
             training: train or eval mode.
+            takes_stacks: the module takes stacked tensors as they are; else it is mapped over.
 
         Returns:
             A tree of tensors [k, ...].
@@ -77,6 +79,8 @@ class Stack:
         def one(parameters: Tensors, buffers: Tensors, *inputs: Any) -> Any:
             return _call(self.base, function, parameters | buffers, inputs)
 
+        if takes_stacks and models.stop - models.start > 1:
+            return one(parameters, buffers, *inputs)
         return mapped(one, parameters, buffers, *inputs)
 
 
