@@ -73,7 +73,8 @@ class Aggregator(nn.Module, ABC):
     pass. Branch on `bags.sizes`, never on values of a tensor that depends on parameters; no
     `.item()`, no indexing by a boolean mask, no tensor written in place that parameters do not
     reach. Its random numbers come from torch's global generator alone and have shapes that depend
-    on the bags alone: paired arms share them.
+    on the bags alone: paired arms share them. On a GPU dropout draws its mask in the order of
+    memory, which `einsum` chooses and a stack may change: make what it is given `contiguous()`.
 
     Under autocast, layers on instances may run in bf16; from the pooling on it computes in float32
     (`pooling_precision`). An objective takes a centre off the embedding and looks at what remains,
