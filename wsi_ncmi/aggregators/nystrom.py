@@ -2,10 +2,11 @@
 
 Self-attention of n tokens by m landmarks, with memory and time that follow n · m:
 
-    Q̃_j, K̃_j = means of the j-th of m segments of the queries, of the keys         (equation 9)
-    F = softmax(Q K̃ᵀ/√d),   A = softmax(Q̃ K̃ᵀ/√d),   B = softmax(Q̃ Kᵀ/√d)
-    out = F Z (B V) + DConv(V),   Z ≈ A⁺                                   (equations 13 to 15)
-    Z_0 = Aᵀ / (‖A‖₁ ‖A‖_∞),   Z_{k+1} = ¼ Z_k (13 I − A Z_k (15 I − A Z_k (7 I − A Z_k)))
+    Q̃_j, K̃_j = means of the j-th of m segments of the queries, of the keys        (equation 16)
+    F = softmax(Q K̃ᵀ/√d),   A = softmax(Q̃ K̃ᵀ/√d),   B = softmax(Q̃ Kᵀ/√d)    (equation 13)
+    out = F Z (B V) + DConv(V),   Z ≈ A⁺               (equations 15 and 17, figure 4)
+    Z_0 = Aᵀ / (‖A‖₁ ‖A‖_∞)
+    Z_{k+1} = ¼ Z_k (13 I − A Z_k (15 I − A Z_k (7 I − A Z_k)))                  (equation 14)
 
 with a depthwise convolution over the tokens as a residual of the values. As in the common
 implementation (github.com/lucidrains/nystrom-attention, which TransMIL uses):

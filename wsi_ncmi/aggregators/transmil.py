@@ -1,4 +1,4 @@
-"""TransMIL (Shao et al. 2021, NeurIPS, arXiv 2106.00908), Algorithms 1 and 2.
+"""TransMIL (Shao et al. 2021, NeurIPS, arXiv 2106.00908), Algorithm 2.
 
 A transformer over a bag's instances h_n = relu(W x_n) and a class token c, for each bag by itself:
 
@@ -8,9 +8,9 @@ A transformer over a bag's instances h_n = relu(W x_n) and a class token c, for 
     layer 2    t ← t + Attention(LayerNorm(t))
     embedding  LayerNorm(t)_c
 
-Attention is Nyström's of 8 heads (see `wsi_ncmi.aggregators.nystrom`), with dropout on its output;
-as in the released code (github.com/szc19990412/TransMIL) layers have no feed-forward part. The map
-is of the order of instances, and only so far as that follows the slide's rows of places in it.
+Attention is Nyström's (equation 9) of 8 heads (see `wsi_ncmi.aggregators.nystrom`), with dropout on
+its output; as in the released code (github.com/szc19990412/TransMIL) layers have no feed-forward
+part. The map is filled in the order of the instances, whatever their places in the slide.
 
 What is computed otherwise and gives the same: PPEG is one convolution, the sum of the three kernels
 and of the identity; of layer 2 only the class token's row is computed, since only that is used.
