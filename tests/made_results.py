@@ -10,11 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from wsi_ncmi import config
 from wsi_ncmi.bags.cache import bags_digest
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
+from wsi_ncmi.predictions.validation import write_validation
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.stages import evaluate
 
@@ -161,6 +163,7 @@ def write_run(task_dir: Path, run: dict, test, classes, rng) -> None:
     training = config.Training.model_validate(given).model_dump(mode="json")
     settings = {"classes": classes, "objective": {"options": {}}, "training": training}
     (folder / "run.json").write_text(json.dumps({"settings": settings}))
+    write_validation_part(folder, len(classes))
     decay = np.exp(-np.arange(1, 21) / 7)
     curves = [
         {"epoch": e + 1, "part": part, "loss": 1.4 * decay[e] + extra + rng.normal(0, 0.03)}
@@ -169,6 +172,14 @@ def write_run(task_dir: Path, run: dict, test, classes, rng) -> None:
         for part, extra in (("train", 0.1), ("val", 0.4))
     ]
     write_tsv(folder / "curves.tsv", curves)
+
+
+def write_validation_part(folder: Path, classes: int) -> None:
+    """Scores of 12 samples after 20 epochs."""
+    rng = np.random.default_rng(len(folder.name))
+    scores = torch.from_numpy(rng.normal(0, 1, (20, 12, classes)).astype(np.float32))
+    names = pd.Series([f"val_{i}" for i in range(12)])
+    write_validation(folder, names, torch.arange(12) % classes, list(scores))
 
 
 def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 1, 2)) -> Path:
@@ -231,7 +242,8 @@ def diverge(cohort: Path, *run_ids: str) -> None:
         frame.loc[own, [*failed, "reason"]] = [*failed.values(), REASON]
         frame.to_csv(manifest, sep="\t", index=False)
     for run_id in run_ids:
-        (task_dir / run_id / "predictions.parquet").unlink()
+        for name in ("predictions.parquet", "validation.npz"):
+            (task_dir / run_id / name).unlink()
         (task_dir / run_id / "run.json").write_text(json.dumps({"settings": {"classes": CLASSES}}))
 
 

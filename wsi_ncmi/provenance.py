@@ -14,9 +14,9 @@ STAGE_VERSIONS = {
     "pack": 2,
     "splits": 2,
     "train": 4,
-    "evaluate": 3,
+    "evaluate": 4,
     "attention": 2,
-    "report": 3,
+    "report": 4,
     "images": 4,
 }
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Cells, Samples
@@ -94,6 +95,14 @@ class TaskRuns:
         scores = np.full((*shape, len(self.classes)), np.nan, np.float32)
         scores[places] = np.stack(rows["scores"].to_numpy())
         return Arm(predicted, scores)
+
+    def validation(self, run_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores [n, C] and targets [n] of a model on its validation part."""
+        own = pc.and_(
+            pc.equal(self.predictions["run_id"], run_id), pc.equal(self.predictions["part"], "val")
+        )
+        rows = self.predictions.filter(own)
+        return np.stack(rows["scores"].to_pandas().to_numpy()), rows["target"].to_numpy()
 
 
 def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = None) -> TaskRuns:

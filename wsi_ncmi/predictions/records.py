@@ -20,7 +20,7 @@ from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.table import DIGITS, write_table
 from wsi_ncmi.provenance import digest
 
-RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet")
+RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet", "validation.npz")
 OK, FAILED = "ok", "failed"
 # What stands beside run.json: a model that diverged has neither weights nor predictions.
 RECORDS_OF = {OK: RECORDS, FAILED: ("curves.tsv",)}

@@ -20,6 +20,7 @@ from wsi_ncmi.report.failures import (
     trained_of,
 )
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
+from wsi_ncmi.report.selection import selection_blocks
 from wsi_ncmi.report.tuning import (
     Tuning,
     caveat,
@@ -76,7 +77,8 @@ class Evaluated:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of its TSVs; names stay text, whatever they look like."""
-        names = ("aggregator", "objective", "reference", "metric", "class", "centre", "run_id")
+        names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
+        names |= {"policy"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
@@ -146,6 +148,7 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         Heading("Calibration and learning curves"),
         _figure(task, "reliability"),
         _figure(task, "curves"),
+        *selection_blocks(task.table("selection")),
         Heading("Information"),
         _information_table(task),
     ]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from wsi_ncmi import config
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation import metrics, tables
+from wsi_ncmi.evaluation import metrics, policies, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, compare
 from wsi_ncmi.files.atomic import atomic_path, write_json
@@ -18,8 +18,9 @@ from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
-from wsi_ncmi.predictions.records import arm_settings
+from wsi_ncmi.predictions.records import OK, arm_settings
 from wsi_ncmi.predictions.splits import absent_from_validation
+from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.report import figures
 
 
@@ -44,7 +45,7 @@ def run(
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
-            confusion.json, curves.tsv, summary.json, figures/*.png.
+            curves.tsv, selection.tsv, confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
 
     Raises:
@@ -69,6 +70,7 @@ def run(
         "calibration": tables.calibration_table(reliabilities, task.test),
         "information": tables.information_table(arms, samples.target),
         "curves": task.curves,
+        "selection": policies.policy_table(_choices(task, task_dir)),
     }
     for name, table in written.items():
         write_frame(out_dir / f"{name}.tsv", table, DIGITS)
@@ -109,6 +111,19 @@ def _reliability(samples: Samples, arm: Arm) -> Reliability:
     found = [(samples.target[rows], scores) for rows, _, scores in arm.of_seeds()]
     targets, scores = map(np.concatenate, zip(*found, strict=True))
     return reliability(targets, np.exp(metrics.log_probabilities(scores)))
+
+
+def _choices(task: TaskRuns, task_dir: Path) -> dict[ArmKey, list[policies.Choice]]:
+    """What policies make of every trained model, by its validation part."""
+    found: dict[ArmKey, list[policies.Choice]] = {key: [] for key in task.arms}
+    for run in task.runs[task.runs["status"] == OK].itertuples():
+        seen = read_validation(task_dir / run.run_id)
+        own = found[run.aggregator, run.objective]
+        own += policies.choices(seen.scores, seen.targets)
+        if run.selection == policies.AVERAGED:
+            scores, targets = task.validation(run.run_id)
+            own.append(policies.averaged(scores, targets, int(run.epochs)))
+    return found
 
 
 def _confusions(samples: Samples, arm: Arm) -> metrics.Ints:

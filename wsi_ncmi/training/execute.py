@@ -23,6 +23,7 @@ from wsi_ncmi.predictions.records import (
     write_curves,
     write_predictions,
 )
+from wsi_ncmi.predictions.validation import write_validation
 from wsi_ncmi.training.finite import DivergedError, History, divergence
 from wsi_ncmi.training.interface import Data, Network
 from wsi_ncmi.training.joint import JointObjective
@@ -134,6 +135,8 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
     classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
     write_curves(folder / "curves.tsv", history.curves)
+    ids = scored[0].identity["sample_id"]
+    write_validation(folder, ids, scored[0].targets, history.validation)
     kept = {f"{name}_state": module.state_dict() for name, module in setup.states.items()}
     write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **setup.configuration, **kept})
     seconds += time.perf_counter() - started

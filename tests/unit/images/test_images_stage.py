@@ -8,8 +8,10 @@ import yaml
 
 from wsi_ncmi.config import Evaluation, ImageTask, Transform, parse
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.evaluation.policies import validation_curves
 from wsi_ncmi.images.data import load_dataset, partition
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
+from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.stages import evaluate, images
 from wsi_ncmi.training.images import ImageData, ImageParts, load_run, prepare
 
@@ -80,6 +82,20 @@ def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
     assert [setup.stream for setup in setups.values()] == [None, None, "own"]
+
+
+def test_every_epoch_on_validation_is_kept(trained):
+    _, out = trained
+    rows = pd.read_parquet(out / RUNS[1] / "predictions.parquet")
+    rows, found = rows[rows.part == "val"], read_validation(out / RUNS[1])
+    assert found.scores.shape == (2, 120, 10)
+    assert found.sample_ids.tolist() == rows.sample_id.tolist()
+    assert found.targets.tolist() == rows.target.tolist()
+    curves = pd.read_csv(out / RUNS[1] / "curves.tsv", sep="\t")
+    f1, loss = validation_curves(found.scores, found.targets)
+    own = curves[curves.part == "val"]
+    np.testing.assert_allclose(f1, own.macro_f1, atol=1e-5)
+    np.testing.assert_allclose(loss, own.loss, rtol=1e-4)
 
 
 def test_the_manifest_names_the_runs(trained):

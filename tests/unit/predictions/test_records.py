@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from wsi_ncmi.errors import UserError
 from wsi_ncmi.predictions.records import (
     MANIFEST_COLUMNS,
     RECORDS,
@@ -22,9 +23,11 @@ from wsi_ncmi.predictions.records import (
     write_manifest,
     write_predictions,
 )
+from wsi_ncmi.predictions.validation import read_validation, write_validation
 from wsi_ncmi.training.seeds import derive
 
 MakeRun = Callable[..., Run]
+EPOCHS = list(torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)))
 
 
 def scored(part: str, count: int) -> ScoredPart:
@@ -39,6 +42,7 @@ def write(folder: Path, run: Run) -> None:
     parts = [scored("val", 4), scored("test", 5)]
     write_predictions(folder / "predictions.parquet", run, parts, 7, ["x", "y", "z"])
     write_curves(folder / "curves.tsv", [{"epoch": 0, "part": "train", "loss": 0.5}])
+    write_validation(folder, parts[0].identity["sample_id"], parts[0].targets, EPOCHS)
     write_checkpoint(folder / "checkpoint.pt", {"state": torch.ones(2), "classes": ["x"]})
     finish(folder, run, best_epoch=7, epochs=9, seconds=1.234)
 
@@ -130,6 +134,26 @@ def test_predictions(folder: Path, make_run: MakeRun) -> None:
     assert np.array_equal(found.predicted, scores.argmax(1))
     assert np.array_equal(found.target, expected.targets)
     assert list(found.sample_id) == [f"test{i}" for i in range(5)]
+
+
+def test_every_epoch_on_validation(folder: Path, make_run: MakeRun) -> None:
+    write(folder, make_run())
+    found = read_validation(folder)
+    assert found.sample_ids.tolist() == ["val0", "val1", "val2", "val3"]
+    assert found.targets.tolist() == [0, 1, 2, 0]
+    assert found.scores.dtype == np.float32
+    assert np.array_equal(found.scores, torch.stack(EPOCHS).numpy())
+
+
+def test_a_damaged_validation_file_is_named(folder: Path, make_run: MakeRun) -> None:
+    write(folder, make_run())
+    path = folder / "validation.npz"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"validation\.npz: damaged \(.*rerun the task's training"):
+        read_validation(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"validation\.npz: no such file, expected what every"):
+        read_validation(folder)
 
 
 def test_checkpoints_hold_no_code(folder: Path, make_run: MakeRun) -> None:

@@ -12,6 +12,7 @@ from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.evaluation.information import information
 from wsi_ncmi.predictions.read import export_tsv
+from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.stages import evaluate
 
 SETTINGS = Evaluation(bootstrap=200)
@@ -133,7 +134,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     out = cohort / "runs/stage/evaluation"
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
-    names = [f"{name}.tsv" for name in (*tables, "information", "curves")]
+    names = [f"{name}.tsv" for name in (*tables, "information", "curves", "selection")]
     names += ["confusion.json", "summary.json", "predictions.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png"]
     assert sorted(names) == sorted(path.name for path in first)
@@ -144,6 +145,37 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     metadata = pq.read_schema(out / "predictions.parquet").metadata
     assert json.loads(metadata[b"classes"]) == ["negative", "itc", "micro", "macro"]
     assert len(table(out, "curves")) == 24 * 20 * 2
+
+
+def test_policies_are_compared_on_validation(evaluated):
+    cohort, _, _ = evaluated
+    folders = [cohort / f"runs/stage/abmil-ncmi-f{f}-s{s}" for f in (0, 1) for s in (0, 1, 2)]
+    found = table(cohort / "runs/stage/evaluation", "selection")
+    assert len(found) == 4 * 3
+    rows = found.set_index(["aggregator", "objective", "policy"]).loc["abmil", "ncmi"]
+    assert list(rows.index) == ["last", "best_loss", "early_stopping"]
+    of_runs = [read_validation(folder) for folder in folders]
+    losses = np.array(
+        [
+            [
+                -log_softmax(s.astype(float), 1)[np.arange(12), run.targets].mean()
+                for s in run.scores
+            ]
+            for run in of_runs
+        ]
+    )
+    epochs = losses.argmin(1)
+    row = rows.loc["best_loss"]
+    assert row[["runs", "epochs"]].tolist() == [6, 20]
+    assert row["epoch"] == pytest.approx(epochs.mean(), abs=1e-4)
+    assert row[["epoch_min", "epoch_max"]].tolist() == [epochs.min(), epochs.max()]
+    assert row["validation_log_loss"] == pytest.approx(losses.min(1).mean(), abs=1e-5)
+    last = [
+        f1_score(run.targets, run.scores[-1].argmax(1), average="macro", zero_division=0)
+        for run in of_runs
+    ]
+    assert rows.loc["last", "epoch"] == 19
+    assert rows.loc["last", "validation_macro_f1"] == pytest.approx(np.mean(last), abs=1e-5)
 
 
 def test_a_missing_run_is_named(fabricate, evaluation):

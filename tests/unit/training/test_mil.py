@@ -1,5 +1,6 @@
 """Whole runs, and what the two arms of a comparison share."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Arm, Task, Training
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.evaluation.policies import choices
 from wsi_ncmi.predictions.records import Run, product_of
+from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.training import execute, mil
 from wsi_ncmi.training.bags import fold_samples, packed
 from wsi_ncmi.training.engine.fit import fit
@@ -38,12 +41,16 @@ def train(
 ) -> Callable[..., Path]:  # fmt: skip
     """Train a run of a name; returns its folder."""
 
-    def run_it(name: str, *, standardise: bool = False, **changes: Any) -> Path:
+    def run_it(
+        name: str, *, standardise: bool = False, training: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Path:  # fmt: skip
         run = make_run(**changes)
+        settings = SETTINGS.model_copy(update=training or {})
         task = Task(
             classes=classes,
             aggregators={"abmil": SMALL},
-            training=SETTINGS,
+            training=settings,
             standardise=standardise,
             objectives=ARMS,
         )
@@ -112,6 +119,25 @@ def test_features_are_standardised_by_the_training_part(
     np.testing.assert_allclose(network.standardise.scale, 1 / rows.std(0), rtol=1e-4)
     plain, _, _ = load_run(train("plain"), CPU)
     assert plain.standardise is None
+
+
+@pytest.mark.parametrize("selection", ["last", "best_loss", "early_stopping"])
+def test_a_policy_chooses_afterwards_what_training_with_it_keeps(
+    train: Callable[..., Path], selection: str
+) -> None:
+    """From any training of these settings: its epochs are the same, whichever is scored."""
+    trained = {"epochs": 6, "learning_rate": 0.03, "patience": 6}
+    other = "last" if selection != "last" else "early_stopping"
+    arm = {"objective": "cross_entropy"}
+    scored = train("scored", training={**trained, "selection": selection}, **arm)
+    kept = read_validation(train("kept", training={**trained, "selection": other}, **arm))
+    (choice,) = (c for c in choices(kept.scores, kept.targets) if c.policy == selection)
+    record = json.loads((scored / "run.json").read_text())
+    assert choice.epoch == record["best_epoch"]
+    rows = predictions(scored)
+    scores = np.stack(list(rows.scores[rows.part == "val"]))
+    np.testing.assert_allclose(kept.scores[choice.epoch], scores, rtol=1e-3, atol=1e-4)
+    assert list(kept.sample_ids) == list(rows.sample_id[rows.part == "val"])
 
 
 def facts(setup: Setup) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
