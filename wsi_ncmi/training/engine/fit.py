@@ -13,6 +13,7 @@ from wsi_ncmi.training.engine.evaluation import Validated, fit_phase, needs, val
 from wsi_ncmi.training.engine.group import Group, Sums
 from wsi_ncmi.training.engine.members import Member
 from wsi_ncmi.training.engine.optimisers import shared
+from wsi_ncmi.training.engine.progress import Progress
 from wsi_ncmi.training.engine.selection import KeptStack
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, reason
@@ -44,10 +45,11 @@ def fit(group: Sequence[Setup], checkpoints: Checkpoints | None = None) -> list[
         check_batch_size(main, setup.settings, setup.run.run_id)
         device = main.class_counts.device
         member.network.precision = resolved(setup.settings, device).precision
-    kept = checkpoints or Checkpoints(None, "")
+    kept, progress = checkpoints or Checkpoints(None, ""), Progress(members)
     with kept.catching():
         for part in parts_of(members):
-            Fit(part, kept).run()
+            Fit(part, kept, progress).run()
+    progress.close()
     return [member.history for member in members]
 
 
@@ -77,8 +79,10 @@ class Fit:
         epoch, step: where they are.
     """
 
-    def __init__(self, members: Sequence[Member], checkpoints: Checkpoints) -> None:
-        self.members, self.checkpoints = members, checkpoints
+    def __init__(
+        self, members: Sequence[Member], checkpoints: Checkpoints, progress: Progress
+    ) -> None:
+        self.members, self.checkpoints, self.progress = members, checkpoints, progress
         self.group = Group(members)
         self.kept = KeptStack(self.group)
         self.epoch = 0
@@ -105,6 +109,7 @@ class Fit:
 
     def _after_step(self, step: int) -> None:
         self.step = step
+        self.progress.see(self.group.members, self.epoch, step)
         if self.checkpoints.is_due:
             self._save()
 
