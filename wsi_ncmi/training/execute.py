@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from wsi_ncmi.training.interface import Data, Network
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.reference import fit, score
 from wsi_ncmi.training.seeds import derive
+from wsi_ncmi.training.tensorboard import Events
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,8 @@ class Setup:
     def fit(self) -> History:
         """Train by the plain loop."""
         given = self.network, self.objective, self.data, self.settings
-        return fit(*given, self.run.run_id, self.seeds)
+        with Events.asked() as events:
+            return fit(*given, self.run.run_id, self.seeds, partial(events.see, self.run))
 
     def score(self, part: str, history: History) -> tuple[Tensor, Tensor]:
         """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.

@@ -39,12 +39,14 @@ def fit(
     settings: Training,
     context: str,
     seeds: StepSeeds,
+    after_epoch: Callable[[History], None] = lambda history: None,
 ) -> History:
     """Train in place, keep the epoch that `settings.selection` says, fit what inference needs.
 
     Args:
         context: the run's name, for errors.
         seeds: of the random numbers of (epoch, step).
+        after_epoch: is shown the history when an epoch is validated.
 
     Raises:
         DivergedError: a loss, gradient, weight, embedding or score is not finite. It does not
@@ -57,7 +59,7 @@ def fit(
     history = History()
     with divergence(context, history):
         start(network, objective, data)
-        _train(network, objective, data, settings, seeds, history)
+        _train(network, objective, data, settings, seeds, history, after_epoch)
         main.fit("classes", *embed(network, data, "train"))
         main.fit("temperature", *embed(network, data, "val"))
         check_finite("the weights", main.state_dict())
@@ -71,6 +73,7 @@ def _train(
     settings: Training,
     seeds: StepSeeds,
     history: History,
+    after_epoch: Callable[[History], None],
 ) -> None:
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
@@ -86,6 +89,7 @@ def _train(
         )
         history.validation.append(scores)
         history.epochs = epoch + 1
+        after_epoch(history)
         kept.see(epoch, now, {"network": network, "objective": objective})
         if kept.has_stopped(epoch):
             break

@@ -19,6 +19,7 @@ from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, reason
 from wsi_ncmi.training.precision import keep_float32, resolved
 from wsi_ncmi.training.reference import check_batch_size
+from wsi_ncmi.training.tensorboard import Events
 
 # Parameters, gradients and two moments of all models of a pass, float32.
 LARGEST_STATE = 512 * 2**20
@@ -46,9 +47,9 @@ def fit(group: Sequence[Setup], checkpoints: Checkpoints | None = None) -> list[
         device = main.class_counts.device
         member.network.precision = resolved(setup.settings, device).precision
     kept, progress = checkpoints or Checkpoints(None, ""), Progress(members)
-    with kept.catching():
+    with kept.catching(), Events.asked() as events:
         for part in parts_of(members):
-            Fit(part, kept, progress).run()
+            Fit(part, kept, progress, events).run()
     progress.close()
     return [member.history for member in members]
 
@@ -80,9 +81,14 @@ class Fit:
     """
 
     def __init__(
-        self, members: Sequence[Member], checkpoints: Checkpoints, progress: Progress
+        self,
+        members: Sequence[Member],
+        checkpoints: Checkpoints,
+        progress: Progress,
+        events: Events,
     ) -> None:
-        self.members, self.checkpoints, self.progress = members, checkpoints, progress
+        self.members, self.checkpoints = members, checkpoints
+        self.progress, self.events = progress, events
         self.group = Group(members)
         self.kept = KeptStack(self.group)
         self.epoch = 0
@@ -166,6 +172,7 @@ class Fit:
             member.history.curves.append(row)
             member.history.validation.append(scores.cpu())
             member.history.epochs = self.epoch + 1
+            self.events.see(member.setup.run, member.history)
 
     def _let_go(self) -> None:
         """Finish the models that have trained long enough."""
