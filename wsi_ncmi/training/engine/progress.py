@@ -71,7 +71,7 @@ class Progress:
         said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         parts = [
             f"{self._name}: epoch {epoch + 1}/{epochs}",
-            f"{len(self.members)} models{f' ({said})' if said else ''}",
+            f"{self._count}{f' ({said})' if said else ''}",
             *self._best(),
             *self._remaining(self.share(training, epoch, step)),
         ]
@@ -81,7 +81,7 @@ class Progress:
         """What became of the group."""
         failed = f" ({self.failed} failed)" if self.failed else ""
         spent = duration(self.clock() - self.started)
-        parts = [f"{self._name}: {len(self.members)} models{failed}", *self._best(), f"in {spent}"]
+        parts = [f"{self._name}: {self._count}{failed}", *self._best(), f"in {spent}"]
         return ", ".join(parts)
 
     @property
@@ -104,6 +104,11 @@ class Progress:
     @property
     def _name(self) -> str:
         return self.members[0].setup.run.aggregator
+
+    @property
+    def _count(self) -> str:
+        count = len(self.members)
+        return f"{count} model{'s' if count > 1 else ''}"
 
     def _waits(self, member: Member, training: Sequence[Member]) -> bool:
         """Whether a model of a later pass has not begun."""

@@ -94,9 +94,9 @@ def test_the_log_has_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> No
         clock.now += 2
         progress.close()
     found = messages(caplog)
-    assert len(found) == 2 + 1  # after 30 and 60 of 90 seconds, and at the end
+    assert len(found) == 3 + 1  # after 30, 60 and 90 seconds, and at the end
     assert "epoch 4/10" in found[0]
-    assert found[-1] == "abmil: 1 models, in 90 s" or found[-1] == "abmil: 1 models, in 2 min"
+    assert found[-1] == "abmil: 1 model, in 2 min"
     assert stream.getvalue() == ""
 
 
@@ -110,7 +110,7 @@ def test_a_terminal_has_one_line(caplog: pytest.LogCaptureFixture) -> None:
         progress.close()
     assert messages(caplog) == []
     text = stream.getvalue()
-    assert "epoch 1/10, 1 models" in text
+    assert "epoch 1/10, 1 model" in text
     assert text.count("\n") == 1
     assert text.count("\r") > 9
 
