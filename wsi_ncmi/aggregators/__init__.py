@@ -2,5 +2,5 @@
 
 # Modules that are no aggregators (see `wsi_ncmi.registry`).
 SHARED = frozenset(
-    {"bags", "clam", "dropout", "gated", "interface", "nystrom", "segments", "tokens"}
+    {"attention", "bags", "clam", "dropout", "gated", "interface", "nystrom", "segments", "tokens"}
 )

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsi_ncmi.aggregators.attention import attend
 from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import (
@@ -156,7 +157,7 @@ class MultiHeadAttention(nn.Module):
         )  # [g, H, p, d]
         if self.epeg is not None:
             query = query + self.epeg(query)
-        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = attend(query, key, value)
         found: Tensor = self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
         return found
 

@@ -21,14 +21,13 @@ this row, each head's, as shares among the instances; `instance_embedding` is wh
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators.attention import attend
 from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.aggregators.gated import GatedAttention
 from wsi_ncmi.aggregators.interface import (
@@ -115,13 +114,8 @@ class Block(nn.Module):
 
     def _attend(self, joined: Tensor) -> Tensor:
         """Queries, keys and values of one bag, [n, 3, H, m / H] -> [n, m]."""
-        # Four dimensions: with three, CPUs take a way that makes all weights.
         query, key, value = joined.permute(1, 2, 0, 3)[:, None].unbind(0)
-        with warnings.catch_warnings():
-            # Of a map over models, which calls the kernel once for each of them.
-            warnings.filterwarnings("ignore", message="There is a performance drop because")
-            found = F.scaled_dot_product_attention(query, key, value)
-        return found[0].transpose(0, 1).flatten(1)
+        return attend(query, key, value)[0].transpose(0, 1).flatten(1)
 
     def first(self, bags: BagBatch) -> tuple[Tensor, Tensor]:
         """Of each bag's first token: output [B, m], and its logits for all tokens, [T', H]."""

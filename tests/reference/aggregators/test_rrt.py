@@ -1,6 +1,7 @@
 """RRT-MIL against its equations, region by region and with whole attention matrices."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -221,6 +222,38 @@ def test_regions_exchange_through_the_attention_across_alone() -> None:
         for parameter in model.aggregator.across.attention.out.parameters():
             parameter.zero_()
     assert seen() == [0, 1, 4, 5]
+
+
+def test_memory_follows_the_instances() -> None:
+    """What a step keeps for its gradients, in one region: scores would be 16 times as much."""
+    model = made(regions=1).aggregator.float()
+
+    def kept(instances: int) -> int:
+        sizes: list[int] = []
+
+        def pack(value: Tensor) -> Tensor:
+            sizes.append(value.numel())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            model(BagBatch.of([torch.randn(instances, DIM)]))
+        return sum(sizes)
+
+    assert kept(44**2) < 4.2 * kept(22**2)
+
+
+def test_a_map_over_models_warns_of_nothing() -> None:
+    models = [made().aggregator for _ in range(2)]
+    state = torch.func.stack_module_state(models)
+
+    def embed(parameters: State, buffers: State) -> Tensor:
+        return torch.func.functional_call(
+            models[0], (parameters, buffers), (made_bags(),)
+        ).embedding
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.func.vmap(embed, randomness="same")(*state).sum().backward()
 
 
 def test_size_of_the_released_model() -> None:
