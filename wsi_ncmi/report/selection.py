@@ -14,7 +14,7 @@ POLICIES = {
 }
 NOTE = (
     "Read it with care: a policy that chooses by the part that judges it looks better than it is. "
-    "What a policy is worth on the test part, a training with it says."
+    "To know what a policy is worth on the test part, train with it."
 )
 
 

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.special import log_softmax
@@ -176,6 +177,32 @@ def test_policies_are_compared_on_validation(evaluated):
     ]
     assert rows.loc["last", "epoch"] == 19
     assert rows.loc["last", "validation_macro_f1"] == pytest.approx(np.mean(last), abs=1e-5)
+
+
+def test_averaged_weights_are_judged_where_models_were_trained_so(fabricate, evaluation):
+    cohort, _, index = fabricate()
+    task_dir, own, expected = cohort / "runs/stage", "abmil-ncmi", []
+    for seed in (0, 1, 2):
+        rewrite(
+            task_dir / f"seed-{seed}.tsv",
+            lambda t: t.assign(
+                selection=np.where(t["run_id"].str.startswith(own), "averaged", "last")
+            ),
+        )
+        for path in sorted(task_dir.glob(f"{own}-*-s{seed}/predictions.parquet")):
+            rows = pq.read_table(path)
+            part = rows.schema.get_field_index("part")
+            names = pa.array(["val"] * len(rows), rows.schema.field(part).type)
+            val = rows.set_column(part, "part", names)
+            pq.write_table(pa.concat_tables([rows, val]), path)
+            frame = val.to_pandas()
+            expected.append(f1_score(frame["target"], frame["predicted"], average="macro"))
+    found = table(evaluation(cohort, index), "selection")
+    found = found[found["policy"] == "averaged"]
+    assert found[["aggregator", "objective", "runs", "epoch"]].values.tolist() == [
+        ["abmil", "ncmi", 6, 19]
+    ]
+    assert found["validation_macro_f1"].item() == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_a_missing_run_is_named(fabricate, evaluation):
