@@ -58,11 +58,12 @@ def made_setup(
     aggregator_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     fold: int = 0,
+    device: torch.device = CPU,
     **training: Any,
 ) -> Setup:
     """A run before its first step, as `training.mil.prepare` makes it."""
     settings = Training.model_validate(
-        {"epochs": 3, "batch_size": 5, "learning_rate": 0.01, **training}
+        {"epochs": 3, "batch_size": 5, "learning_rate": 0.01, "precision": "fp32", **training}
     )
     parts, arm = parts_of(cache, fold), Part(part=objective, options=dict(options or {}))
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(CLASSES)).tolist()
@@ -77,9 +78,11 @@ def made_setup(
         "t", "c", "e", "kfold", fold, seed, aggregator, objective, settings.selection, "fp32", "",
         facts,
     )  # fmt: skip
-    data = BagData(cache, parts, settings, seed, fold, CPU)  # type: ignore[arg-type]
+    data = BagData(cache, parts, settings, seed, fold, device)  # type: ignore[arg-type]
     configuration = {"objective": record, "classes": CLASSES}
-    return Setup(run, settings, BagNetwork(built), joint, data, {}, configuration, {})
+    return Setup(
+        run, settings, BagNetwork(built).to(device), joint.to(device), data, {}, configuration, {}
+    )
 
 
 def states(setup: Setup) -> dict[str, torch.Tensor]:
