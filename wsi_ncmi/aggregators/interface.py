@@ -90,6 +90,10 @@ class Aggregator(nn.Module, ABC):
     has_attention: ClassVar[bool] = False
     """Whether `attention` is learnt, and so worth a heatmap."""
 
+    is_mapped: ClassVar[bool] = True
+    """Whether many models are mapped over together. Where a kernel has no rule for it, they are
+    computed one after another."""
+
     class_blocks: ClassVar[bool] = False
     """Whether the embedding is C blocks of equal width, one for each class."""
 

@@ -186,6 +186,7 @@ class RRT(Aggregator):
     """See the module."""
 
     has_attention = True
+    is_mapped = False  # torch has no rule for the attention kernels
     permutation_invariant = False
 
     def __init__(self, feature_dim: int, options: Options) -> None:

@@ -136,6 +136,7 @@ class Transformer(Aggregator):
     """See the module."""
 
     has_attention = True
+    is_mapped = False  # torch has no rule for the attention kernels
 
     def __init__(self, feature_dim: int, options: Options) -> None:
         super().__init__()

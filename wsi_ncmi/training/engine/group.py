@@ -42,6 +42,7 @@ class Group:
         self.embedding_dim = first.network.embedding_dim
         self.aggregators = Stack([m.network.aggregator for m in self.members])
         aggregator = type(first.network.aggregator)
+        self.is_mapped = aggregator.is_mapped
         self.moves = aggregator.end_step is not Aggregator.end_step
         self.streams = streams_of(self.members)
         self.families = families_of(self.members)
@@ -113,7 +114,8 @@ class Group:
         """A batch for as many models as are mapped over together, in equal parts."""
         models = batch.models
         count = models.stop - models.start
-        parts = -(-count // max(1, LARGEST_MAP[self.device.type] // self._size(batch)))
+        most = LARGEST_MAP[self.device.type] // self._size(batch) if self.is_mapped else 1
+        parts = -(-count // max(1, most))
         bounds = [models.start + count * i // parts for i in range(parts + 1)]
         for start, stop in itertools.pairwise(bounds):
             yield batch._replace(models=slice(start, stop))

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
@@ -126,9 +124,11 @@ class StackedOptimiser:
         parameters, gradients, first, second = tensors
         if not parameters:
             return
-        function: Any = adamw if self.settings.optimiser == "adamw" else adam
+        function: Any = (
+            torch._fused_adamw_ if self.settings.optimiser == "adamw" else torch._fused_adam_
+        )
         device = parameters[0].device
-        steps = [torch.tensor(age - 1, dtype=torch.float32, device=device) for age in ages]
+        age = {n: torch.tensor(n, dtype=torch.float32, device=device) for n in set(ages)}
         beta, beta2 = self.settings.betas
         function(
             parameters,
@@ -136,14 +136,13 @@ class StackedOptimiser:
             first,
             second,
             [],
-            steps,
-            fused=True,
-            amsgrad=False,
+            [age[n] for n in ages],
+            lr=rate,
             beta1=beta,
             beta2=beta2,
-            lr=rate,
             weight_decay=decay,
             eps=EPSILON,
+            amsgrad=False,
             maximize=False,
         )
 
@@ -232,17 +231,22 @@ class CentroidOptimiser:
 
 def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor | float:
     """Of each model's gradients [k, ...] together: [k]."""
-    return sum((g.reshape(len(g), -1).square().sum(1) for g in gradients.values()), start=0.0)
+    norms = (torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values())
+    return sum((norm.square() for norm in norms), start=0.0)
 
 
 def clipping(norms: Tensor, settings: Sequence[Training]) -> Tensor | None:
-    """Factors [k] that bring gradients to `clip_norm`; None: no model clips."""
+    """Factors [k] that bring gradients to `clip_norm`; None: no gradient changes.
+
+    On a GPU one that is not clipped is multiplied by 1: to look would be to wait for it.
+    """
     limits = [t.clip_norm for t in settings]
     if all(limit is None for limit in limits):
         return None
     numbers = [float("inf") if limit is None else limit for limit in limits]
     most = torch.tensor(numbers, dtype=norms.dtype, device=norms.device)
-    return (most / (norms + CLIP_EPSILON)).clamp(max=1)
+    scale = (most / (norms + CLIP_EPSILON)).clamp(max=1)
+    return None if scale.device.type == "cpu" and bool((scale == 1).all()) else scale
 
 
 def _runs_of_equal(keys: Sequence[list[float]]) -> Iterator[tuple[list[float], slice]]:
