@@ -44,7 +44,7 @@ def test_problems_of_parts_and_sheet_are_reported_together(workflow: Any) -> Non
         + "typo\tslide_01.tif\tfien\tpatient_41\tcentre_0\n"
     )
     text = refusal(workflow)
-    assert "unknown aggregator 'abmill', expected one of abmil, mean" in text
+    assert "unknown aggregator 'abmill', expected one of abmil, acmil, aem, " in text
     assert "tasks.side.objectives.ncmi.options" in text
     assert "unknown option 'tau', expected one of" in text
     assert "extraction.weights: missing.pth: no such file" in text
