@@ -1,7 +1,7 @@
 """The search on bags: by validation alone, nothing tried twice, the best setting chosen."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,14 @@ def searched(
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is trained, in its order."""
     found: list[Any] = []
-    original = Setup.fit
+    original = search.fit
 
-    def recorded(self: Setup, run: Any) -> Any:
-        found.append(run.settings["objective"]["options"]["temperature"])
-        return original(self, run)
+    def recorded(group: Sequence[Setup], *given: Any) -> Any:
+        options = [setup.run.settings["objective"]["options"] for setup in group]
+        found.extend(option["temperature"] for option in options)
+        return original(group, *given)
 
-    monkeypatch.setattr(Setup, "fit", recorded)
+    monkeypatch.setattr(search, "fit", recorded)
     return found
 
 
