@@ -1,4 +1,4 @@
-"""torchmil's own trainer as a rival: PyPI torchmil 1.0.2, which only this benchmark uses."""
+"""torchmil's own trainer as a rival: the package torchmil 1.0.2, which only this benchmark uses."""
 
 import torch
 from mil_bags import Work
