@@ -15,7 +15,7 @@ from torch import Tensor
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.training.engine.members import Member, families_of, streams_of
 from wsi_ncmi.training.engine.optimisers import StackedOptimiser, clipping, squared_norms
-from wsi_ncmi.training.engine.stack import Stack
+from wsi_ncmi.training.engine.stack import Stack, along
 from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward
 from wsi_ncmi.training.precision import mixed
 from wsi_ncmi.training.seeds import seed_generators
@@ -273,8 +273,7 @@ def _gradients(
 def _scaled(gradients: dict[str, Tensor], scale: Tensor | None) -> dict[str, Tensor]:
     if scale is None:
         return gradients
-    shaped = {n: scale.view(-1, *[1] * (g.ndim - 1)) for n, g in gradients.items()}
-    return {name: g * shaped[name].to(g.dtype) for name, g in gradients.items()}
+    return {name: gradient * along(scale, gradient) for name, gradient in gradients.items()}
 
 
 def _runs_within(models: slice, trained: Sequence[int]) -> Iterator[slice]:

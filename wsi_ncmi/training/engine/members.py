@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._pytree import tree_map
 
 from wsi_ncmi.losses.objective import Objective
@@ -182,8 +182,3 @@ def families_of(members: Sequence[Member]) -> list[Family]:
     for place, member in enumerate(members):
         places.setdefault(member.family, []).append(place)
     return [Family.of(found, members) for found in places.values()]
-
-
-def on_device(values: Sequence[float], like: Tensor) -> Tensor:
-    """Numbers as a tensor of another's type and device."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)

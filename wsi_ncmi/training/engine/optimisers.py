@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsi_ncmi.config import Training
+from wsi_ncmi.training.engine.stack import along
 from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
 
 EPSILON = 1e-8  # of torch.optim's Adam, AdamW and RAdam
@@ -156,12 +157,12 @@ class StackedOptimiser:
     ) -> None:
         parameter, first = self.parameters[name][models], self.first[name][models]
         if self.settings.optimiser == "radam":
-            parameter.mul_(_along(1 - rates * decay, parameter))
+            parameter.mul_(along(1 - rates * decay, parameter))
         elif decay.any():
-            gradient = torch.addcmul(gradient, parameter, _along(decay, parameter))
+            gradient = torch.addcmul(gradient, parameter, along(decay, parameter))
         if self.settings.optimiser == "sgd":
             first.mul_(self.settings.momentum).add_(gradient)
-            parameter.sub_(first * _along(rates, parameter))
+            parameter.sub_(first * along(rates, parameter))
             return
         beta, beta2 = self.settings.betas
         done = self.ages[models, self.columns[name]]
@@ -169,9 +170,9 @@ class StackedOptimiser:
         first.lerp_(gradient, 1 - beta)
         second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         factor, plain = _rectified(done, beta2)
-        change = torch.where(_along(plain, first), 1.0, second.sqrt().add_(EPSILON))
+        change = torch.where(along(plain, first), 1.0, second.sqrt().add_(EPSILON))
         torch.div(first, change, out=change)
-        parameter.sub_(change.mul_(_along(rates * factor / (1 - beta**done), change)))
+        parameter.sub_(change.mul_(along(rates * factor / (1 - beta**done), change)))
 
     def _look_ahead(self, models: slice) -> None:
         if not self.slow:
@@ -180,7 +181,7 @@ class StackedOptimiser:
         for name, slow in self.slow.items():
             fast, kept = self.parameters[name][models], slow[models]
             mixed = torch.lerp(kept, fast, LOOKAHEAD_RATE)
-            mask = _along(now, fast)
+            mask = along(now, fast)
             kept.copy_(torch.where(mask, mixed, kept))
             fast.copy_(torch.where(mask, mixed, fast))
 
@@ -220,7 +221,7 @@ class CentroidOptimiser:
         rates = self.schedule.now(models)
         for name, gradient in gradients.items():
             parameter = self.parameters[name][models]
-            parameter.sub_(gradient * _along(rates, gradient))
+            parameter.sub_(gradient * along(rates, gradient))
 
     def subset(self, index: Tensor, parameters: Mapping[str, Tensor]) -> "CentroidOptimiser":
         """That of some models, whose parameters these are."""
@@ -265,9 +266,3 @@ def _rectified(done: Tensor, beta2: float) -> tuple[Tensor, Tensor]:
     ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
     factor = (ratio.clamp_min(0) * (1 - beta2**done)).sqrt()
     return torch.where(length > 5, factor, 1.0), length <= 5
-
-
-def _along(values: Tensor, like: Tensor) -> Tensor:
-    """[k] as [k, 1, ...] of an array's type (masks stay) on its device."""
-    shaped = values.view(-1, *[1] * (like.ndim - 1))
-    return shaped.to(like.device, shaped.dtype if shaped.dtype == torch.bool else like.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor
 from wsi_ncmi.config import Training
 from wsi_ncmi.training.engine.evaluation import Validated
 from wsi_ncmi.training.engine.group import Group
-from wsi_ncmi.training.engine.stack import Stack
+from wsi_ncmi.training.engine.stack import Stack, along
 from wsi_ncmi.training.selection import first_averaged
 
 
@@ -111,12 +111,10 @@ def _mask(settings: Sequence[Training], kinds: tuple[str, ...], device: torch.de
 
 
 def _keep(kept: Tensor, now: Tensor, mask: Tensor) -> None:
-    kept.copy_(torch.where(mask.view(-1, *[1] * (now.ndim - 1)), now, kept))
+    kept.copy_(torch.where(along(mask, now), now, kept))
 
 
 def _average(kept: Tensor, now: Tensor, mask: Tensor, counts: Tensor) -> None:
-    shape = -1, *[1] * (now.ndim - 1)
     if now.is_floating_point():
-        share = counts.clamp_min(1).view(shape).to(now.dtype).reciprocal()
-        now = torch.lerp(kept, now, share)
-    kept.copy_(torch.where(mask.view(shape), now, kept))
+        now = torch.lerp(kept, now, along(counts.clamp_min(1), now).reciprocal())
+    _keep(kept, now, mask)

@@ -84,6 +84,12 @@ class Stack:
         return mapped(one, parameters, buffers, *inputs)
 
 
+def along(values: Tensor, like: Tensor) -> Tensor:
+    """[k] as [k, 1, ...] of an array's type (masks stay) on its device."""
+    shaped = values.view(-1, *[1] * (like.ndim - 1))
+    return shaped.to(like.device, shaped.dtype if shaped.dtype == torch.bool else like.dtype)
+
+
 def mapped(function: Callable[..., Any], *inputs: Any) -> Any:
     """A function of one model over the leading axis of trees of tensors [k, ...].
 
