@@ -182,21 +182,29 @@ def write_validation_part(folder: Path, classes: int) -> None:
     write_validation(folder, names, torch.arange(12) % classes, list(scores))
 
 
-def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 1, 2)) -> Path:
-    """All runs of the task `stage`: two folds by patient."""
+def write_task(
+    cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 1, 2), repeats=1
+) -> Path:
+    """All runs of the task `stage`: two folds by patient, in every repeat others."""
     task_dir = cohort / "runs/stage"
     classes = sorted({row.label for row in rows}, key=lambda c: ([*CLASSES, c]).index(c))
     usable = [row for i, row in enumerate(rows) if i not in (7, 19)]
-    fold_of = {row.slide_id: int(row.patient_id.split("_")[-1]) % folds for row in usable}
+    number = {row.slide_id: int(row.patient_id.split("_")[-1]) for row in usable}
+
+    def is_tested(row, fold) -> bool:
+        return number[row.slide_id] // (fold // folds + 1) % folds == fold % folds
+
+    repeat_of = {fold: fold // folds for fold in range(folds * repeats)}
     splits = [
-        {"fold": fold, "part": "test" if fold_of[row.slide_id] == fold else "train"}
+        {"fold": fold, "part": "test" if is_tested(row, fold) else "train"}
+        | ({"repeat": repeat} if repeats > 1 else {})
         | {"sample_id": row.slide_id, "slide_id": row.slide_id, "patient_id": row.patient_id}
         | {"centre": row.centre, "label": row.label}
-        for fold in range(folds)
+        for fold, repeat in repeat_of.items()
         for row in usable
     ]
     write_tsv(task_dir / "splits.tsv", splits)
-    digest = bags_digest(index, fold_of) if index else ""
+    digest = bags_digest(index, number) if index else ""
     for seed in seeds:
         rng = np.random.default_rng(seed)
         runs = [
@@ -206,7 +214,14 @@ def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 
                 "cohort": "demo",
                 "encoder": ENCODER,
             }
-            | {"protocol": "kfold", "fold": fold, "seed": seed, "aggregator": a, "objective": o}
+            | {
+                "protocol": "kfold",
+                "repeat": repeat_of[fold],
+                "fold": fold,
+                "seed": seed,
+                "aggregator": a,
+                "objective": o,
+            }
             | {
                 "selection": "last",
                 "precision": "fp32",
@@ -220,10 +235,10 @@ def write_task(cohort: Path, rows, index: Path | None, arms, folds=2, seeds=(0, 
             }
             | {"bags_digest": digest}
             for a, o in arms
-            for fold in range(folds)
+            for fold in repeat_of
         ]
         for run in runs:
-            test = [row for row in usable if fold_of[row.slide_id] == run["fold"]]
+            test = [row for row in usable if is_tested(row, run["fold"])]
             write_run(task_dir, run, test, classes, rng)
         write_tsv(task_dir / f"seed-{seed}.tsv", runs)
     return task_dir
@@ -293,11 +308,11 @@ def write_attention(task_dir: Path, rows) -> None:
 ARMS = [("abmil", "cross_entropy"), ("abmil", "ncmi"), ("mean", "cross_entropy"), ("mean", "ncmi")]
 
 
-def make_cohort(cohort: Path, arms=ARMS, attention=False):
+def make_cohort(cohort: Path, arms=ARMS, attention=False, repeats=1):
     """results/demo with the task `stage`: (cohort folder, sheet rows, cache index)."""
     rows = make_rows()
     index = write_cohort(cohort, rows)
-    task_dir = write_task(cohort, rows, index, arms)
+    task_dir = write_task(cohort, rows, index, arms, repeats=repeats)
     if attention:
         write_attention(task_dir, rows)
     return cohort, rows, index

@@ -16,7 +16,9 @@ from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
 from wsi_ncmi.cohorts.split_file import PARTS, SplitRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
+from wsi_ncmi.provenance import digest
 
+REPEAT = "repeat"
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
 CANDIDATES = 8
 MANY_FOLDS = 20
@@ -58,6 +60,9 @@ def make_splits(
 ) -> pd.DataFrame:
     """All folds of a task: columns `COLUMNS`, one row per fold and slide, audited.
 
+    Of several repeats there is a column `repeat` too, and the folds of one go on counting after
+    those of the one before it.
+
     Args:
         rows: the slide sheet.
         task: classes, sample and protocol.
@@ -71,10 +76,24 @@ def make_splits(
     if given is not None:
         splits = _from_file(frame, given)
     else:
-        splits = pd.concat(_with_validation(frame, protocol), ignore_index=True)
+        splits = pd.concat(_repeats(frame, protocol), ignore_index=True)
     audit(splits, task.classes)
+    columns = [*([REPEAT] if protocol.repeats > 1 else []), *COLUMNS]
     order = ["fold", "part", "sample_id", "slide_id"]
-    return splits[list(COLUMNS)].sort_values(order, ignore_index=True)
+    return splits[columns].sort_values(order, ignore_index=True)
+
+
+def _repeats(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.DataFrame]:
+    """The partition, and as many others as it is repeated; the first one is that of no repeats."""
+    for repeat in range(protocol.repeats):
+        own = protocol.model_copy(update={"seed": _seed_of(protocol, repeat)})
+        for fold, rows in enumerate(_with_validation(frame, own)):
+            yield rows.assign(fold=repeat * protocol.folds + fold, repeat=repeat)
+
+
+def _seed_of(protocol: Protocol, repeat: int) -> int:
+    """Of a repeat's partition, 28 bits: neighbouring seeds share no repeat."""
+    return int(digest([protocol.seed, REPEAT, repeat])[:7], 16) if repeat else protocol.seed
 
 
 def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.bool_]]:
@@ -99,7 +118,7 @@ def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.
 
 
 def _with_validation(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.DataFrame]:
-    """Every fold with its parts: a group of the training patients validates."""
+    """Every fold, in its order, with its parts: a group of the training patients validates."""
     fraction = protocol.validation_fraction
     parts = max(2, round(1 / fraction))
     asked = Asked(parts, f"protocol.validation_fraction: {fraction}, so {parts} parts", "raise it")
@@ -119,7 +138,7 @@ def _with_validation(frame: pd.DataFrame, protocol: Protocol) -> Iterator[pd.Dat
         part = np.where(test, "test", "train").astype(object)
         chosen = _most_typical(training, assignment, parts)
         part[np.flatnonzero(~test)[assignment == chosen]] = "val"
-        yield frame.assign(fold=fold, part=part)
+        yield frame.assign(part=part)
 
 
 def _most_typical(frame: pd.DataFrame, assignment: NDArray[np.int64], folds: int) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase, Training
 from wsi_ncmi.config.base import ArmName, LocalPath, Model, Seed
@@ -21,6 +21,15 @@ class Protocol(Model):
         ),
     )
     folds: int = Field(5, ge=2, description="Number of folds of `kfold`, 2 or more.")
+    repeats: int = Field(
+        1,
+        ge=1,
+        description=(
+            "How often `kfold` divides the patients anew, 1 or more, each time by a seed that "
+            "`seed` and the repeat decide. Folds go on counting: of 5 folds, the second repeat "
+            "has folds 5 to 9."
+        ),
+    )
     test_centres: list[str] = Field(
         [], description="Centres that `holdout_centres` tests on; only with that kind."
     )
@@ -50,7 +59,18 @@ class Protocol(Model):
             raise ValueError("test_centres belongs to kind: holdout_centres, and only there")
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("file belongs to kind: file, and only there")
+        if self.repeats > 1 and self.kind != "kfold":
+            raise ValueError(
+                f"repeats: {self.repeats} belongs to kind: kfold, found {self.kind}, whose test "
+                "parts are the same in every repeat: set repeats: 1"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """That there is a single repeat is not said: what decides it has not changed."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if (key, value) != ("repeats", 1)}
 
 
 class Task(TaskBase):

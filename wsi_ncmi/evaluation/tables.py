@@ -52,35 +52,42 @@ def metric_table(
 
 
 def seed_table(
-    estimates: Estimates, seeds: Mapping[ArmKey, Sequence[int]], names: Sequence[str]
+    estimates: Estimates, passes: Mapping[ArmKey, Sequence[tuple[int, int]]], names: Sequence[str]
 ) -> pd.DataFrame:
-    """Every metric of every seed.
+    """Every metric of every repeat and seed.
 
     Args:
-        seeds: of every arm, those with a trained model.
+        passes: of every arm, the (repeat, seed) with a trained model.
         names: of the metrics.
     """
     rows = [
-        [a, o, seed, m, value]
+        [a, o, *one, m, value]
         for (a, o), found in estimates.items()
         for m in names
-        for seed, value in zip(seeds[a, o], found[m].seeds, strict=True)
+        for one, value in zip(passes[a, o], found[m].seeds, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["aggregator", "objective", "seed", "metric", "value"])
+    columns = ["aggregator", "objective", "repeat", "seed", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def class_table(
-    estimates: Estimates, classes: Sequence[str], samples: Samples, confidence: float
+    estimates: Estimates, classes: Sequence[str], rows: pd.DataFrame, confidence: float
 ) -> pd.DataFrame:
-    support = np.bincount(samples.target, minlength=len(classes))
-    rows = [
+    """Metrics of each class, and how many samples it has.
+
+    Args:
+        rows: of the tests: sample_id, target; a sample is tested in every repeat.
+    """
+    tested = rows.drop_duplicates("sample_id")["target"]
+    support = np.bincount(tested, minlength=len(classes))
+    body = [
         [a, o, name, support[c], m, *_bounds(found[class_key(m, c)], confidence).values()]
         for (a, o), found in estimates.items()
         for c, name in enumerate(classes)
         for m in metrics.CLASS_METRICS
     ]
     names = ["aggregator", "objective", "class", "samples", "metric", *BOUNDS]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(body, columns=names)
 
 
 def difference_table(
@@ -119,7 +126,8 @@ def centre_table(rows: pd.DataFrame, samples: Samples, arms: Mapping[ArmKey, Arm
             values = [np.mean([s[m] for s in seeds]) if seeds else np.nan for m in shown]
             if classes < 2:
                 values[shown.index(metrics.MACRO_F1)] = np.nan
-            found.append([centre, own.sum(), classes, *key, *values])
+            count = rows.loc[own, "sample_id"].nunique()
+            found.append([centre, count, classes, *key, *values])
     names = ["centre", "samples", "classes", "aggregator", "objective", *shown]
     return pd.DataFrame(found, columns=names)
 

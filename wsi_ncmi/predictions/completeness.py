@@ -9,6 +9,8 @@ from wsi_ncmi.errors import UserError, some
 from wsi_ncmi.predictions.records import OK
 
 ARM = ["aggregator", "objective"]
+PASS = [*ARM, "repeat", "seed"]
+"""What tests every sample once: the models of all folds of one repeat."""
 SHOWN = 5
 
 
@@ -66,14 +68,14 @@ def check_precision(runs: pd.DataFrame, task: str) -> None:
 
 
 def check_test_samples(test: pd.DataFrame, runs: pd.DataFrame, task: str) -> None:
-    """Every arm and seed scored the same test samples, each once, under the same target.
+    """Every arm, repeat and seed scored the same test samples, each once, under the same target.
 
     Save for the folds in which its model failed.
 
     Args:
-        test: one row per run and test sample: aggregator, objective, fold, seed, sample_id,
-            patient_id, target.
-        runs: a row per model: aggregator, objective, fold, seed, status.
+        test: one row per run and test sample: aggregator, objective, repeat, fold, seed,
+            sample_id, patient_id, target.
+        runs: a row per model: aggregator, objective, repeat, fold, seed, status.
         task: named in the error.
 
     Raises:
@@ -82,25 +84,25 @@ def check_test_samples(test: pd.DataFrame, runs: pd.DataFrame, task: str) -> Non
     if test.empty:
         raise UserError(f"task {task}: no run predicted a test sample: rerun its training")
     _refuse(
-        test.loc[test.duplicated([*ARM, "seed", "sample_id"], keep=False), "sample_id"],
+        test.loc[test.duplicated([*PASS, "sample_id"], keep=False), "sample_id"],
         f"task {task}: test samples scored more than once in one seed",
-        "folds must share no test sample",
+        "folds of one repeat must share no test sample",
     )
-    facts = test[["sample_id", "patient_id", "target", "fold"]].drop_duplicates()
+    facts = test[["repeat", "sample_id", "patient_id", "target", "fold"]].drop_duplicates()
     _refuse(
-        facts.loc[facts["sample_id"].duplicated(), "sample_id"],
+        facts.loc[facts.duplicated(["repeat", "sample_id"]), "sample_id"],
         f"task {task}: samples with a different patient, target or fold in different runs",
         "the runs come from different splits: rerun the task's training",
     )
     of_fold = {fold: set(part["sample_id"]) for fold, part in test.groupby("fold")}
-    found = {key: set(part["sample_id"]) for key, part in test.groupby([*ARM, "seed"])}
+    found = {key: set(part["sample_id"]) for key, part in test.groupby(PASS)}
     trained = runs[runs["status"] == OK]
-    for key, part in trained.groupby([*ARM, "seed"], sort=False):
+    for key, part in trained.groupby(PASS, sort=False):
         wanted = set().union(*(of_fold.get(fold, set()) for fold in part["fold"]))
         _refuse(
             sorted(wanted - found.get(key, set())),
-            f"task {task}: {' + '.join(map(str, key[:2]))}, seed {key[2]}: samples without a "
-            "prediction",
+            f"task {task}: {' + '.join(map(str, key[:2]))}, repeat {key[2]}, seed {key[3]}: "
+            "samples without a prediction",
             "every arm and seed must score the same test samples: rerun the task's training",
         )
 

@@ -30,12 +30,14 @@ from wsi_ncmi.predictions.splits import read_splits, with_bags
 class TaskRuns:
     """All models of a task, checked to be complete.
 
+    A pass is a seed in a repeat of the partition: its models test every sample once.
+
     Attributes:
         runs: a row per model, as in the run manifests; models that failed as well.
         predictions: every row of every trained model, validation as well.
-        curves: a row per model, epoch and part, with the run's arm, fold and seed.
+        curves: a row per model, epoch and part, with the run's arm, repeat, fold and seed.
         classes: class names in their order.
-        test: the test rows with the run's arm, fold and seed.
+        test: the test rows with the run's arm, repeat, fold and seed.
     """
 
     name: str
@@ -64,31 +66,50 @@ class TaskRuns:
         """The rows of `runs` whose model diverged."""
         return self.runs[self.runs["status"] != OK]
 
-    def seeds_of(self, key: ArmKey) -> list[int]:
-        """The seeds in which an arm has a model that was trained."""
-        return sorted({seed for (_, seed), trained in self.cells[key].items() if trained})
+    def passes_of(self, key: ArmKey) -> list[tuple[int, int]]:
+        """(repeat, seed) of the passes in which an arm has a model that was trained."""
+        own = self.runs[(self.runs[completeness.ARM] == list(key)).all(axis=1)]
+        return _pairs(own[own["status"] == OK])
+
+    @property
+    def passes(self) -> list[tuple[int, int]]:
+        """(repeat, seed) of every pass."""
+        return _pairs(self.runs)
 
     @property
     def seeds(self) -> list[int]:
         return sorted(int(seed) for seed in self.runs["seed"].unique())
 
+    @property
+    def repeats(self) -> list[int]:
+        return sorted(int(repeat) for repeat in self.runs["repeat"].unique())
+
     def samples(self, *, ordinal: bool = False) -> tuple[pd.DataFrame, Samples]:
-        """The test samples sorted by identifier: their rows, and what the bootstrap needs."""
-        columns = ["sample_id", "patient_id", "centre", "target", "fold"]
-        rows = self.test[columns].drop_duplicates("sample_id").sort_values("sample_id")
+        """The test samples of every repeat, sorted by repeat and identifier, N in all.
+
+        Returns:
+            Their rows, and what the bootstrap needs.
+        """
+        columns = ["repeat", "sample_id", "patient_id", "centre", "target", "fold"]
+        rows = self.test[columns].drop_duplicates(TESTED).sort_values(TESTED)
         patient = np.unique(rows["patient_id"], return_inverse=True)[1]
         target, fold = (rows[name].to_numpy(np.int64) for name in ("target", "fold"))
         samples = Samples(target, patient, len(self.classes), fold, ordinal)
         return rows.reset_index(drop=True), samples
 
     def arm(self, key: ArmKey) -> Arm:
-        """An arm's test predictions, a row per seed, samples sorted by identifier."""
+        """An arm's test predictions, a row per pass, samples as `samples` has them.
+
+        A pass scores the samples of its repeat, so those of the others are missing in its row.
+        """
         own = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
-        rows, samples = self.test[own], np.unique(self.test["sample_id"])
-        shape = len(self.seeds), len(samples)
+        rows = self.test[own]
+        passes = pd.MultiIndex.from_tuples(self.passes)
+        samples = pd.MultiIndex.from_frame(self.samples()[0][TESTED])
+        shape = len(passes), len(samples)
         places = (
-            np.searchsorted(self.seeds, rows["seed"]),
-            np.searchsorted(samples, rows["sample_id"].astype(samples.dtype)),
+            passes.get_indexer(pd.MultiIndex.from_frame(rows[["repeat", "seed"]])),
+            samples.get_indexer(pd.MultiIndex.from_frame(rows[TESTED])),
         )
         predicted = np.full(shape, -1, np.int64)
         predicted[places] = rows["predicted"]
@@ -103,6 +124,14 @@ class TaskRuns:
         )
         rows = self.predictions.filter(own)
         return np.stack(rows["scores"].to_pandas().to_numpy()), rows["target"].to_numpy()
+
+
+TESTED = ["repeat", "sample_id"]
+"""What names a test of a sample."""
+
+
+def _pairs(runs: pd.DataFrame) -> list[tuple[int, int]]:
+    return sorted({(int(r), int(s)) for r, s in zip(runs["repeat"], runs["seed"], strict=True)})
 
 
 def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = None) -> TaskRuns:
@@ -120,7 +149,7 @@ def read_task(task_dir: Path, manifests: Sequence[Path], index: Path | None = No
     completeness.check_precision(runs, task)
     trained = runs.loc[runs["status"] == OK, "run_id"]
     predictions, classes = _predictions(task_dir, runs, trained)
-    arms = runs[["run_id", *completeness.ARM, "fold", "seed"]]
+    arms = runs[["run_id", *completeness.ARM, "repeat", "fold", "seed"]]
     test = predictions.filter(pc.equal(predictions["part"], "test")).to_pandas()
     test = test.merge(arms, on="run_id", how="left", validate="many_to_one")
     if len(trained):

@@ -32,6 +32,7 @@ MANIFEST_COLUMNS = (
     "cohort",
     "encoder",
     "protocol",
+    "repeat",
     "fold",
     "seed",
     "aggregator",
@@ -59,6 +60,7 @@ class Run:
         settings: parts, their options, training settings, data and versions: the digest is theirs.
         precision: `fp32` or `bf16`, what `training.precision` came to on the device.
         bags_digest: of the bags it is trained and tested on ("" for images).
+        repeat: of the partition that the fold is of; folds count through all repeats.
     """
 
     task: str
@@ -73,6 +75,7 @@ class Run:
     precision: str
     bags_digest: str
     settings: dict[str, Any]
+    repeat: int = 0
 
     @property
     def run_id(self) -> str:
@@ -80,7 +83,8 @@ class Run:
 
     @property
     def digest(self) -> str:
-        return digest(asdict(self))
+        """Of all fields but the repeat, which follows from the fold."""
+        return digest({key: value for key, value in asdict(self).items() if key != "repeat"})
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,8 @@ def _write_record(folder: Path, run: Run, status: str, seconds: float, **found: 
 
 def write_manifest(path: Path, folders: Sequence[Path]) -> None:
     """The manifest of a seed's runs in their order: the report compares the first arms first."""
-    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    found = (json.loads((folder / "run.json").read_text()) for folder in folders)
+    records = [{"repeat": 0, **record} for record in found]  # earlier versions had no repeats
     write_table(path, MANIFEST_COLUMNS, [[r[name] for name in MANIFEST_COLUMNS] for r in records])
 
 
@@ -240,13 +245,14 @@ def arm_settings(task_dir: Path, runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The runs of a seed's manifest in their order.
+    """The runs of a seed's manifest in their order; `repeat` is 0 where none is recorded.
 
     Raises:
         UserError: it was written by an earlier version, which recorded less.
     """
     whole = dict.fromkeys(("fold", "seed", "epochs"), int)
     found = read_frame(path, {**whole, **dict.fromkeys(BLANK_OR_NUMBER, float)})
+    found["repeat"] = found["repeat"].astype(int) if "repeat" in found else 0
     missing = [name for name in MANIFEST_COLUMNS if name not in found]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}: rerun the task's training")

@@ -13,10 +13,11 @@ SHOWN_FOLDS = 10
 def read_splits(path: Path) -> pd.DataFrame:
     """A task's `splits.tsv`: a row per fold and slide (or image).
 
-    Columns: fold (a number), part (train, val or test), sample_id, slide_id, patient_id, centre,
-    label.
+    Columns: fold (a number), repeat (of the partition, 0 where the file has a single one), part
+    (train, val or test), sample_id, slide_id, patient_id, centre, label.
     """
-    return read_frame(path, {"fold": int})
+    found = read_frame(path, {"fold": int})
+    return found.assign(repeat=found["repeat"].astype(int) if "repeat" in found else 0)
 
 
 def absent_from_validation(splits: pd.DataFrame, classes: Sequence[str]) -> list[str]:

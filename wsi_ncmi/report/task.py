@@ -163,12 +163,20 @@ def _design(summary: dict[str, Any]) -> str:
     if not summary["failed"]:
         scored = "Every arm scored the same"
     of = f" of {patients} patients" if patients != samples else ""
+    repeats = len(summary["repeats"])
+    folds = f"{len(summary['folds']) // repeats} folds "
+    folds += f"× {repeats} repeats of the partition " * (repeats > 1)
     return (
-        f"{summary['runs']} models: {len(summary['arms'])} arms × {len(summary['folds'])} folds "
+        f"{summary['runs']} models: {len(summary['arms'])} arms × {folds}"
         f"× {len(summary['seeds'])} seeds, protocol {summary['protocol']}, "
         f"precision {' and '.join(summary['precision'])}. {scored} {samples} test samples{of} "
-        f"once in each seed ({classes})."
+        f"once in each {_pass(summary)} ({classes})."
     )
+
+
+def _pass(summary: dict[str, Any]) -> str:
+    """What tests every sample once."""
+    return "seed" if len(summary["repeats"]) == 1 else "seed and repeat"
 
 
 UNKNOWN = ["–", "–"]
@@ -191,9 +199,10 @@ def _metric_table(task: Evaluated) -> Table:
     folds = ", averaged over folds" if len(task.summary["folds"]) > 1 else ""
     kappa = " The quadratic kappa counts the steps between classes." * task.summary["ordinal"]
     caption = (
-        f"Test part: mean over seeds, with {100 * task.confidence:g} % intervals from {resamples} "
-        "resamples of patients (of images, where there are none) below each; seed s.d.: of "
-        f"macro-F1 over seeds. AUROC: one class against the rest{folds}.{kappa}"
+        f"Test part: mean over every {_pass(task.summary)}, with {100 * task.confidence:g} % "
+        f"intervals from {resamples} resamples of patients (of images, where there are none) below "
+        f"each; seed s.d.: of macro-F1 over every {_pass(task.summary)}. AUROC: one class against "
+        f"the rest{folds}.{kappa}"
     )
     return Table(caption, header, body, 2)
 

@@ -1,6 +1,6 @@
 """Stage `attention`: what the trained models of a task look at on slides they were not trained on.
 
-Of the first seed only: every slide is tested once per arm, by the model of its fold.
+Of the first seed and repeat only: every slide is tested once per arm, by the model of its fold.
 """
 
 import logging
@@ -108,7 +108,8 @@ def _attention(task: Task, cache_dir: Path, task_dir: Path) -> Iterator[SlideAtt
     cache, device = BagCache(cache_dir), pick_device()
     splits = read_splits(task_dir / "splits.tsv")
     manifest = read_manifest(task_dir / f"seed-{task.seeds[0]}.tsv")
-    for record in manifest[manifest.status == OK].itertuples():
+    shown = manifest[(manifest.status == OK) & (manifest.repeat == 0)]
+    for record in shown.itertuples():
         network, _, _ = load_run(task_dir / record.run_id, device)
         if not network.aggregator.has_attention:
             continue

@@ -63,8 +63,8 @@ def run(
     written = {
         "runs": task.runs,
         "metrics": tables.metric_table(estimates, task.cells, names, evaluation.confidence),
-        "seeds": tables.seed_table(estimates, {key: task.seeds_of(key) for key in arms}, names),
-        "per_class": tables.class_table(estimates, task.classes, samples, evaluation.confidence),
+        "seeds": tables.seed_table(estimates, {key: task.passes_of(key) for key in arms}, names),
+        "per_class": tables.class_table(estimates, task.classes, rows, evaluation.confidence),
         "differences": tables.difference_table(pairings, names, reference, evaluation.confidence),
         "centres": tables.centre_table(rows, samples, arms),
         "calibration": tables.calibration_table(reliabilities, task.test),
@@ -127,7 +127,7 @@ def _choices(task: TaskRuns, task_dir: Path) -> dict[ArmKey, list[policies.Choic
 
 
 def _confusions(samples: Samples, arm: Arm) -> metrics.Ints:
-    """Counts `[S, C, C]` of the seeds with a trained model."""
+    """Counts `[S, C, C]` of the passes with a trained model."""
     return np.stack(
         [
             metrics.confusion(samples.target[rows], predicted, samples.n_classes)
@@ -141,7 +141,8 @@ def _confusion_record(task: TaskRuns, counts: Mapping[ArmKey, metrics.Ints]) -> 
         {
             "aggregator": key[0],
             "objective": key[1],
-            "seeds": task.seeds_of(key),
+            "seeds": [seed for _, seed in task.passes_of(key)],
+            "repeats": [repeat for repeat, _ in task.passes_of(key)],
             "counts": matrices.tolist(),
         }
         for key, matrices in counts.items()
@@ -165,11 +166,12 @@ def _summary(
         "reference": reference,
         "arms": [list(key) for key in task.cells],
         "seeds": task.seeds,
+        "repeats": task.repeats,
         "folds": sorted(int(fold) for fold in task.runs["fold"].unique()),
         "runs": len(task.runs),
         "precision": sorted(task.runs["precision"].unique()),
         "failed": _failed(task),
-        "test_samples": len(rows),
+        "test_samples": int(rows["sample_id"].nunique()),
         "test_patients": int(rows["patient_id"].nunique()),
         "test_centres": sorted(rows["centre"].unique()),
         "samples": _samples_by_part(task, task_dir, index),

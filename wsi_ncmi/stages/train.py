@@ -86,6 +86,7 @@ def runs_of_seed(
             selection=settings.selection,
             precision=settings.precision,
             bags_digest=bags,
+            repeat=int(part.repeat.iloc[0]),
             settings={
                 "version": STAGE_VERSIONS["train"],
                 "classes": task.classes,

@@ -14,6 +14,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.split_file import SplitRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
+from wsi_ncmi.provenance import digest
 
 CLASSES = ["negative", "itc", "micro", "macro"]
 
@@ -151,6 +152,41 @@ def test_holdout_of_centres() -> None:
     assert by_part["val"] <= {"c0", "c1", "c2"}
     sizes = splits.part.value_counts()
     assert sizes["val"] / (sizes["val"] + sizes["train"]) == pytest.approx(0.25, abs=0.05)
+
+
+def assignment(splits: pd.DataFrame) -> pd.Series:
+    """Slide -> the fold that tests it."""
+    return splits[splits.part == "test"].set_index("slide_id").fold.sort_index()
+
+
+def test_one_repeat_is_the_partition_as_it_ever_was() -> None:
+    splits = make_splits(cohort(20, 2), task(folds=3), None)
+    assert digest(splits.to_dict("records")) == "1c0bf75d0743af13ff1e36688c4436e6"
+    plain = Task(classes=["a", "b"]).model_dump(include={"classes", "sample", "protocol"})
+    assert digest(plain) == "6c07e8440a7152019d7d608740373d9c"
+
+
+def test_repeats_divide_anew_and_folds_go_on_counting() -> None:
+    rows = cohort(40, 2)
+    once, thrice = (make_splits(rows, task(folds=3, repeats=r), None) for r in (1, 3))
+    assert list(thrice.columns) == ["repeat", *COLUMNS]
+    assert (thrice.repeat == thrice.fold // 3).all()
+    pd.testing.assert_frame_equal(thrice[thrice.fold < 3].drop(columns="repeat"), once)
+    twice = make_splits(rows, task(folds=3, repeats=2), None)
+    pd.testing.assert_frame_equal(thrice[thrice.fold < 6], twice)  # one repeat more moves none
+    tested = [assignment(thrice[thrice.repeat == repeat]) - 3 * repeat for repeat in range(3)]
+    assert all(list(one.index) == [row.slide_id for row in rows] for one in tested)
+    for other in tested[1:]:
+        assert 0.4 < (tested[0] != other).mean() < 0.9  # as of strangers: 2 of 3
+    other_seed = make_splits(rows, task(folds=3, repeats=2, seed=1), None)
+    assert (assignment(other_seed[other_seed.repeat == 1]) - 3 != tested[1]).any()
+
+
+@pytest.mark.parametrize("kind", ["leave_one_centre_out", "holdout_centres", "file"])
+def test_what_is_the_same_in_every_repeat_is_not_repeated(kind: str) -> None:
+    given = {"holdout_centres": {"test_centres": ["c1"]}, "file": {"file": "f.tsv"}}.get(kind, {})
+    with pytest.raises(ValueError, match=f"repeats: 2 belongs to kind: kfold, found {kind}"):
+        task(kind=kind, repeats=2, **given)
 
 
 def file_rows(*rows: tuple[int, str, str]) -> list[SplitRow]:

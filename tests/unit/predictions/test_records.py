@@ -18,6 +18,7 @@ from wsi_ncmi.predictions.records import (
     ScoredPart,
     finish,
     product_of,
+    read_manifest,
     write_checkpoint,
     write_curves,
     write_manifest,
@@ -91,6 +92,26 @@ def test_a_damaged_record_is_not_done(folder: Path, make_run: MakeRun, content: 
     write(folder, make_run())
     (folder / "run.json").write_text(content)
     assert not product_of(make_run(), folder).is_current
+
+
+def test_a_run_of_the_first_partition_is_who_it_ever_was(make_run: MakeRun) -> None:
+    assert make_run().digest == "1b052f2c7e6c79a9c4231bce3b6042db"
+
+
+def test_manifests_and_records_without_repeats_are_of_the_first(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    folders = [tmp_path / str(repeat) for repeat in range(2)]
+    for repeat, folder in enumerate(folders):
+        write(folder, make_run(fold=repeat, repeat=repeat))
+    record = json.loads((folders[0] / "run.json").read_text())
+    record.pop("repeat")
+    (folders[0] / "run.json").write_text(json.dumps(record))
+    write_manifest(tmp_path / "runs.tsv", folders)
+    assert list(read_manifest(tmp_path / "runs.tsv").repeat) == [0, 1]
+    frame = pd.read_csv(tmp_path / "runs.tsv", sep="\t").drop(columns="repeat")
+    frame.to_csv(tmp_path / "runs.tsv", sep="\t", index=False)
+    assert list(read_manifest(tmp_path / "runs.tsv").repeat) == [0, 0]
 
 
 def test_the_record_tells_all(folder: Path, make_run: MakeRun) -> None:

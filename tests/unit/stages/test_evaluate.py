@@ -17,6 +17,7 @@ from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.stages import evaluate
 
 SETTINGS = Evaluation(bootstrap=200)
+ARMS = [("abmil", "cross_entropy"), ("abmil", "ncmi")]
 
 
 def table(folder, name):
@@ -50,6 +51,47 @@ def test_values_are_pooled_over_folds_and_averaged_over_seeds(evaluated):
     np.testing.assert_array_equal(
         arm["counts"][1], confusion_matrix(seed["target"], seed["predicted"])
     )
+
+
+def test_repeats_are_passes_of_their_own(fabricate, evaluation):
+    cohort, _, index = fabricate(arms=ARMS, repeats=2)
+    out = evaluation(cohort, index)
+    runs = table(out, "runs").set_index("run_id")
+    assert sorted(runs.groupby("repeat")["fold"].unique().map(list)) == [[0, 1], [2, 3]]
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    rows = predictions.join(runs[["objective", "seed", "repeat", "fold"]], on="run_id")
+    own = rows[rows["objective"] == "ncmi"]
+    passes = [part for _, part in own.groupby(["repeat", "seed"])]
+    f1 = [f1_score(part["target"], part["predicted"], average="macro") for part in passes]
+    auroc = [
+        metrics.auroc(part["target"].to_numpy(), metrics.one_against_rest(np.stack(part["scores"])))
+        for _, part in own.groupby(["seed", "fold"])
+    ]
+    found = table(out, "metrics").set_index(["objective", "metric"]).loc["ncmi"]
+    assert found.loc["macro_f1", "value"] == pytest.approx(np.mean(f1), abs=1e-5)
+    assert found.loc["macro_f1", "seed_sd"] == pytest.approx(np.std(f1, ddof=1), abs=1e-5)
+    assert found.loc["auroc", "value"] == pytest.approx(np.mean(auroc), abs=1e-5)
+    seeds = table(out, "seeds")
+    seeds = seeds[(seeds["objective"] == "ncmi") & (seeds["metric"] == "macro_f1")]
+    assert list(seeds["repeat"]) == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_allclose(seeds["value"], f1, atol=1e-5)
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["repeats"], summary["folds"]) == ([0, 1], [0, 1, 2, 3])
+    count = own["sample_id"].nunique()
+    assert summary["test_samples"] == count
+    assert table(out, "centres").drop_duplicates("centre")["samples"].sum() == count
+    assert table(out, "per_class").drop_duplicates("class")["samples"].sum() == count
+    # An interval of the same patients, tested more often, does not shrink as if they were others.
+    once = own[own["repeat"] == 0]["patient_id"].nunique()
+    assert summary["test_patients"] == once
+
+
+def test_a_sample_that_one_repeat_lacks_is_missed(fabricate, evaluation):
+    cohort, _, index = fabricate(arms=ARMS, repeats=2)
+    path = cohort / "runs/stage/abmil-ncmi-f3-s1/predictions.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    with pytest.raises(UserError, match="repeat 1, seed 1: samples without a prediction: 1"):
+        evaluation(cohort, index)
 
 
 def test_auroc_is_the_mean_over_folds_and_the_pooled_one_says_so(evaluated):
