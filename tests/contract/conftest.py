@@ -27,6 +27,9 @@ VARIANTS: list[Case] = [
     ("ncmi_mixture", {"schedule": "simultaneous", "reduction": "ema_ratio"}),
     ("cmic_dl", {"source": "batch"}),
     ("cross_entropy", {"blockwise": True}),
+    ("cross_entropy_ncmi", {"weight_schedule": "down", "blockwise": True}),
+    ("cross_entropy_ncmi", {"schedule": "alternating", "label_smoothing": 0.1}),
+    ("cross_entropy_ncmi", {"centroids_per_class": 2, "weight_schedule": "up"}),
 ]
 CASES: list[Case] = [*((name, {}) for name in registry.names("objective")), *VARIANTS]
 
@@ -48,7 +51,9 @@ def build(case: Case) -> Callable[..., Objective]:
     def built(seed: int = 0) -> Objective:
         torch.manual_seed(seed)
         module = registry.load("objective", case[0])
-        return module.build(DIM, COUNTS, module.Options(**case[1]))
+        objective = module.build(DIM, COUNTS, module.Options(**case[1]))
+        objective.schedule_over(9)
+        return objective
 
     return built
 

@@ -22,6 +22,7 @@ FLOAT32 = 1e-6  # weights and priors are made in float32, as the counts are
 BASELINES = (
     "centre_loss",
     "cross_entropy",
+    "cross_entropy_ncmi",
     "focal",
     "logit_adjusted",
     "opl",
@@ -222,6 +223,7 @@ def test_squentropy() -> None:
         ("poly1", {"epsilon": 0.0}, COUNTS),
         ("opl", {"weight": 0.0}, COUNTS),
         ("centre_loss", {"weight": 0.0}, COUNTS),
+        ("cross_entropy_ncmi", {"weight": 0.0}, COUNTS),
         ("cross_entropy", {"class_weights": "balanced"}, [4, 4, 4]),
     ],
 )

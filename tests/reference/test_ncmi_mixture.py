@@ -43,7 +43,12 @@ def soft_minimum(divergences: list[Tensor], softness: float) -> Tensor:
 
 
 def terms(
-    oracle: SimpleNamespace, z: Tensor, xi: Tensor, target: Tensor, softness: float
+    oracle: SimpleNamespace,
+    z: Tensor,
+    xi: Tensor,
+    target: Tensor,
+    softness: float,
+    direction: str = "kl_q_p",
 ) -> tuple[Tensor, Tensor]:
     """a and b [B] from embeddings [B, m] and ξ [C, k, m]; w_v = 1/C."""
     q = [[oracle.nsf(row) for row in rows] for rows in xi]
@@ -54,7 +59,8 @@ def terms(
         for v, forms in enumerate(q):
             if v != y:
                 for q_j in forms:
-                    total = total + oracle.kl(q_j, p_n) / len(forms) / len(q)
+                    pair = (q_j, p_n) if direction == "kl_q_p" else (p_n, q_j)
+                    total = total + oracle.kl(*pair) / len(forms) / len(q)
         b.append(total)
     return torch.stack(a), torch.stack(b)
 
@@ -69,20 +75,27 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> No
     assert (found.double() - expected).norm() / expected.norm() < tolerance
 
 
+@pytest.mark.parametrize("direction", ["kl_q_p", "kl_p_q"])
 @pytest.mark.parametrize("softness", [0.05, 0.5, 5.0])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_loss_and_gradients(
-    oracle: SimpleNamespace, k: int, reduction: str, softness: float
+    oracle: SimpleNamespace, k: int, reduction: str, softness: float, direction: str
 ) -> None:
-    objective = mixture(k, reduction=reduction, softness=softness, schedule="simultaneous")
+    objective = mixture(
+        k,
+        reduction=reduction,
+        softness=softness,
+        schedule="simultaneous",
+        separation_direction=direction,
+    )
     assert objective.xi.shape == (3, k, 8)
     z, target = batch()
     z.requires_grad_()
     output = objective(z, target)
     output.total.backward()
     z64, xi64 = (t.detach().double().requires_grad_() for t in (z, objective.xi))
-    a, b = terms(oracle, z64, xi64, target, softness)
+    a, b = terms(oracle, z64, xi64, target, softness, direction)
     expected = reduced(a, b, reduction)
     expected.backward()
     assert output.total.item() == pytest.approx(expected.item(), rel=1e-4)

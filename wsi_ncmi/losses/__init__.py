@@ -3,6 +3,7 @@
 from wsi_ncmi.losses.centre_loss import CentreLoss
 from wsi_ncmi.losses.cmic_dl import CMICDL
 from wsi_ncmi.losses.cross_entropy import CrossEntropy
+from wsi_ncmi.losses.cross_entropy_ncmi import CrossEntropyNCMI
 from wsi_ncmi.losses.focal import Focal
 from wsi_ncmi.losses.logit_adjusted import LogitAdjusted
 from wsi_ncmi.losses.mutual_information import MutualInformation
@@ -19,6 +20,7 @@ __all__ = [
     "NCMI",
     "CentreLoss",
     "CrossEntropy",
+    "CrossEntropyNCMI",
     "Focal",
     "LogitAdjusted",
     "LossOutput",

@@ -31,7 +31,7 @@ class Classifier(Objective):
         self.check_inputs(embedding, target)
         with full_precision(embedding):
             z = at_least_float32(embedding)
-            return self.loss(self.head(z), z, target)
+            return self.loss(self.logits(z), z, target)
 
     @abstractmethod
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
@@ -39,7 +39,12 @@ class Classifier(Objective):
 
     def raw_scores(self, embedding: Tensor) -> Tensor:
         with full_precision(embedding):
-            return self.head(at_least_float32(embedding))
+            return self.logits(at_least_float32(embedding))
+
+    def logits(self, z: Tensor) -> Tensor:
+        """The head's [B, C] of embeddings [B, m] in float32 or float64."""
+        found: Tensor = self.head(z)
+        return found
 
 
 class BlockwiseLinear(nn.Module):
@@ -68,8 +73,9 @@ class BlockwiseLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(classes).uniform_(-bound, bound))
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """[..., m] -> [..., C]."""
-        return (embedding.unflatten(-1, (self.classes, -1)) * self.weight).sum(-1) + self.bias
+        """[B, m] -> [B, C], or of a stack of models [K, B, m] -> [K, B, C]."""
+        blocks = embedding.unflatten(-1, (self.classes, -1))
+        return (blocks * self.weight.unsqueeze(-3)).sum(-1) + self.bias.unsqueeze(-2)
 
 
 def take_scores(objective: Objective) -> Objective:

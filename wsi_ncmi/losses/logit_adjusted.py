@@ -48,12 +48,16 @@ class LogitAdjusted(Classifier):
         options = options or Options()
         super().__init__(embedding_dim, class_counts, blockwise=options.blockwise)
         self.options = options
-        prior = self.class_counts.clamp_min(SMALLEST_COUNT) / self.class_counts.sum()
-        self.register_buffer("adjustment", self.options.tau * prior.log())
+        self.register_buffer("adjustment", self.options.tau * log_prior(self.class_counts))
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         total = F.cross_entropy(logits + self.adjustment, target)
         return LossOutput(total, {"logit_adjusted": total.detach()})
+
+
+def log_prior(class_counts: Tensor) -> Tensor:
+    """ln π [C] of the classes' shares of the training part."""
+    return (class_counts.clamp_min(SMALLEST_COUNT) / class_counts.sum()).log()
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

@@ -4,7 +4,7 @@ Class y has q_{y,1} … q_{y,k}, learnt as NCMI's. A sample belongs to them soft
 
     d_{n,j} = KL(p_n ‖ q_{y_n,j})
     a_n = −T · ln (1/k) Σ_j exp(−d_{n,j} / T)            the soft minimum of the d_{n,j}
-    b_n = Σ_{v≠y_n} w_v · (1/k) Σ_j KL(q_{v,j} ‖ p_n)
+    b_n = Σ_{v≠y_n} w_v · (1/k) Σ_j KL(q_{v,j} ‖ p_n)      or of KL(p_n ‖ q_{v,j})
     loss = mean of a_n / b_n, or another of NCMI's reductions
 
 The gradient of a_n is Σ_j r_{n,j} ∇d_{n,j} with r_n = softmax(−d_n / T): soft assignment. k = 1 is
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
+from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
@@ -44,6 +45,7 @@ class Options:
             distributions, above 0; a small T assigns to the nearest.
         temperature: τ of the map, above 0, as NCMI's.
         reduction: `mean_of_ratios`, `ratio_of_means` or `ema_ratio`, as NCMI's.
+        separation_direction: `kl_q_p` or `kl_p_q`, as NCMI's.
         schedule: `alternating` or `simultaneous`, as NCMI's.
         centroid_scale: length of the initial ξ, above 0.
         centre: `frozen`, `ema` or `none`, as NCMI's.
@@ -56,6 +58,7 @@ class Options:
     softness: float = bounded(0.5, above=0)
     temperature: float = bounded(0.2, above=0)
     reduction: Reduction = "mean_of_ratios"
+    separation_direction: Direction = "kl_q_p"
     schedule: Schedule = "alternating"
     centroid_scale: float = bounded(10.0, above=0)
     centre: CentreKind = "frozen"
@@ -90,11 +93,10 @@ class NCMIMixture(NCMIBase):
         log_p = self._log_p(z)
         log_q = functional.centred_log_nsf(xi).to(log_p.dtype)  # [C, k, m]
         a = self._soft_minimum(functional.kl(log_p[:, None], log_q[target]))
-        mean = functional.log_ratio(torch.expm1(log_q).mean(1))  # [C, m]
-        # Σ_j KL(q_vj ‖ p)/k = KL(mean ‖ p) + Σ_j KL(q_vj ‖ mean)/k
-        spread = functional.kl(log_q, mean[:, None]).mean(1)
+        direction = self.options.separation_direction
+        mean, spread = _MEANS[direction](log_q)
         other_spreads = (spread.sum() - spread) / self.classes
-        b = functional.separation(log_p, mean, target) + other_spreads[target]
+        b = functional.separation(log_p, mean, target, direction=direction) + other_spreads[target]
         return a, b, log_p
 
     def _softness(self, divergences: Tensor) -> Tensor:
@@ -130,6 +132,21 @@ class NCMIMixture(NCMIBase):
         divergences = functional.kl_all_classes(self.exact_log_p(embedding), means)
         scores = -self._soft_minimum(divergences.unflatten(1, (self.classes, -1)))
         return scores.to(at_least_float32(embedding).dtype)
+
+
+def _arithmetic(log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_j KL(q_vj ‖ p)/k = KL(mean ‖ p) + spread: [C, k, m] -> the mean [C, m], the spread [C]."""
+    mean = functional.log_ratio(torch.expm1(log_q).mean(1))
+    return mean, functional.kl(log_q, mean[:, None]).mean(1)
+
+
+def _geometric(log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_j KL(p ‖ q_vj)/k = KL(p ‖ mean) + spread."""
+    mean = functional.centred(log_q.mean(1))
+    return mean, functional.kl(mean[:, None], log_q).mean(1)
+
+
+_MEANS = {"kl_q_p": _arithmetic, "kl_p_q": _geometric}
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

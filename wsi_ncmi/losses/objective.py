@@ -145,6 +145,9 @@ class Objective(nn.Module, ABC):
         """softmax of the scores, [B, C]: calibrated by the phase `temperature`."""
         return self.scores(embedding).softmax(-1)
 
+    def schedule_over(self, steps: int) -> None:
+        """Before training: the number of its optimiser steps, for what changes over all of it."""
+
     def end_step(self) -> None:
         """After every optimiser step: running means move."""
 

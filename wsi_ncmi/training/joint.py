@@ -94,6 +94,10 @@ class JointObjective(nn.Module):
         absent = (one for name, one in self.auxiliary.items() if name not in names)
         return sum((0 * p).sum() for one in absent for p in one.parameters())
 
+    def schedule_over(self, steps: int) -> None:
+        for objective in self.all():
+            objective.schedule_over(steps)
+
     def end_step(self) -> None:
         for objective in self.all():
             objective.end_step()

@@ -78,6 +78,7 @@ def _train(
     groups = objective.parameter_groups()
     parameters = [*network.parameters(), *groups["network"]]
     steps = settings.epochs * data.steps_per_epoch()
+    objective.schedule_over(steps)
     optimisers = Optimisers(parameters, groups["centroids"], settings, steps, network.undecayed())
     kept = Kept(settings)
     for epoch in range(settings.epochs):

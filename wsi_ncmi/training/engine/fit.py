@@ -44,6 +44,7 @@ def fit(group: Sequence[Setup], checkpoints: Checkpoints | None = None) -> list[
         setup = member.setup
         main = setup.objective.main
         check_batch_size(main, setup.settings, setup.run.run_id)
+        setup.objective.schedule_over(member.steps)
         device = main.class_counts.device
         member.network.precision = resolved(setup.settings, device).precision
     kept, progress = checkpoints or Checkpoints(None, ""), Progress(members)
