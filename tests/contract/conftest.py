@@ -24,6 +24,7 @@ VARIANTS: list[Case] = [
     ("ncmi", {"centroids": "fixed", "map": "softmax", "space": "logits", "centre": "none"}),
     ("ncmi", {"centroids": "ema", "centroid_decay": 0.9, "centre": "ema", "centre_decay": 0.9}),
     ("ncmi", {"centroids": "epoch_mean", "reduction": "ema_ratio", "space": "logits"}),
+    ("ncmi", {"centroids": "fixed", "centre": "ema", "class_mean_norm": "l1"}),
     ("ncmi_mixture", {"schedule": "simultaneous", "reduction": "ema_ratio"}),
     ("cmic_dl", {"source": "batch"}),
     ("cross_entropy", {"blockwise": True}),

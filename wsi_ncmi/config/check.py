@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,20 +9,21 @@ from pydantic import ValidationError
 from wsi_ncmi.bounds import KEYWORDS, Bounds
 from wsi_ncmi.config.base import problems_of
 from wsi_ncmi.config.cohort import Config
-from wsi_ncmi.config.presets import Presets, written_out
+from wsi_ncmi.config.presets import NONE, Presets, written_out
 from wsi_ncmi.errors import ConfigError
 
 
-def parse(raw: Mapping[str, Any], presets: Presets = MappingProxyType({})) -> Config:
+def parse(raw: Mapping[str, Any], presets: Presets = NONE, objectives: Presets = NONE) -> Config:
     """The checked configuration.
 
     Args:
         presets: name -> keys of `training`, by the generated schemas.
+        objectives: name -> `part` and `options` of an objective, by the same.
 
     Raises:
         ConfigError: lists every unknown key and preset, and every value that does not fit.
     """
-    raw, problems = written_out(raw, presets)
+    raw, problems = written_out(raw, presets, objectives)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -47,7 +47,7 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
         if kind == "encoder" and name not in schemas[kind]:
             name = "timm"  # any other name is a timm model's
         if name not in schemas[kind]:
-            known = ", ".join(sorted(schemas[kind]))
+            known = ", ".join(sorted({*schemas[kind], *schemas.get(f"{kind}_preset", {})}))
             problems.append(f"{key}: unknown {kind} {name!r}, expected one of {known}")
             continue
         problems += [

@@ -43,6 +43,7 @@ SHARED = frozenset(
         "functional",
         "ncmi_base",
         "objective",
+        "presets",
         "running",
         "temperature",
     }

@@ -69,6 +69,12 @@ class Options:
             in a.
         space: `features`: p is over the embedding itself. `logits`: p is over the C logits of a
             linear layer.
+        class_mean_norm: norm by which z − c is divided for inference's class means. `l2`: as for
+            every p. `l1`: as the public code, whose means so lie near the uniform distribution.
+        class_mean_samples: from which inference's class means come. `plain`: the training part as
+            it is. `augmented`: each training sample once, augmented as in training (images by
+            `augmentation`, bags by the copies of `extraction.augmentation`; without those it is
+            `plain`).
         seed: random seed of the initial ξ where the embedding has fewer than C − 1 dimensions.
     """
 
@@ -89,6 +95,8 @@ class Options:
     separation_weights: Literal["uniform", "empirical"] = "uniform"
     separation_direction: Direction = "kl_q_p"
     space: Literal["features", "logits"] = "features"
+    class_mean_norm: Literal["l2", "l1"] = "l2"
+    class_mean_samples: Literal["plain", "augmented"] = "plain"
     seed: int = bounded(0, least=0, below=2**32)
 
     def __post_init__(self) -> None:
@@ -260,6 +268,17 @@ class NCMI(NCMIBase):
 
     def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:
         self.fit_sums.collect(values, target.expand(values.shape[:-1]))
+
+    def samples_of(self, phase: Phase) -> Literal["train", "augmented"]:
+        augmented = self.options.class_mean_samples == "augmented"
+        return "augmented" if augmented and phase == "classes" else "train"
+
+    def _fitted_log_p(self, phase: Phase, z: Tensor) -> Tensor:
+        if phase == "start" or self.options.class_mean_norm == "l2":
+            return self._log_p(z)
+        shifted = z - self.centre.value.to(z.dtype).unsqueeze(-2)
+        length = shifted.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
+        return log_map(shifted / length / self._temperature(z.dtype), self.map)
 
     def _class_means(self, total: Tensor, count: Tensor) -> Tensor:
         return functional.class_means(total, count, self.log_means.to(total.dtype))

@@ -122,7 +122,7 @@ class NCMIBase(Objective):
     def _collect_training(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
         with full_precision(embeddings):
             z = self._vectors(embeddings).double()
-            log_p = self._log_p(z)
+            log_p = self._fitted_log_p(phase, z)
             values = torch.expm1(log_p)
             if self._looks_for_centre(phase):  # selected and not branched: objectives are stacked
                 values = torch.where((self.passed == 0)[..., None, None], z, values)
@@ -140,6 +140,10 @@ class NCMIBase(Objective):
         self.log_means.copy_(means)
         done = self.passed + 1
         self.passed.copy_(torch.where(done < self.passes(phase), done, 0))
+
+    def _fitted_log_p(self, phase: Phase, z: Tensor) -> Tensor:
+        """Centred logs of the p that a phase's class means are of."""
+        return self._log_p(z)
 
     @abstractmethod
     def _collect_class(self, phase: Phase, values: Tensor, log_p: Tensor, target: Tensor) -> None:

@@ -77,6 +77,10 @@ class Objective(nn.Module, ABC):
         """How often a phase goes over its samples; 0: the objective needs nothing of it."""
         return 1 if phase == "temperature" else self._training_passes(phase)
 
+    def samples_of(self, phase: Phase) -> Literal["train", "augmented"]:
+        """Whether `start` or `classes` takes the training part as it is, or augmented."""
+        return "train"
+
     @torch.no_grad()
     def collect(self, phase: Phase, embeddings: Tensor, targets: Tensor) -> None:
         """Take a batch of a phase's samples, embeddings [n, m] and targets [n].

@@ -38,7 +38,7 @@ class CheckedConfig:
             raise ConfigError(doubled)
         parts = json.loads(schema.read_text())
         try:
-            self.config = configuration.parse(raw, parts["preset"])
+            self.config = configuration.parse(raw, parts["preset"], parts["objective_preset"])
         except ConfigError as error:
             raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
         problems = configuration.part_problems(self.config, parts)

@@ -14,6 +14,7 @@ from wsi_ncmi import registry
 from wsi_ncmi.bounds import bounds_of
 from wsi_ncmi.config import Config
 from wsi_ncmi.files.atomic import write_text
+from wsi_ncmi.losses.presets import PRESETS
 from wsi_ncmi.tools.recipes import presets
 from wsi_ncmi.tools.tables import filled
 
@@ -47,6 +48,9 @@ def schemas() -> dict[str, str]:
         for kind in registry.KINDS
     }
     recipes = {name: dict(recipe.keys) for name, recipe in presets().items()}
+    objectives = {
+        name: {"part": one.part, "options": dict(one.options)} for name, one in PRESETS.items()
+    }
     config = Config.model_json_schema()
     config["$defs"]["Training"]["properties"]["preset"] = {
         "description": "Recipe of an aggregator, the defaults below the other keys.",
@@ -54,7 +58,7 @@ def schemas() -> dict[str, str]:
     }
     return {
         "config.schema.json": _text(config),
-        "parts.schema.json": _text({**parts, "preset": recipes}),
+        "parts.schema.json": _text({**parts, "preset": recipes, "objective_preset": objectives}),
     }
 
 

@@ -5,6 +5,7 @@ A table is the text between two HTML comments of a page:
     <!-- keys: Tiling -->               the keys of `wsi_ncmi.config.Tiling`
     <!-- options: objective ncmi -->    the options of a part
     <!-- presets: aggregators -->       the recipes of all aggregators
+    <!-- presets: objectives -->        the published ways of objectives
     <!-- aggregators: 1024 2 -->        all aggregators, for features and classes of that number
     <!-- end -->
 """
@@ -19,6 +20,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from wsi_ncmi import config, registry
+from wsi_ncmi.losses.presets import PRESETS
 from wsi_ncmi.tools.aggregators import facts
 from wsi_ncmi.tools.recipes import presets
 
@@ -58,7 +60,7 @@ def _rows(kind: str, name: str) -> Iterator[Row]:
     if kind == "keys":
         return _keys(getattr(config, name))
     if kind == "presets":
-        return _presets()
+        return _presets() if name == "aggregators" else _objective_presets()
     if kind == "aggregators":
         return _aggregators(*map(int, name.split()))
     return _options(*name.split())
@@ -86,6 +88,12 @@ def _presets() -> Iterator[Row]:
     """The recipes of aggregators: their keys as YAML has them, and where they are from."""
     for name, recipe in presets().items():
         yield name, _default(dict(recipe.keys)), _cell(recipe.source)
+
+
+def _objective_presets() -> Iterator[Row]:
+    for name, one in PRESETS.items():
+        keys = _default({"part": one.part, "options": dict(one.options)})
+        yield name, keys, _cell(one.source)
 
 
 def _aggregators(feature_dim: int, classes: int) -> Iterator[Row]:

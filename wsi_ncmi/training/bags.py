@@ -114,6 +114,15 @@ class BagData:
             chosen = samples[start : start + self.batch_size]
             yield self._batch(chosen, [None] * len(chosen))
 
+    def augmented(self) -> Iterator[tuple[BagBatch, Tensor]]:
+        """See `interface.Data`; without augmented copies it is `evaluation("train")`."""
+        rng = np.random.default_rng(derive(self.seed, self.fold, "augmented", self.stream))
+        samples = self.parts["train"]
+        views = [self._view(rng) for _ in samples]
+        for start in range(0, len(samples), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            yield self._batch(samples[chosen], views[chosen])
+
     def _view(self, rng: np.random.Generator) -> int | None:
         # The original or one of the augmented copies, equally often.
         if not self.cache.augmented:

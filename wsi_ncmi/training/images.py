@@ -85,6 +85,7 @@ class ImageData:
         self.batch_size, self.sampling = settings.batch_size, settings.sampling
         self.augmenter = Augmenter(task.augmentation) if task.augmentation else None
         self.seed, self.fold, self.stream, self.device = seed, fold, stream, device
+        self.epochs = settings.epochs
 
     def steps_per_epoch(self) -> int:
         return len(self._starts())
@@ -97,10 +98,17 @@ class ImageData:
             yield self._batch(train, order[start : start + self.batch_size], epoch)
 
     def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self._in_order(part, None)
+
+    def augmented(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `interface.Data`: as the epoch after the last would augment them."""
+        yield from self._in_order("train", self.epochs)
+
+    def _in_order(self, part: str, epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         images = self.parts[part]
         rows = np.arange(len(images))
         for start in range(0, len(images), self.batch_size):
-            yield self._batch(images, rows[start : start + self.batch_size], None)
+            yield self._batch(images, rows[start : start + self.batch_size], epoch)
 
     def _derive(self, purpose: str) -> int:
         return derive(self.seed, self.fold, purpose, self.stream)

@@ -68,6 +68,10 @@ class Data(Protocol):
         """A part (train, val, test) in its fixed order, nothing augmented."""
         ...
 
+    def augmented(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """The training part in its fixed order, each sample augmented once as in training."""
+        ...
+
 
 @dataclass(frozen=True)
 class Validation:

@@ -60,7 +60,7 @@ def fit(
     with divergence(context, history):
         start(network, objective, data)
         _train(network, objective, data, settings, seeds, history, after_epoch)
-        main.fit("classes", *embed(network, data, "train"))
+        main.fit("classes", *embed(network, data, main.samples_of("classes")))
         main.fit("temperature", *embed(network, data, "val"))
         check_finite("the weights", main.state_dict())
     return history
@@ -179,9 +179,14 @@ def _evaluated(
     network: Network, data: Data, part: str, with_targets: bool
 ) -> Iterator[tuple[Embedded, Tensor]]:
     network.eval()
-    for inputs, target in data.evaluation(part):
+    for inputs, target in batches_of(data, part):
         with mixed(network.precision, target.device):
             yield network(inputs, target if with_targets else None), target
+
+
+def batches_of(data: Data, part: str) -> Iterator[tuple[Inputs, Tensor]]:
+    """Of a part in its fixed order; `augmented` is the training part, augmented."""
+    return data.augmented() if part == "augmented" else data.evaluation(part)
 
 
 @torch.inference_mode()

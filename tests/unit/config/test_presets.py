@@ -13,6 +13,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "ncmi_way": {"part": "ncmi", "options": {"temperature": 0.3, "centre": "ema"}},
+}
+
+
 def config(training: Any, aggregator: Any = None, objective: Any = None) -> dict[str, Any]:
     task = {
         "classes": ["a", "b"],
@@ -121,3 +126,37 @@ def test_an_image_task_has_no_aggregator_and_so_no_preset() -> None:
 def test_records_of_aggregators_and_arms_hold_what_they_override() -> None:
     assert Part(training={"epochs": 3}).record["training"] == {"epochs": 3}
     assert Arm(training={"epochs": 3}).record["training"] == {"epochs": 3}
+
+
+def arms(objectives: Any, kind: str = "tasks") -> dict[str, Arm]:
+    task = {"classes": ["a", "b"]} if kind == "tasks" else {"dataset": "folder", "path": "p"}
+    task |= {"objectives": {"cross_entropy": {}, **objectives}}
+    source = {"demo": {}} if kind == "tasks" else {}
+    config = parse({"cohort": "c", **source, kind: {"t": task}}, PRESETS, WAYS)
+    found: dict[str, Arm] = getattr(config, kind)["t"].objectives
+    return found
+
+
+@pytest.mark.parametrize("kind", ["tasks", "images"])
+def test_the_name_of_an_objectives_preset_stands_where_a_parts_does(kind: str) -> None:
+    found = arms(
+        {
+            "ncmi_way": {},
+            "mine": {"part": "ncmi_way", "options": {"temperature": 0.7}, "stream": "other"},
+            "ncmi": {},
+        },
+        kind,
+    )
+    assert found["ncmi_way"] == Arm(part="ncmi", options={"temperature": 0.3, "centre": "ema"})
+    assert found["mine"].options == {"temperature": 0.7, "centre": "ema"}
+    assert (found["mine"].part, found["mine"].stream) == ("ncmi", "other")
+    assert found["ncmi"] == Arm()
+
+
+def test_a_part_counts_more_than_a_label() -> None:
+    assert arms({"ncmi_way": {"part": "focal"}})["ncmi_way"] == Arm(part="focal")
+
+
+def test_options_that_are_none_are_named_beside_an_objectives_preset() -> None:
+    with pytest.raises(ConfigError, match=r"objectives\.ncmi_way\.options"):
+        arms({"ncmi_way": {"options": [1]}})

@@ -233,6 +233,19 @@ def test_order_and_augmentation_follow_seed_and_epoch_alone():
     assert flipped != flipped_later
 
 
+def test_the_augmented_training_part_is_each_image_once_in_its_order():
+    flip = [Transform(name="HorizontalFlip", options={"p": 0.5})]
+    task = small_task("x", augmentation=flip, objectives={"cross_entropy": {}})
+    data = image_data(coded(48), task)
+    inputs, targets = (torch.cat(column) for column in zip(*data.augmented(), strict=True))
+    again, _ = (torch.cat(column) for column in zip(*data.augmented(), strict=True))
+    assert torch.equal(inputs, again)
+    assert inputs[:, 0, 0, 0].tolist() == list(range(48))
+    assert targets.tolist() == [n % 2 for n in range(48)]
+    flipped = inputs[:, 1, 0, 0] > 0
+    assert 8 < flipped.sum() < 40
+
+
 def test_batches_are_uint8_and_channels_last_and_evaluation_is_not_augmented():
     flip = [Transform(name="HorizontalFlip", options={"p": 1.0})]
     data = image_data(coded(20), small_task("x", augmentation=flip))

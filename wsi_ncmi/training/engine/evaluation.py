@@ -17,6 +17,7 @@ from wsi_ncmi.training.engine.members import Family, Stream
 from wsi_ncmi.training.engine.step import Batch, Piece, forward
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.precision import mixed
+from wsi_ncmi.training.reference import batches_of
 
 
 @dataclass(eq=False)
@@ -40,7 +41,7 @@ def embed(group: Group, stream: Stream, part: str) -> Embeddings:
     """In eval mode, in the part's own order."""
     passes: dict[int, list[Piece]] = {}
     targets = []
-    for bags, target in stream.data.evaluation(part):
+    for bags, target in batches_of(stream.data, part):
         targets.append(target)
         batch = Batch(stream, stream.network.prepared(bags), target, stream.models)
         for one in itertools.chain.from_iterable(group.passes([batch])):
@@ -79,10 +80,14 @@ def fit_phase(group: Group, phase: Phase) -> Tensor:
     """`start` or `classes`, from the training part; True [K] where all embeddings are finite."""
     finite = torch.ones(len(group), dtype=torch.bool, device=group.device)
     for stream in group.streams:
-        found = embed(group, stream, "train")
-        finite[stream.models] = found.z.isfinite().flatten(1).all(1)
-        for family, own, rows in families_within(group, stream):
-            _fit(family, own, phase, found, rows)
+        families = list(families_within(group, stream))
+        kinds = {family: _joint(family).main.samples_of(phase) for family, *_ in families}
+        for kind in sorted({*kinds.values()}):
+            found = embed(group, stream, kind)
+            finite[stream.models] &= found.z.isfinite().flatten(1).all(1)
+            for family, own, rows in families:
+                if kinds[family] == kind:
+                    _fit(family, own, phase, found, rows)
     return finite
 
 
