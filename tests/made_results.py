@@ -226,6 +226,8 @@ def write_task(
                 "selection": "last",
                 "precision": "fp32",
                 "status": "ok",
+                "state": "trained",
+                "remedy": "",
                 "epochs": 20,
                 "best_epoch": 20,
                 "failed_epoch": "",
@@ -253,7 +255,13 @@ def diverge(cohort: Path, *run_ids: str) -> None:
     for manifest in task_dir.glob("seed-*.tsv"):
         frame = pd.read_csv(manifest, sep="\t", dtype=str, keep_default_na=False)
         own = frame["run_id"].isin(run_ids)
-        failed = {"status": "failed", "epochs": "3", "best_epoch": "", "failed_epoch": "3"}
+        failed = {
+            "status": "failed",
+            "state": "",
+            "epochs": "3",
+            "best_epoch": "",
+            "failed_epoch": "3",
+        }
         frame.loc[own, [*failed, "reason"]] = [*failed.values(), REASON]
         frame.to_csv(manifest, sep="\t", index=False)
     for run_id in run_ids:

@@ -29,7 +29,13 @@ from wsi_ncmi.losses.functional.maps import Map
 from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.ncmi_base import CentreKind, Evaluated, NCMIBase, Schedule
+from wsi_ncmi.losses.ncmi_base import (
+    CentreKind,
+    Evaluated,
+    NCMIBase,
+    Schedule,
+    smallest_divergence,
+)
 from wsi_ncmi.losses.objective import Objective, Phase
 from wsi_ncmi.losses.running import ClassSums
 
@@ -293,10 +299,26 @@ class NCMI(NCMIBase):
     @torch.no_grad()
     def smallest_separation(self) -> float:
         """The smallest KL(q_v ‖ q_y) of two classes: near zero, they cannot be told apart."""
+        return self._separation().item()
+
+    def _separation(self) -> Tensor:
         log_q = self.log_centroids().double()
-        pairs = functional.kl_all_classes(log_q, log_q)
-        pairs.fill_diagonal_(float("inf"))
-        return pairs.min().item()
+        return smallest_divergence(log_q, self.classes)
+
+    def _plateau(self) -> Tensor:
+        others = self.gamma_weights.sum(-1, keepdim=True) - self.gamma_weights
+        share = self.prior_weights * self.class_counts / self.class_counts.sum(-1, keepdim=True)
+        if self.options.reduction == "mean_of_ratios":
+            return (share / others).sum(-1)
+        return share.sum(-1) / (share * others).sum(-1)
+
+    @property
+    def remedy(self) -> str:
+        if self.options.space == "logits":
+            return "space: features"
+        if self.options.separation_direction == "kl_q_p":
+            return "separation_direction: kl_p_q, or another training.learning_rate"
+        return "another training.learning_rate, or another temperature"
 
 
 def build(embedding_dim: int, class_counts: Sequence[int], options: Options) -> Objective:

@@ -167,7 +167,26 @@ class NCMIBase(Objective):
         self.check_inputs(embedding, target)
         with full_precision(embedding):
             found = self._evaluate(self._vectors(embedding), target, own_step=False)
-        return LossOutput(found.total, {"cmi": found.cmi, "gamma": found.gamma})
+        parts = {"ncmi": found.total.detach(), "cmi": found.cmi, "gamma": found.gamma}
+        return LossOutput(found.total, parts)
+
+    @torch.no_grad()
+    def watched(self) -> dict[str, Tensor]:
+        """The smallest divergence of two classes' q, and the loss that divides no sample.
+
+        Where the q have merged, a sample is as far from its own class as from any other:
+        a_n = KL(p_n ‖ q) and b_n = W_{y_n} · KL(p_n ‖ q) with W_y = Σ_{v≠y} w_v, so that the loss
+        is the mean of 1 / W_{y_n}: C/(C − 1) under uniform weights.
+        """
+        return {"separation": self._separation(), "plateau": self._plateau()}
+
+    @abstractmethod
+    def _separation(self) -> Tensor:
+        """The smallest KL(q ‖ q′) of two distributions of different classes, a scalar."""
+
+    def _plateau(self) -> Tensor:
+        """The loss where classes are not divided, a scalar."""
+        return torch.full_like(self.class_counts[..., 0], self.classes / (self.classes - 1))
 
     def _evaluate(self, z: Tensor, target: Tensor, *, own_step: bool) -> Evaluated:
         """The loss; in a training step of the network running means take what they need."""
@@ -217,3 +236,17 @@ class NCMIBase(Objective):
         for name, parameter in self.named_parameters():
             groups["centroids" if name == "xi" else "network"].append(parameter)
         return groups
+
+
+def smallest_divergence(log_q: Tensor, classes: int) -> Tensor:
+    """The smallest KL(q ‖ q′) of two distributions of different classes.
+
+    Args:
+        log_q: centred logs [..., C·k, m], those of a class one after another.
+
+    Returns:
+        [...].
+    """
+    pairs = functional.kl_all_classes(log_q, log_q)
+    owner = torch.arange(pairs.shape[-1], device=pairs.device) // (pairs.shape[-1] // classes)
+    return pairs.masked_fill(owner[:, None] == owner, torch.inf).amin((-2, -1)).clamp_min(0)

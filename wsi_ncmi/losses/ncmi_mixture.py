@@ -28,7 +28,7 @@ from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.packing import far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
+from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule, smallest_divergence
 from wsi_ncmi.losses.objective import Objective, Phase
 
 FIT_STEPS = 10
@@ -126,9 +126,20 @@ class NCMIMixture(NCMIBase):
         fitted = functional.log_ratio(total / count.clamp_min(SMALLEST)[..., None])
         return torch.where((count > SMALLEST)[..., None], fitted, self.log_means.to(total.dtype))
 
+    def _separation(self) -> Tensor:
+        log_q = functional.centred_log_nsf(self.xi.double()).flatten(0, 1)
+        return smallest_divergence(log_q, self.classes)
+
     def raw_scores(self, embedding: Tensor) -> Tensor:
         """Minus the soft minimum of KL(p ‖ s_{y,j}) over j; computed in float64."""
-        means = self.log_means.double().flatten(0, 1)
+        return self._scores(embedding, self.log_means.double())
+
+    def training_scores(self, embedding: Tensor) -> Tensor:
+        """The same with the q_{y,j}: the s_{y,j} are fitted after training."""
+        return self._scores(embedding, functional.centred_log_nsf(self.xi.double()))
+
+    def _scores(self, embedding: Tensor, log_means: Tensor) -> Tensor:
+        means = log_means.flatten(0, 1)
         divergences = functional.kl_all_classes(self.exact_log_p(embedding), means)
         scores = -self._soft_minimum(divergences.unflatten(1, (self.classes, -1)))
         return scores.to(at_least_float32(embedding).dtype)

@@ -141,6 +141,19 @@ class Objective(nn.Module, ABC):
     def raw_scores(self, embedding: Tensor) -> Tensor:
         """Uncalibrated class log-odds [B, C]; differentiable."""
 
+    def training_scores(self, embedding: Tensor) -> Tensor:
+        """Raw scores [B, C] of a training step's samples, by the classes as they are now."""
+        return self.raw_scores(embedding)
+
+    def watched(self) -> dict[str, Tensor]:
+        """After an epoch, what tells whether classes come apart: scalars by name, no gradient."""
+        return {}
+
+    @property
+    def remedy(self) -> str:
+        """What to change where a training has collapsed: options and keys of `training`."""
+        return "another training.learning_rate, or more training.epochs"
+
     def scores(self, embedding: Tensor) -> Tensor:
         """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""
         return self.raw_scores(embedding) * self.log_scale.exp()[..., None, None]

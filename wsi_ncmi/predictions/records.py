@@ -18,6 +18,7 @@ from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import read_frame, write_frame
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.table import DIGITS, write_table
+from wsi_ncmi.predictions.states import TRAINED
 from wsi_ncmi.provenance import digest
 
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet", "validation.npz")
@@ -40,6 +41,8 @@ MANIFEST_COLUMNS = (
     "selection",
     "precision",
     "status",
+    "state",
+    "remedy",
     "epochs",
     "best_epoch",
     "failed_epoch",
@@ -187,9 +190,23 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         torch.save(content, temporary)
 
 
-def finish(folder: Path, run: Run, *, best_epoch: int, epochs: int, seconds: float) -> None:
-    """`run.json`, last: from now on the run is done."""
-    _write_record(folder, run, OK, seconds, epochs=epochs, best_epoch=best_epoch)
+def finish(
+    folder: Path,
+    run: Run,
+    *,
+    best_epoch: int,
+    epochs: int,
+    seconds: float,
+    state: str = TRAINED,
+    remedy: str = "",
+) -> None:
+    """`run.json`, last: from now on the run is done.
+
+    Args:
+        state: see `states`. remedy: what to change, of a run that is not `trained`.
+    """
+    found = {"state": state, "remedy": remedy, "epochs": epochs, "best_epoch": best_epoch}
+    _write_record(folder, run, OK, seconds, **found)
 
 
 def fail(folder: Path, run: Run, training: Training, reason: str, seconds: float) -> None:
@@ -203,7 +220,7 @@ def fail(folder: Path, run: Run, training: Training, reason: str, seconds: float
 
 
 def _write_record(folder: Path, run: Run, status: str, seconds: float, **found: Any) -> None:
-    blank = {"best_epoch": None, "failed_epoch": None, "reason": ""}
+    blank = {"state": "", "remedy": "", "best_epoch": None, "failed_epoch": None, "reason": ""}
     record = {"run_id": run.run_id, "digest": run.digest, "status": status, **blank, **found}
     write_json(folder / "run.json", {**record, "seconds": round(seconds, 2), **asdict(run)})
 

@@ -31,6 +31,7 @@ from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.reference import fit, score
 from wsi_ncmi.training.seeds import derive
 from wsi_ncmi.training.tensorboard import Events
+from wsi_ncmi.training.watch import conclude
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
         log.warning("%s", error)
         fail(folder, run, history, error.reason, seconds + time.perf_counter() - started)
         return
+    state, remedy = conclude(history, run.run_id, setup.objective.main, setup.settings)
     reopen(folder)
     classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
@@ -143,4 +145,12 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
     kept = {f"{name}_state": module.state_dict() for name, module in setup.states.items()}
     write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **setup.configuration, **kept})
     seconds += time.perf_counter() - started
-    finish(folder, run, best_epoch=history.best_epoch, epochs=history.epochs, seconds=seconds)
+    finish(
+        folder,
+        run,
+        best_epoch=history.best_epoch,
+        epochs=history.epochs,
+        seconds=seconds,
+        state=state,
+        remedy=remedy,
+    )

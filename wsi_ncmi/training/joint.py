@@ -7,12 +7,14 @@ pseudo-bags are learnt under NCMI as under cross-entropy.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.aggregators.interface import Auxiliary
-from wsi_ncmi.losses.classifier import take_scores
+from wsi_ncmi.losses.classifier import Classifier, take_scores
 from wsi_ncmi.losses.objective import LossOutput, Objective
 from wsi_ncmi.training.interface import Embedded
+from wsi_ncmi.training.seen import Seen
 
 Build = Callable[[int, Sequence[int]], Objective]
 
@@ -29,6 +31,8 @@ class JointObjective(nn.Module):
         super().__init__()
         self.main = main
         self.auxiliary = nn.ModuleDict(auxiliary)
+        self.seen = Seen(main.classes, scores_are_logits=isinstance(main, Classifier))
+        self.seen.to(main.class_counts.device)
 
     @classmethod
     def build(
@@ -82,6 +86,9 @@ class JointObjective(nn.Module):
         for name, objective, (z, y, weight) in pairs:
             found = objective(z, y)
             total = total + weight * found.total
+            if self.training and not name:
+                with torch.no_grad():
+                    self.seen.add(objective.training_scores(z.detach()), y)
             parts |= {name: found.total.detach()} if name else found.parts
         return LossOutput(total + self._left_out(pairs), parts)
 
@@ -102,9 +109,14 @@ class JointObjective(nn.Module):
         for objective in self.all():
             objective.end_step()
 
-    def end_epoch(self, epoch: int) -> None:
+    def end_epoch(self, epoch: int) -> dict[str, Tensor]:
+        """What tells how the samples' own classes come apart: scalars by name.
+
+        What training steps saw is forgotten then.
+        """
         for objective in self.all():
             objective.end_epoch(epoch)
+        return {**self.seen.take(), **self.main.watched()}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters trained with the network, and those with an optimiser of their own."""

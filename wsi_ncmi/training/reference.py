@@ -27,6 +27,7 @@ from wsi_ncmi.training.optimisers import Optimisers
 from wsi_ncmi.training.precision import keep_float32, mixed, resolved
 from wsi_ncmi.training.seeds import seed_generators
 from wsi_ncmi.training.selection import Kept
+from wsi_ncmi.training.watch import watch
 
 # The seed of the random numbers (dropout and the like) of an epoch's step.
 StepSeeds = Callable[[int, int], int]
@@ -59,7 +60,7 @@ def fit(
     history = History()
     with divergence(context, history):
         start(network, objective, data)
-        _train(network, objective, data, settings, seeds, history, after_epoch)
+        _train(network, objective, data, settings, context, seeds, history, after_epoch)
         main.fit("classes", *embed(network, data, main.samples_of("classes")))
         main.fit("temperature", *embed(network, data, "val"))
         check_finite("the weights", main.state_dict())
@@ -71,6 +72,7 @@ def _train(
     objective: JointObjective,
     data: Data,
     settings: Training,
+    context: str,
     seeds: StepSeeds,
     history: History,
     after_epoch: Callable[[History], None],
@@ -83,7 +85,8 @@ def _train(
     kept = Kept(settings)
     for epoch in range(settings.epochs):
         history.epoch = epoch
-        history.curves.append(_train_epoch(network, objective, data, optimisers, seeds, epoch))
+        row = _train_epoch(network, objective, data, optimisers, seeds, epoch)
+        watch(history, row, context, objective.main, settings)
         now, scores = validate(network, objective.main, data)
         history.curves.append(
             {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
@@ -131,12 +134,19 @@ def _train_epoch(
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums[name].to(value.device) + value.detach() * len(target)
         count += len(target)
-    means = {name: (total / count).item() for name, total in sums.items()}
+    watched = objective.end_epoch(epoch)
+    found = _read({name: total / count for name, total in sums.items()} | watched)
+    means = {name: found[name] for name in sums}
     if not all(map(math.isfinite, means.values())):
         raise NotFiniteError(f"the loss is not finite ({means})")
-    objective.end_epoch(epoch)
     _check_after_steps(network, objective, optimisers)
-    return {"epoch": epoch, "part": "train", **means}
+    return {"epoch": epoch, "part": "train", **found}
+
+
+def _read(values: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of one device, which is waited for once."""
+    numbers = torch.stack([value.double() for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
 
 
 def _check_after_steps(network: Network, objective: JointObjective, optimisers: Optimisers) -> None:

@@ -86,7 +86,8 @@ def test_curves_hold_every_epoch_of_both_parts() -> None:
     history = fit(*parts(), ToyData(), Training(epochs=3), "run")
     found = [(row["epoch"], row["part"]) for row in history.curves]
     assert found == [(e, p) for e in range(3) for p in ("train", "val")]
-    assert set(history.curves[0]) == {"epoch", "part", "loss", "cmi", "gamma"}
+    watched = {"macro_f1", "chance_f1", "separation", "plateau", "collapsed"}
+    assert set(history.curves[0]) == {"epoch", "part", "loss", "ncmi", "cmi", "gamma", *watched}
     assert set(history.curves[1]) == {"epoch", "part", "loss", "macro_f1"}
 
 

@@ -20,6 +20,7 @@ from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, reas
 from wsi_ncmi.training.precision import keep_float32, resolved
 from wsi_ncmi.training.reference import check_batch_size
 from wsi_ncmi.training.tensorboard import Events
+from wsi_ncmi.training.watch import watch
 
 # Parameters, gradients and two moments of all models of a pass, float32.
 LARGEST_STATE = 512 * 2**20
@@ -148,14 +149,17 @@ class Fit:
         self.sums = Sums.of(saved["sums"], order, self.group.device)
 
     def _end_epoch(self) -> None:
-        means = self.sums.means()
+        means, watched = self.sums.means()
         finite = [all(map(math.isfinite, found.values())) for found in means]
         sound = torch.tensor(finite, device=self.group.device) & self._finite_state()
-        curves = {id(m): found for m, found in zip(self.group.members, means, strict=True)}
+        rows = zip(self.group.members, means, watched, strict=True)
+        curves = {id(member): {**found, **seen} for member, found, seen in rows}
         self._drop(sound, lambda place: self._diagnose(place, means[place]))
         for member in self.group.members:
             row = {"epoch": self.epoch, "part": "train", **curves[id(member)]}
-            member.history.curves.append(row)
+            setup = member.setup
+            main = setup.objective.main
+            watch(member.history, row, setup.run.run_id, main, setup.settings)
         if not len(self.group):
             return
         now = validate(self.group)

@@ -6,7 +6,7 @@ rates and clipping are its own, and no number of a neighbour enters it.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -94,7 +94,8 @@ class Group:
         with torch.no_grad():
             for family in self.families:
                 everyone = slice(0, len(family.places))
-                family.call(lambda joint: joint.end_epoch(epoch) or {}, everyone, training=True)
+                found = family.call(lambda j: j.end_epoch(epoch), everyone, training=True)
+                sums.watch(family.places, found)
 
     def passes(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
         """What is computed at once: as many models as fit, at least one."""
@@ -224,6 +225,14 @@ class Sums:
         self.values: dict[str, Tensor] = defaultdict(lambda: torch.zeros(count, device=device))
         self.seen: dict[str, set[int]] = defaultdict(set)
         self.counts = [0] * count
+        self.watched: dict[str, Tensor] = {}
+
+    def watch(self, places: list[int], found: dict[str, Tensor]) -> None:
+        """At the end of an epoch, what a family says of it: values [k] by name."""
+        for name, value in found.items():
+            blank = torch.zeros(len(self.counts), dtype=torch.float64, device=value.device)
+            self.watched.setdefault(name, blank)[places] = value.double()
+            self.seen[name].update(places)
 
     def add(self, call: Call, totals: Tensor, parts: dict[str, Tensor]) -> None:
         """A step's losses [k]."""
@@ -250,13 +259,22 @@ class Sums:
             sums.seen[name] = {i for i, row in enumerate(rows) if row in places}
         return sums
 
-    def means(self) -> list[dict[str, float]]:
-        """Of each model, its losses' means by name."""
-        found = {name: value.tolist() for name, value in self.values.items()}
-        return [
-            {n: v[i] / self.counts[i] for n, v in found.items() if i in self.seen[n]}
-            for i in range(len(self.counts))
-        ]
+    def means(self) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+        """Of each model by name, its losses' means and what it is watched by.
+
+        It waits for the device once.
+        """
+        names, tensors = zip(*self.values.items(), *self.watched.items(), strict=True)
+        columns = torch.stack([t.double() for t in tensors]).tolist()
+        found = dict(zip(names, columns, strict=True))
+        places = range(len(self.counts))
+        return (
+            [{n: found[n][i] / self.counts[i] for n in self._own(self.values, i)} for i in places],
+            [{n: found[n][i] for n in self._own(self.watched, i)} for i in places],
+        )
+
+    def _own(self, names: Iterable[str], place: int) -> list[str]:
+        return [name for name in names if place in self.seen[name]]
 
 
 def _gradients(

@@ -1,0 +1,60 @@
+"""A training that collapses is said so while it runs: in its curves and in the log."""
+
+import logging
+from typing import Any
+
+from wsi_ncmi.config import Training
+from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.predictions.states import COLLAPSED, TRAINED, UNDERTRAINED, is_collapsed, state_of
+from wsi_ncmi.training.finite import History
+
+LASTING = 3
+"""Epochs in a row, and at least a quarter of all, after which collapse is no start."""
+
+log = logging.getLogger(__name__)
+
+
+def watch(
+    history: History, row: dict[str, Any], run_id: str, objective: Objective, settings: Training
+) -> None:
+    """Add an epoch of the training part to the curves, with `collapsed` 1 or 0.
+
+    A collapse that lasts is logged, once.
+    """
+    row["collapsed"] = int(is_collapsed(row))
+    history.curves.append(row)
+    signs = [one["collapsed"] for one in history.curves if one["part"] == "train"]
+    lasting = max(LASTING, -(-settings.epochs // 4))
+    if sum(signs[-lasting:]) == lasting and sum(signs[-lasting - 1 :]) == lasting:
+        remedy = remedy_of(COLLAPSED, objective, settings)
+        log.warning("%s: %s: %s", run_id, _found(row), remedy)
+
+
+def conclude(
+    history: History, run_id: str, objective: Objective, settings: Training
+) -> tuple[str, str]:
+    """The state in which a training has ended, logged if it is not `trained`, and its remedy."""
+    state = state_of(history.curves, history.best_epoch)
+    if state == TRAINED:
+        return state, ""
+    remedy = remedy_of(state, objective, settings)
+    log.warning("%s ends %s: %s", run_id, state, remedy)
+    return state, remedy
+
+
+def remedy_of(state: str, objective: Objective, settings: Training) -> str:
+    """What to change, as a sentence's end."""
+    rate = f"{settings.learning_rate:g}"
+    if state == UNDERTRAINED:
+        return (
+            f"the loss still falls at the last epoch: raise training.learning_rate ({rate}) or "
+            f"training.epochs ({settings.epochs})"
+        )
+    return f"the classes have not come apart: set {objective.remedy} (learning_rate is {rate})"
+
+
+def _found(row: dict[str, Any]) -> str:
+    numbers = ", ".join(
+        f"{name} {row[name]:.3g}" for name in row if name not in ("epoch", "part", "collapsed")
+    )
+    return f"collapsed until epoch {row['epoch']} ({numbers})"
