@@ -168,6 +168,9 @@ class CrossEntropyNCMI(Classifier):
     def end_epoch(self, epoch: int) -> None:
         self.ncmi.end_epoch(epoch)
 
+    def watched(self) -> dict[str, Tensor]:
+        return self.ncmi.watched()
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = self.ncmi.parameter_groups()
         return {**groups, "network": [*self.head.parameters(), *groups["network"]]}
