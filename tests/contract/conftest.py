@@ -20,7 +20,7 @@ VARIANTS: list[Case] = [
     ("ncmi", {"schedule": "simultaneous", "learn_temperature": True, "space": "logits"}),
     ("ncmi", {"schedule": "simultaneous", "centroid_gradient": "cmi_only"}),
     ("ncmi", {"centroid_gradient": "cmi_only", "reduction": "ratio_of_means"}),
-    ("ncmi", {"separation_direction": "kl_p_q", "separation_weights": "empirical"}),
+    ("ncmi", {"separation_direction": "kl_q_p", "separation_weights": "empirical"}),
     ("ncmi", {"centroids": "fixed", "map": "softmax", "space": "logits", "centre": "none"}),
     ("ncmi", {"centroids": "ema", "centroid_decay": 0.9, "centre": "ema", "centre_decay": 0.9}),
     ("ncmi", {"centroids": "epoch_mean", "reduction": "ema_ratio", "space": "logits"}),

@@ -14,6 +14,8 @@ from wsi_ncmi.losses import NCMI, CrossEntropy, functional
 from wsi_ncmi.losses.ncmi import Options
 
 TEMPERATURE = 0.2
+# Of the public code, whose b goes from class to sample.
+PUBLISHED = {"temperature": TEMPERATURE, "centre": "none", "separation_direction": "kl_q_p"}
 SIZES = [(2, 2), (2, 4), (2, 100), (8, 2), (8, 4), (8, 100), (512, 2), (512, 4), (512, 100)]
 REDUCTIONS = ["mean_of_ratios", "ratio_of_means"]
 
@@ -35,7 +37,7 @@ def clusters(
 def ncmi_at(xi: Tensor, counts: list[int] | None = None, **options: object) -> NCMI:
     """NCMI with ξ [C, m] set, no centre taken off."""
     classes, dim = xi.shape
-    settings = Options(temperature=TEMPERATURE, centre="none", **options)  # type: ignore[arg-type]
+    settings = Options(**{**PUBLISHED, **options})  # type: ignore[arg-type]
     objective = NCMI(dim, counts or [10] * classes, settings)
     with torch.no_grad():
         objective.xi.copy_(xi)
@@ -417,7 +419,8 @@ def test_start_takes_the_centre_from_all_embeddings(oracle: SimpleNamespace) -> 
     z, xi, target = clusters(8, 4, 30, 1.0)
     z = z + 5
     centre = z.double().mean(0)
-    objective = NCMI(8, [1] * 4, Options(temperature=TEMPERATURE))
+    options = Options(temperature=TEMPERATURE, separation_direction="kl_q_p")
+    objective = NCMI(8, [1] * 4, options)
     with torch.no_grad():
         objective.xi.copy_(xi)
     objective.fit("start", z, target)
@@ -547,8 +550,9 @@ def test_epoch_mean_centroids(oracle: SimpleNamespace) -> None:
 
 
 def test_fixed_centroids_never_move() -> None:
-    objective = NCMI(8, [9] * 4, Options(centroids="fixed"))
-    expected = functional.centred_log_nsf(10 * torch.eye(4, 8))
+    options = Options(centroids="fixed", initial_centroids="corners", centroid_scale=3.0)
+    objective = NCMI(8, [9] * 4, options)
+    expected = functional.centred_log_nsf(3 * torch.eye(4, 8))
     z, _, target = clusters(8, 4, 40, 1.0)
     objective.fit("start", z, target)
     assert objective.state_loss(z, target) is None
@@ -557,6 +561,15 @@ def test_fixed_centroids_never_move() -> None:
     objective.end_epoch(0)
     assert torch.equal(objective.log_centroids(), expected)
     assert objective.parameter_groups() == {"network": [], "centroids": []}
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.5])
+def test_centroids_start_where_embeddings_can_be(temperature: float) -> None:
+    """A regular simplex of length 1/τ that leans to no dimension."""
+    xi = NCMI(400, [1] * 4, Options(temperature=temperature)).xi.detach() * temperature
+    expected = (torch.eye(4) * 4 - 1) / 3
+    torch.testing.assert_close(xi @ xi.T, expected, rtol=0, atol=1e-5)
+    assert xi.abs().max() < 0.25  # a corner has 1, 400 equal ones 0.05
 
 
 def test_simplex_and_packed_centroids_are_far_apart() -> None:

@@ -22,7 +22,8 @@ def batch(dim: int = 8, size: int = 7, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def mixture(k: int, dim: int = 8, **options: Any) -> NCMIMixture:
     """With ξ of moderate size, and no centre."""
-    settings = {"temperature": TAU, "centre": "none", "centroids_per_class": k, **options}
+    published = {"temperature": TAU, "centre": "none", "separation_direction": "kl_q_p"}
+    settings = {**published, "centroids_per_class": k, **options}
     objective = NCMIMixture(dim, COUNTS, Options(**settings))
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():

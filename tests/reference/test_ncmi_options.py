@@ -11,6 +11,12 @@ from wsi_ncmi.losses import NCMI
 from wsi_ncmi.losses.ncmi import Options
 
 TAU = 0.2
+# Of the public code, whose b goes from class to sample.
+PUBLISHED: dict[str, Any] = {
+    "temperature": TAU,
+    "centre": "none",
+    "separation_direction": "kl_q_p",
+}
 COUNTS = [64, 7, 12, 17]
 REDUCTIONS = ["mean_of_ratios", "ratio_of_means", "ema_ratio"]
 
@@ -24,7 +30,7 @@ def batch(dim: int = 8, classes: int = 4, size: int = 6, seed: int = 0) -> tuple
 
 def ncmi(dim: int = 8, counts: list[int] = COUNTS, **options: Any) -> NCMI:
     """With ξ of moderate size, so that no distribution is flat, and no centre."""
-    objective = NCMI(dim, counts, Options(**{"temperature": TAU, "centre": "none", **options}))
+    objective = NCMI(dim, counts, Options(**{**PUBLISHED, **options}))
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         objective.xi.copy_(3 * torch.randn(objective.xi.shape, generator=rng))

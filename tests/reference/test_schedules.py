@@ -67,7 +67,7 @@ def settings(optimiser: str) -> Training:
 def start(schedule: str) -> tuple[Toy, NCMI]:
     torch.manual_seed(0)
     network = Toy()
-    options = Options(temperature=0.5, centroid_scale=3.0, schedule=schedule)  # type: ignore[arg-type]
+    options = Options(temperature=0.5, separation_direction="kl_q_p", schedule=schedule)  # type: ignore[arg-type]
     return network, NCMI(DIM, [4] * CLASSES, options).double()
 
 

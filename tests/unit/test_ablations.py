@@ -135,11 +135,12 @@ def expected(name: str, line: str, x: str) -> set[tuple[str, Any]]:
     if name == "temperature":
         scale = {("centroid_scale", 1 / float(x))} if line == "softmax_matched" else set()
         form = line.removesuffix("_matched")
-        return {("part", "ncmi"), ("map", form), ("temperature", float(x)), *scale}
+        return {("part", "ncmi_paper"), ("map", form), ("temperature", float(x)), *scale}
     if name == "centroids":
-        return {("part", "ncmi"), ("centroids", x)}
+        return {("part", "ncmi_paper"), ("centroids", x)}
     if name == "batch":
-        return {("part", line), ("batch_size", int(x))}
+        part = "ncmi_paper" if line == "ncmi" else line
+        return {("part", part), ("batch_size", int(x))}
     if x in ("none", "frozen"):
-        return {("part", "ncmi"), ("centre", x)}
-    return {("part", "ncmi"), ("centre", "ema"), ("centre_decay", float(x))}
+        return {("part", "ncmi_paper"), ("centre", x)}
+    return {("part", "ncmi_paper"), ("centre", "ema"), ("centre_decay", float(x))}

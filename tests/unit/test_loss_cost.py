@@ -24,7 +24,8 @@ def loss_cost(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_alternative_is_the_same_loss(loss_cost: ModuleType) -> None:
     torch.manual_seed(0)
     z, target = loss_cost.inputs((6, 4, 16), CPU)
-    objective = NCMI(16, [3] * 4, Options(schedule="simultaneous", centre="none"))
+    options = Options(schedule="simultaneous", centre="none", **loss_cost.PUBLISHED)
+    objective = NCMI(16, [3] * 4, options)
     ours = objective(z, target).total
     theirs = loss_cost.pairwise_ncmi(z, objective.xi, target)
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-3)

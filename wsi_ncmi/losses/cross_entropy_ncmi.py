@@ -23,6 +23,7 @@ from wsi_ncmi.losses import ncmi, ncmi_mixture
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.cross_entropy import class_weights
 from wsi_ncmi.losses.functional.divergences import Direction
+from wsi_ncmi.losses.functional.packing import Arrangement
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.logit_adjusted import log_prior
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule
@@ -44,15 +45,16 @@ class Options:
             as `tau` of `logit_adjusted`; 0: none.
         temperature: τ of NCMI's map, above 0.
         reduction: `mean_of_ratios`, `ratio_of_means` or `ema_ratio`, as NCMI's.
-        separation_direction: `kl_q_p` or `kl_p_q`, as NCMI's.
+        separation_direction: `kl_p_q` or `kl_q_p`, as NCMI's.
         schedule: `alternating` or `simultaneous`, as NCMI's.
         centroids_per_class: k, number of NCMI's distributions per class, 1 or more.
         softness: T of the soft assignment to k distributions, above 0, as `ncmi_mixture`'s.
-        centroid_scale: length of the initial ξ, above 0.
+        initial_centroids: `simplex` or `corners`, as NCMI's.
+        centroid_scale: length of the initial ξ, above 0; `null`: 1/τ, as NCMI's.
         centre: `frozen`, `ema` or `none`, as NCMI's.
         centre_decay: decay of an `ema` centre, 0 to below 1.
         ratio_decay: decay of the running means of `ema_ratio`, 0 to below 1.
-        seed: random seed of the initial ξ where the embedding has few dimensions.
+        seed: random seed of the initial ξ, as NCMI's.
         blockwise: the embedding is C blocks, one for each class (as of class-wise aggregators), and
             each class's logit is of its own block: w_c · z_c + b_c. Else every logit is of all.
     """
@@ -68,7 +70,8 @@ class Options:
     schedule: Schedule = "simultaneous"
     centroids_per_class: int = bounded(1, least=1)
     softness: float = bounded(0.5, above=0)
-    centroid_scale: float = bounded(10.0, above=0)
+    initial_centroids: Arrangement = "simplex"
+    centroid_scale: float | None = bounded(None, above=0)
     centre: CentreKind = "frozen"
     centre_decay: float = bounded(0.999999, least=0, below=1)
     ratio_decay: float = bounded(0.99, least=0, below=1)
@@ -181,8 +184,8 @@ def _ncmi(embedding_dim: int, class_counts: Sequence[int], options: Options) -> 
     shared = {
         name: getattr(options, name)
         for name in (
-            "temperature", "reduction", "separation_direction", "schedule", "centroid_scale",
-            "centre", "centre_decay", "ratio_decay", "seed",
+            "temperature", "reduction", "separation_direction", "schedule",
+            "initial_centroids", "centroid_scale", "centre", "centre_decay", "ratio_decay", "seed",
         )
     }  # fmt: skip
     if options.centroids_per_class == 1:

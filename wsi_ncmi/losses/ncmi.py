@@ -5,7 +5,7 @@ the same kind, learnt or fixed; no classifier follows:
 
     u = (z − c) / ‖z − c‖,   p = NSF(u / τ)
     a_n = KL(p_n ‖ q_{y_n})                     its mean is the conditional mutual information
-    b_n = Σ_{v≠y_n} w_v · KL(q_v ‖ p_n)         its mean is the separation Γ
+    b_n = Σ_{v≠y_n} w_v · KL(p_n ‖ q_v)         its mean is the separation Γ
     loss = mean of a_n / b_n  |  mean a / mean b  |  the latter with running means
 
 Inference takes class means s_y of p over the training part: argmin_y KL(p ‖ s_y).
@@ -26,7 +26,7 @@ from wsi_ncmi.losses.functional import few
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.maps import Map
-from wsi_ncmi.losses.functional.packing import far_apart
+from wsi_ncmi.losses.functional.packing import Arrangement, far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import (
@@ -61,7 +61,10 @@ class Options:
             `simultaneous`: both at once.
         centroid_start_epoch: first epoch, counted from 0, in which learnable q move.
         centroid_decay: decay of `ema` centroids, 0 to below 1.
-        centroid_scale: length of the initial ξ, above 0.
+        initial_centroids: directions in which ξ start. `simplex`: as far from one another as C
+            can be, each spread over all dimensions. `corners`: ξ_y along the dimension y.
+        centroid_scale: length of the initial ξ, above 0. `null`: 1/τ, that of u/τ, so that p can
+            be what q is.
         centre: the c that is subtracted from the embedding. `frozen`: the training mean before
             training. `ema`: a running mean. `none`: nothing.
         centre_decay: decay of an `ema` centre, 0 to below 1.
@@ -71,8 +74,8 @@ class Options:
             classes count equally, which suits macro-F1 under imbalance.
         separation_weights: w_v in b. `uniform`: 1/C each. `empirical`: the classes' shares of the
             training part.
-        separation_direction: `kl_q_p`: KL(q ‖ p) in b, as the public code. `kl_p_q`: KL(p ‖ q), as
-            in a.
+        separation_direction: `kl_p_q`: KL(p ‖ q) in b, as in a. `kl_q_p`: KL(q ‖ p), as the public
+            code.
         space: `features`: p is over the embedding itself. `logits`: p is over the C logits of a
             linear layer.
         class_mean_norm: norm by which z − c is divided for inference's class means. `l2`: as for
@@ -81,10 +84,10 @@ class Options:
             it is. `augmented`: each training sample once, augmented as in training (images by
             `augmentation`, bags by the copies of `extraction.augmentation`; without those it is
             `plain`).
-        seed: random seed of the initial ξ where the embedding has fewer than C − 1 dimensions.
+        seed: random seed of the initial ξ, of a simplex and of packed directions.
     """
 
-    temperature: float = bounded(0.2, above=0)
+    temperature: float = bounded(0.5, above=0)
     learn_temperature: bool = False
     reduction: Reduction = "mean_of_ratios"
     centroids: Literal["learnable", "fixed", "ema", "epoch_mean"] = "learnable"
@@ -92,14 +95,15 @@ class Options:
     schedule: Schedule = "alternating"
     centroid_start_epoch: int = bounded(0, least=0)
     centroid_decay: float = bounded(0.99, least=0, below=1)
-    centroid_scale: float = bounded(10.0, above=0)
+    initial_centroids: Arrangement = "simplex"
+    centroid_scale: float | None = bounded(None, above=0)
     centre: CentreKind = "frozen"
     centre_decay: float = bounded(0.999999, least=0, below=1)
     ratio_decay: float = bounded(0.99, least=0, below=1)
     map: Map = "nsf"
     prior: Literal["empirical", "uniform"] = "empirical"
     separation_weights: Literal["uniform", "empirical"] = "uniform"
-    separation_direction: Direction = "kl_q_p"
+    separation_direction: Direction = "kl_p_q"
     space: Literal["features", "logits"] = "features"
     class_mean_norm: Literal["l2", "l1"] = "l2"
     class_mean_samples: Literal["plain", "augmented"] = "plain"
@@ -139,7 +143,8 @@ class NCMI(NCMIBase):
 
     def _register_classes(self) -> None:
         options = self.options
-        xi = options.centroid_scale * far_apart(self.classes, self.dim, options.seed)
+        directions = far_apart(self.classes, self.dim, options.seed, options.initial_centroids)
+        xi = directions * (options.centroid_scale or 1 / options.temperature)
         log_q = log_map(xi, self.map)
         kind = KINDS[options.centroids]
         self.centroids = kind(self.map, options.centroid_start_epoch, options.centroid_decay)

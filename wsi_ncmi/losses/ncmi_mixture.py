@@ -4,7 +4,7 @@ Class y has q_{y,1} … q_{y,k}, learnt as NCMI's. A sample belongs to them soft
 
     d_{n,j} = KL(p_n ‖ q_{y_n,j})
     a_n = −T · ln (1/k) Σ_j exp(−d_{n,j} / T)            the soft minimum of the d_{n,j}
-    b_n = Σ_{v≠y_n} w_v · (1/k) Σ_j KL(q_{v,j} ‖ p_n)      or of KL(p_n ‖ q_{v,j})
+    b_n = Σ_{v≠y_n} w_v · (1/k) Σ_j KL(p_n ‖ q_{v,j})      or of KL(q_{v,j} ‖ p_n)
     loss = mean of a_n / b_n, or another of NCMI's reductions
 
 The gradient of a_n is Σ_j r_{n,j} ∇d_{n,j} with r_n = softmax(−d_n / T): soft assignment. k = 1 is
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.functional.divergences import Direction
-from wsi_ncmi.losses.functional.packing import far_apart
+from wsi_ncmi.losses.functional.packing import Arrangement, far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule, smallest_divergence
@@ -45,22 +45,24 @@ class Options:
             distributions, above 0; a small T assigns to the nearest.
         temperature: τ of the map, above 0, as NCMI's.
         reduction: `mean_of_ratios`, `ratio_of_means` or `ema_ratio`, as NCMI's.
-        separation_direction: `kl_q_p` or `kl_p_q`, as NCMI's.
+        separation_direction: `kl_p_q` or `kl_q_p`, as NCMI's.
         schedule: `alternating` or `simultaneous`, as NCMI's.
-        centroid_scale: length of the initial ξ, above 0.
+        initial_centroids: `simplex` or `corners`, as NCMI's, of all C·k.
+        centroid_scale: length of the initial ξ, above 0; `null`: 1/τ, as NCMI's.
         centre: `frozen`, `ema` or `none`, as NCMI's.
         centre_decay: decay of an `ema` centre, 0 to below 1.
         ratio_decay: decay of the running means of `ema_ratio`, 0 to below 1.
-        seed: random seed of the initial ξ where the embedding has fewer than C·k − 1 dimensions.
+        seed: random seed of the initial ξ, as NCMI's.
     """
 
     centroids_per_class: int = bounded(2, least=1)
     softness: float = bounded(0.5, above=0)
-    temperature: float = bounded(0.2, above=0)
+    temperature: float = bounded(0.5, above=0)
     reduction: Reduction = "mean_of_ratios"
-    separation_direction: Direction = "kl_q_p"
+    separation_direction: Direction = "kl_p_q"
     schedule: Schedule = "alternating"
-    centroid_scale: float = bounded(10.0, above=0)
+    initial_centroids: Arrangement = "simplex"
+    centroid_scale: float | None = bounded(None, above=0)
     centre: CentreKind = "frozen"
     centre_decay: float = bounded(0.999999, least=0, below=1)
     ratio_decay: float = bounded(0.99, least=0, below=1)
@@ -82,8 +84,10 @@ class NCMIMixture(NCMIBase):
         options = options or Options()
         super().__init__(embedding_dim, class_counts, options, embedding_dim)
         k = options.centroids_per_class
-        xi = far_apart(self.classes * k, embedding_dim, options.seed)
-        xi = options.centroid_scale * xi.view(self.classes, k, embedding_dim)
+        xi = far_apart(
+            self.classes * k, embedding_dim, options.seed, options.initial_centroids
+        ).view(self.classes, k, embedding_dim)
+        xi = xi * (options.centroid_scale or 1 / options.temperature)
         self.xi = nn.Parameter(xi)
         self.register_buffer("log_means", functional.centred_log_nsf(xi))
         self._add_running_state()

@@ -27,6 +27,7 @@ OF_BOTH: dict[str, Any] = {
     "temperature": 0.2,
     "learn_temperature": False,
     "reduction": "mean_of_ratios",
+    "initial_centroids": "corners",
     "centroid_scale": 10.0,
     "map": "nsf",
     "prior": "empirical",

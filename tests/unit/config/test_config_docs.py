@@ -137,7 +137,7 @@ def test_every_configuration_parses_with_its_parts(root: Path) -> None:
     assert ("studies/kidney.yaml",) in files
     assert len(files) >= 9
     for names in files:
-        parsed = config.parse(merged(root, *names), schemas["preset"])
+        parsed = config.parse(merged(root, *names), schemas["preset"], schemas["objective_preset"])
         assert config.part_problems(parsed, schemas) == [], names
 
 

@@ -1,5 +1,7 @@
 """Directions far apart from one another: where class distributions start."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,13 +13,28 @@ PACKING_RATE = 0.1
 PACKING_SHARPNESS = 20.0
 
 
-def far_apart(count: int, dim: int, seed: int) -> Tensor:
-    """Unit vectors [count, m] far apart: corners, a simplex at m = count − 1, else packed ones."""
-    if dim >= count:
-        return torch.eye(count, dim)
-    if dim == count - 1:
-        return _simplex(count)
-    return _packed(count, dim, seed)
+Arrangement = Literal["simplex", "corners"]
+
+
+def far_apart(count: int, dim: int, seed: int, arrangement: Arrangement) -> Tensor:
+    """Unit vectors [count, m] far apart.
+
+    Args:
+        arrangement: `simplex`: a regular one around 0, in a random orientation. `corners`: e_y.
+            Where m is too small for it: a simplex at m = count − 1, below that packed ones.
+    """
+    if dim < count - 1:
+        return _packed(count, dim, seed)
+    if arrangement == "corners":
+        return torch.eye(count, dim) if dim >= count else _simplex(count)
+    return _turned(_simplex(count), dim, seed)
+
+
+def _turned(points: Tensor, dim: int, seed: int) -> Tensor:
+    """Points [count, k] by a random rotation to [count, m]."""
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(dim, points.shape[1], generator=generator, dtype=torch.float64)
+    return (points.double() @ torch.linalg.qr(gaussian).Q.T).float()
 
 
 def _simplex(count: int) -> Tensor:
