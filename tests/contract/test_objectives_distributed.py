@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Each process compares its own samples, as the micro-batches of an accumulated step do. All others
 # train as on the whole batch, NCMI's quotients of means included.
-OWN_SAMPLES = {"cmic_dl", "cmic_dl, batch", "mutual_information", "opl", "supcon"}
+OWN_SAMPLES = {"cmic_dl", "cmic_dl, batch", "mr2", "mutual_information", "opl", "supcon"}
 # Its first width comes from each process's own pairs.
 START_IS_OF_OWN_SAMPLES = {"mutual_information"}
 

@@ -19,6 +19,7 @@ Case = tuple[str, Mapping[str, Any]]
 COMPARES_SAMPLES = {
     "cmic_dl",  # Γ is a mean over pairs
     "mutual_information",  # I_α is of Gram matrices
+    "mr2",  # distances of pairs
     "opl",  # cosines of pairs
     "supcon",  # a sample is contrasted with the others
 }

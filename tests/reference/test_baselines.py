@@ -25,6 +25,7 @@ BASELINES = (
     "cross_entropy_ncmi",
     "focal",
     "logit_adjusted",
+    "mr2",
     "opl",
     "poly1",
     "squentropy",
@@ -225,6 +226,7 @@ def test_squentropy() -> None:
         ("centre_loss", {"weight": 0.0}, COUNTS),
         ("cross_entropy_ncmi", {"weight": 0.0}, COUNTS),
         ("cross_entropy", {"class_weights": "balanced"}, [4, 4, 4]),
+        ("mr2", {"weight": 0.0}, COUNTS),  # before the start every class has the same margin, 1
     ],
 )
 def test_limits_are_cross_entropy(name: str, options: dict[str, Any], counts: list[int]) -> None:

@@ -201,3 +201,86 @@ def test_evaluation_moves_no_centre() -> None:
     objective(z, target)
     objective.end_step()
     assert torch.equal(objective.centres, before)
+
+
+# --- MR² -------------------------------------------------------------------------------------
+
+
+def statistics(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """‖μ_k‖² and s_k² [C] of the classes."""
+    own = [z[labels == k] for k in range(CLASSES)]
+    means = [rows.mean(0) for rows in own]
+    spread = [((rows - m) ** 2).sum(1).mean() for rows, m in zip(own, means, strict=True)]
+    return np.array([(m**2).sum() for m in means]), np.array(spread)
+
+
+def margins_of(mu: np.ndarray, s: np.ndarray, mean: float) -> np.ndarray:
+    """γ_y of Zhu et al."""
+    return mean * CLASSES * np.cbrt(mu + s) / np.cbrt(mu + s).sum()
+
+
+def spread_of(z: np.ndarray, labels: np.ndarray, s: float) -> float:
+    """R, one class, one sample and one pair after the other."""
+    total = 0.0
+    for k in range(CLASSES):
+        own = z[labels == k]
+        each = []
+        for i, row in enumerate(own):
+            powers = [
+                np.exp((((row - other) ** 2).sum() - 2 * s) / (10 * DIM))
+                for j, other in enumerate(own)
+                if j != i
+            ]
+            each.append(np.log(1 + sum(powers)))
+        total += np.mean(each) if each else 0
+    return total * DIM / 10 / CLASSES
+
+
+def test_mr2_has_larger_margins_for_classes_that_scatter_more() -> None:
+    objective, (z, target) = made("mr2", weight=0.4, margin=1.5).eval(), batch()
+    wide = z * torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64)[target][:, None]
+    objective.fit("start", wide, target)
+    mu, s = statistics(wide.numpy(), target.numpy())
+    gamma = margins_of(mu, s, 1.5)
+    np.testing.assert_allclose(objective.margins.numpy(), gamma, rtol=1e-6)
+    assert gamma[1] > gamma[0] > gamma[2]
+    weight, bias = (p.detach().numpy() for p in objective.head.parameters())
+    logits = (z.numpy() @ weight.T + bias) / gamma[target.numpy()][:, None]
+    own = -log_softmax(logits, 1)[np.arange(len(z)), target.numpy()].mean()
+    spread = spread_of(z.numpy(), target.numpy(), s.mean())
+    found = objective(z, target)
+    assert found.parts["cross_entropy"].item() == pytest.approx(own, rel=1e-6)
+    assert found.parts["spread"].item() == pytest.approx(spread, rel=1e-6)
+    assert found.total.item() == pytest.approx(own + 0.4 * spread, rel=1e-6)
+    scores = objective.raw_scores(z).detach().numpy()
+    np.testing.assert_allclose(scores, z.numpy() @ weight.T + bias)
+
+
+@pytest.mark.parametrize("cuts", [[], [4], [1, 2, 7]])
+def test_mr2s_statistics_move_once_a_step_over_all_its_forwards(cuts: list[int]) -> None:
+    objective, (z, target) = made("mr2", decay=0.8).train(), batch()
+    many, labels = batch(seed=1)
+    objective.fit("start", many, labels)
+    for part, own in zip(z.tensor_split(cuts), target.tensor_split(cuts), strict=True):
+        objective(part, own)
+    objective.end_step()
+    for k in range(CLASSES):
+        before, now = many[labels == k], z[target == k]
+        mean = 0.8 * before.mean(0) + 0.2 * now.mean(0)
+        square = 0.8 * (before**2).sum(1).mean() + 0.2 * (now**2).sum(1).mean()
+        torch.testing.assert_close(objective.means[k], mean)
+        torch.testing.assert_close(objective.squares[k], square)
+
+
+def test_mr2_of_one_sample_a_step_has_no_pairs_and_is_finite() -> None:
+    objective = made("mr2").train()
+    objective.fit("start", *batch(seed=1))
+    z, target = batch(size=1)
+    z.requires_grad_()
+    found = objective(z, target)
+    found.total.backward()
+    assert found.parts["spread"].item() == 0
+    assert z.grad.isfinite().all()
+    far = torch.stack([z[0].detach(), z[0].detach() + 1e4]).requires_grad_()
+    objective(far, target.expand(2)).total.backward()
+    assert far.grad.isfinite().all()

@@ -6,6 +6,7 @@ from wsi_ncmi.losses.cross_entropy import CrossEntropy
 from wsi_ncmi.losses.cross_entropy_ncmi import CrossEntropyNCMI
 from wsi_ncmi.losses.focal import Focal
 from wsi_ncmi.losses.logit_adjusted import LogitAdjusted
+from wsi_ncmi.losses.mr2 import MR2
 from wsi_ncmi.losses.mutual_information import MutualInformation
 from wsi_ncmi.losses.ncmi import NCMI
 from wsi_ncmi.losses.ncmi_mixture import NCMIMixture
@@ -17,6 +18,7 @@ from wsi_ncmi.losses.supcon import SupCon
 
 __all__ = [
     "CMICDL",
+    "MR2",
     "NCMI",
     "CentreLoss",
     "CrossEntropy",
