@@ -157,7 +157,9 @@ def test_the_classic_study_has_the_papers_settings(
     """Ilse et al. 2018, appendix; DSMIL's train_mil.py. What a file leaves out is MUSK1's."""
     schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
     names = ["studies/classic-mil.yaml", *([f"studies/classic-mil{name}.yaml"] if name else [])]
-    task = config.parse(merged(root, *names), schemas["preset"]).tasks["positive"]
+    task = config.parse(merged(root, *names), schemas["preset"], schemas["objective_preset"]).tasks[
+        "positive"
+    ]
     assert (task.protocol.folds, len(task.seeds), task.standardise) == (10, 5, not name)
     for label in ("abmil", "abmil_gated"):
         found = task.training_of(label, "cross_entropy")

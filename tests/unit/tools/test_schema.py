@@ -23,7 +23,8 @@ def test_the_example_configurations_fit(root: Path, name: str) -> None:
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text())
     parts = json.loads((root / "workflow/schemas/parts.schema.json").read_text())
     Draft202012Validator(schema).validate(raw)
-    assert configuration.part_problems(configuration.parse(raw, parts["preset"]), parts) == []
+    checked = configuration.parse(raw, parts["preset"], parts["objective_preset"])
+    assert configuration.part_problems(checked, parts) == []
 
 
 def test_an_editor_knows_the_presets(root: Path) -> None:
