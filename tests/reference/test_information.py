@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from wsi_ncmi.evaluation.comparison import Arm
 from wsi_ncmi.evaluation.information import MEASURES, information, log_probabilities
 from wsi_ncmi.evaluation.layers import (
     layer_information,
@@ -17,6 +16,7 @@ from wsi_ncmi.evaluation.layers import (
     renyi_between,
     shuffled_batches,
 )
+from wsi_ncmi.evaluation.samples import Arm
 from wsi_ncmi.evaluation.tables import information_table
 from wsi_ncmi.losses.functional import renyi
 

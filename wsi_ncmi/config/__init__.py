@@ -23,9 +23,9 @@ from wsi_ncmi.config.cohort import (
     Bags,
     Config,
     Demo,
-    Evaluation,
     Slides,
 )
+from wsi_ncmi.config.evaluation import Evaluation, Family
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
 from wsi_ncmi.config.tasks import ImageTask, Protocol, Task
 from wsi_ncmi.config.tiling import Tiling, Tissue
@@ -43,6 +43,7 @@ __all__ = [
     "Demo",
     "Evaluation",
     "Extraction",
+    "Family",
     "Fraction",
     "ImageTask",
     "ImageTraining",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from wsi_ncmi.config.base import LocalPath, Model, Name, ResultsFolder, Seed
+from wsi_ncmi.config.evaluation import Evaluation
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
@@ -92,18 +93,6 @@ class Attention(Model):
         return self
 
 
-class Evaluation(Model):
-    """Intervals."""
-
-    bootstrap: int = Field(
-        2000, ge=100, description="Bootstrap resamples of patients, 100 or more."
-    )
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="Confidence level of all intervals, above 0.5 and below 1."
-    )
-    seed: Seed = Field(0, description="Random seed of the resamples.")
-
-
 class Config(Model):
     """One cohort: where its data come from, and the tasks on it."""
 
@@ -155,7 +144,7 @@ class Config(Model):
     extraction: Extraction = Field(Extraction(), description="How tiles become features.")
     tasks: dict[Name, Task] = Field({}, description="Name of a task on bags → its settings.")
     attention: Attention = Field(Attention(), description="Heatmaps of attention.")
-    evaluation: Evaluation = Field(Evaluation(), description="Bootstrap intervals.")
+    evaluation: Evaluation = Field(Evaluation(), description="Intervals and tests.")
 
     @model_validator(mode="after")
     def _check_source(self) -> "Config":
@@ -167,6 +156,20 @@ class Config(Model):
             raise ValueError("tasks belong to slides and bags; images hold their own")
         if not self.images and not self.tasks:
             raise ValueError("tasks is empty: name at least one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_family(self) -> "Config":
+        """A name that no task compares would leave the family empty."""
+        tasks = [*self.tasks.values(), *self.images.values()]
+        compared = {name for task in tasks for name in task.objectives if name != task.reference}
+        unknown = [o for o in self.evaluation.family.objectives if o not in compared]
+        if unknown:
+            expected = ", ".join(sorted(compared)) or "none, with one objective"
+            raise ValueError(
+                f"evaluation.family.objectives: {', '.join(unknown)} is compared with the "
+                f"reference in no task; those that are: {expected}"
+            )
         return self
 
     @property

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wsi_ncmi.evaluation import metrics, resampling
-from wsi_ncmi.evaluation.comparison import ArmKey
 from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.evaluation.samples import ArmKey
 
 LAST, BEST_LOSS, EARLY_STOPPING, AVERAGED = "last", "best_loss", "early_stopping", "averaged"
 POLICIES = (LAST, BEST_LOSS, EARLY_STOPPING)

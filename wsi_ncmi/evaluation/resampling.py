@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.evaluation.metrics import Floats, Ints
@@ -122,6 +123,47 @@ def binary_auroc(positive: np.ndarray, score: Floats, weights: Floats) -> Floats
     after = np.searchsorted(score, score[positive], side="right")
     earned = weights[positive] * (running[before] + running[after]) / 2
     return _ratio(earned.sum(axis=0), weights[positive].sum(axis=0) * running[-1])
+
+
+def weighted_metrics(
+    target: Ints,
+    predicted: Ints,
+    scores: NDArray[np.floating],
+    weights: Floats,
+    *,
+    labels: Ints,
+    folds: Sequence[Ints],
+) -> dict[str, Floats]:
+    """Every metric, metric -> values `[R]`; per-class ones are `[R, C]`.
+
+    Args:
+        target: class indices `[N]`.
+        predicted: class indices `[N]`.
+        scores: class log-odds `[N, C]`.
+        weights: `[N, R]`.
+        labels: classes of macro-F1.
+        folds: each one's samples.
+    """
+    confusion = confusions(target, predicted, weights, scores.shape[1])
+    values = {metrics.MACRO_F1: macro_f1(confusion, labels)}
+    values |= {name: metric(confusion) for name, metric in OF_CONFUSION.items()}
+    values |= _of_scores(target, scores, weights, folds)
+    return values | {name: metric(confusion) for name, metric in PER_CLASS.items()}
+
+
+def _of_scores(
+    target: Ints, scores: NDArray[np.floating], weights: Floats, folds: Sequence[Ints]
+) -> dict[str, Floats]:
+    """What scores `[n, C]` are worth as a ranking and as probabilities: metric -> values `[R]`."""
+    ranking, log_p = metrics.one_against_rest(scores), metrics.log_probabilities(scores)
+    pooled = auroc(target, ranking, weights)
+    several = len(folds) > 1
+    return {
+        metrics.AUROC: auroc_by_fold(target, ranking, weights, folds) if several else pooled,
+        metrics.POOLED_AUROC: pooled,
+        metrics.NLL: mean(metrics.nll_terms(target, log_p), weights),
+        metrics.BRIER: mean(metrics.brier_terms(target, log_p), weights),
+    }
 
 
 def nanmean(values: Floats) -> Floats:

@@ -1,31 +1,20 @@
 """What `comparison` found, as tables: one row per arm and metric, in the arms' order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wsi_ncmi.evaluation import information, metrics
+from wsi_ncmi.evaluation.bootstrap import Estimate, class_key
 from wsi_ncmi.evaluation.calibration import Reliability
-from wsi_ncmi.evaluation.comparison import (
-    Arm,
-    ArmKey,
-    Cells,
-    Difference,
-    Estimate,
-    Pairing,
-    Samples,
-    class_key,
-    paired_difference,
-)
 from wsi_ncmi.evaluation.metrics import Ints
+from wsi_ncmi.evaluation.samples import Arm, ArmKey, Cells, Samples
 
 Estimates = Mapping[ArmKey, Mapping[str, Estimate]]
 
 
-DIFFERENCES = tuple(item.name for item in fields(Difference))
 BOUNDS = ("value", "low", "high", "seed_sd")
 
 
@@ -88,27 +77,6 @@ def class_table(
     ]
     names = ["aggregator", "objective", "class", "samples", "metric", *BOUNDS]
     return pd.DataFrame(body, columns=names)
-
-
-def difference_table(
-    pairings: Mapping[ArmKey, Pairing], names: Sequence[str], reference: str, confidence: float
-) -> pd.DataFrame:
-    """Differences from the reference, with what is missing; blank where nothing can be compared.
-
-    Columns `runs`: folds and seeds with a model of both; `failed`, `reference_failed`: models.
-    """
-    columns = ["aggregator", "objective", "reference", "metric", *DIFFERENCES]
-    columns += ["runs", "failed", "reference_failed"]
-    rows = []
-    for (aggregator, objective), pair in pairings.items():
-        count = pair.runs, pair.failed, pair.reference_failed
-        for metric in names:
-            values = (np.nan,) * len(DIFFERENCES)
-            if pair.arm:
-                found = paired_difference(pair.arm[metric], pair.reference[metric], confidence)
-                values = astuple(found)
-            rows.append([aggregator, objective, reference, metric, *values, *count])
-    return pd.DataFrame(rows, columns=columns)
 
 
 def centre_table(rows: pd.DataFrame, samples: Samples, arms: Mapping[ArmKey, Arm]) -> pd.DataFrame:

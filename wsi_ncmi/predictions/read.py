@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Cells, Samples
+from wsi_ncmi.evaluation.samples import ArmKey, Cells
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.predictions import completeness
 from wsi_ncmi.predictions.records import (
@@ -72,50 +72,12 @@ class TaskRuns:
         return _pairs(own[own["status"] == OK])
 
     @property
-    def passes(self) -> list[tuple[int, int]]:
-        """(repeat, seed) of every pass."""
-        return _pairs(self.runs)
-
-    @property
     def seeds(self) -> list[int]:
         return sorted(int(seed) for seed in self.runs["seed"].unique())
 
     @property
     def repeats(self) -> list[int]:
         return sorted(int(repeat) for repeat in self.runs["repeat"].unique())
-
-    def samples(self, *, ordinal: bool = False) -> tuple[pd.DataFrame, Samples]:
-        """The test samples of every repeat, sorted by repeat and identifier, N in all.
-
-        Returns:
-            Their rows, and what the bootstrap needs.
-        """
-        columns = ["repeat", "sample_id", "patient_id", "centre", "target", "fold"]
-        rows = self.test[columns].drop_duplicates(TESTED).sort_values(TESTED)
-        patient = np.unique(rows["patient_id"], return_inverse=True)[1]
-        target, fold = (rows[name].to_numpy(np.int64) for name in ("target", "fold"))
-        samples = Samples(target, patient, len(self.classes), fold, ordinal)
-        return rows.reset_index(drop=True), samples
-
-    def arm(self, key: ArmKey) -> Arm:
-        """An arm's test predictions, a row per pass, samples as `samples` has them.
-
-        A pass scores the samples of its repeat, so those of the others are missing in its row.
-        """
-        own = (self.test["aggregator"] == key[0]) & (self.test["objective"] == key[1])
-        rows = self.test[own]
-        passes = pd.MultiIndex.from_tuples(self.passes)
-        samples = pd.MultiIndex.from_frame(self.samples()[0][TESTED])
-        shape = len(passes), len(samples)
-        places = (
-            passes.get_indexer(pd.MultiIndex.from_frame(rows[["repeat", "seed"]])),
-            samples.get_indexer(pd.MultiIndex.from_frame(rows[TESTED])),
-        )
-        predicted = np.full(shape, -1, np.int64)
-        predicted[places] = rows["predicted"]
-        scores = np.full((*shape, len(self.classes)), np.nan, np.float32)
-        scores[places] = np.stack(rows["scores"].to_numpy())
-        return Arm(predicted, scores)
 
     def validation(self, run_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores [n, C] and targets [n] of a model on its validation part."""
@@ -124,10 +86,6 @@ class TaskRuns:
         )
         rows = self.predictions.filter(own)
         return np.stack(rows["scores"].to_pandas().to_numpy()), rows["target"].to_numpy()
-
-
-TESTED = ["repeat", "sample_id"]
-"""What names a test of a sample."""
 
 
 def _pairs(runs: pd.DataFrame) -> list[tuple[int, int]]:

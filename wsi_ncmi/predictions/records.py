@@ -261,6 +261,21 @@ def arm_settings(task_dir: Path, runs: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
+def arm_streams(task_dir: Path, runs: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The random stream of each arm (aggregator, objective), "" for that of all paired arms.
+
+    Args:
+        runs: a row per run: run_id, aggregator, objective.
+    """
+    found = {}
+    for row in runs.drop_duplicates(["aggregator", "objective"]).itertuples():
+        path = task_dir / row.run_id / "run.json"
+        settings = json.loads(path.read_text()).get("settings", {}) if path.is_file() else {}
+        stream = settings.get("objective", {}).get("stream") or ""
+        found[row.aggregator, row.objective] = str(stream)
+    return found
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
     """The runs of a seed's manifest in their order; `repeat` is 0 where none is recorded.
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from wsi_ncmi.evaluation.calibration import Reliability
-from wsi_ncmi.evaluation.comparison import ArmKey
 from wsi_ncmi.evaluation.metrics import MACRO_F1, Floats
+from wsi_ncmi.evaluation.samples import ArmKey
 from wsi_ncmi.report.style import GREY, SEQUENTIAL, colour_of, new_figure, png, styled
 from wsi_ncmi.report.wording import arm_title, title
 

@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_ncmi import config
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics, policies, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
-from wsi_ncmi.evaluation.comparison import Arm, ArmKey, Samples, compare
+from wsi_ncmi.evaluation.comparison import compare
+from wsi_ncmi.evaluation.differences import Rules, difference_table, fixed_model_table
+from wsi_ncmi.evaluation.samples import Arm, ArmKey, Samples
+from wsi_ncmi.evaluation.scores import arm_of, model_metrics, passes_of, samples_of, score_table
 from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
-from wsi_ncmi.predictions.records import OK, arm_settings
+from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams
 from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.report import figures
@@ -41,10 +45,11 @@ def run(
         run_manifests: `seed-<s>.tsv`, one or more.
         index: the packed cache's index.tsv, against which each run's bags are checked; None where
             there are no bags.
-        evaluation: resamples, confidence and seed of the bootstrap.
+        evaluation: how arms are tested against their reference.
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
-            differences.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
+            scores.parquet (see `evaluation.scores`), model_metrics.tsv, differences.tsv,
+            fixed_models.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
             curves.tsv, selection.tsv, confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
 
@@ -54,10 +59,13 @@ def run(
     task = read_task(task_dir, run_manifests, index)
     if index is not None:
         _check_bags(task, task_dir, index)
-    rows, samples = task.samples(ordinal=ordinal)
+    encoder, streams = str(task.runs["encoder"].iloc[0]), arm_streams(task_dir, task.runs)
+    scores = score_table(task.test, task.name, encoder, streams, task.classes)
+    rows, samples = samples_of(scores, task.classes, ordinal=ordinal)
     names = samples.metric_names
-    arms = {key: task.arm(key) for key in task.arms}
+    arms = {key: arm_of(scores, key, task.classes) for key in task.arms}
     drawn = evaluation.bootstrap, evaluation.seed
+    models = model_metrics(scores, task.classes, ordinal=ordinal)
     estimates, pairings = compare(samples, arms, task.cells, reference, *drawn)
     reliabilities = {key: _reliability(samples, arm) for key, arm in arms.items()}
     written = {
@@ -65,7 +73,9 @@ def run(
         "metrics": tables.metric_table(estimates, task.cells, names, evaluation.confidence),
         "seeds": tables.seed_table(estimates, {key: task.passes_of(key) for key in arms}, names),
         "per_class": tables.class_table(estimates, task.classes, rows, evaluation.confidence),
-        "differences": tables.difference_table(pairings, names, reference, evaluation.confidence),
+        "model_metrics": models,
+        "differences": difference_table(pairings, models, samples, reference, _rules(evaluation)),
+        "fixed_models": fixed_model_table(pairings, samples, passes_of(scores), reference),
         "centres": tables.centre_table(rows, samples, arms),
         "calibration": tables.calibration_table(reliabilities, task.test),
         "information": tables.information_table(arms, samples.target),
@@ -86,9 +96,20 @@ def run(
             "warnings": [*_absent(task, task_dir, index), *_confounded(rows)],
         },
     )
-    with atomic_path(out_dir / "predictions.parquet") as temporary:
-        pq.write_table(task.predictions, temporary)
+    for name, content in (("predictions", task.predictions), ("scores", _parquet(scores))):
+        with atomic_path(out_dir / f"{name}.parquet") as temporary:
+            pq.write_table(content, temporary)
     _draw(out_dir / "figures", written, confusions, reliabilities, task, evaluation.confidence)
+
+
+def _parquet(scores: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(scores, preserve_index=False)
+
+
+def _rules(evaluation: config.Evaluation) -> Rules:
+    family = evaluation.family
+    margin, confidence = evaluation.equivalence_margin, evaluation.confidence
+    return Rules(evaluation.primary, margin, family.by, family.objectives, confidence)
 
 
 def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:

@@ -177,8 +177,9 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     out = cohort / "runs/stage/evaluation"
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
+    tables += ("model_metrics", "fixed_models")
     names = [f"{name}.tsv" for name in (*tables, "information", "curves", "selection")]
-    names += ["confusion.json", "summary.json", "predictions.parquet"]
+    names += ["confusion.json", "summary.json", "predictions.parquet", "scores.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png"]
     assert sorted(names) == sorted(path.name for path in first)
     for path in first:
@@ -281,7 +282,7 @@ def test_a_sample_that_one_arm_did_not_score_is_named(fabricate, evaluation):
     path = cohort / "runs/stage/mean-ncmi-f0-s2/predictions.parquet"
     sample = pq.read_table(path)["sample_id"][3].as_py()
     drop_rows(path, lambda i: i != 3)
-    message = rf"mean \+ ncmi, seed 2: samples without a prediction: 1 \({sample}\)"
+    message = rf"mean \+ ncmi, repeat 0, seed 2: samples without a prediction: 1 \({sample}\)"
     with pytest.raises(UserError, match=message):
         evaluation(cohort, index)
 

@@ -1,0 +1,214 @@
+"""Tests of a difference between two ways of training, not between two trained models.
+
+Both take into account that another training would have given another model, and give a difference,
+its standard error and degrees of freedom, from which a t distribution makes interval, p-value,
+equivalence and the detectable difference. Arrays have any leading axes: thousands of pairs of arms
+are tested in one call.
+
+**Corrected resampled t** (Nadeau and Bengio 2003; for repeated cross-validation Bouckaert and Frank
+2004): the metric of each (repeat, fold), seeds averaged, makes B paired differences d. Their
+variance s² (divisor B − 1) is divided not by B: models of different folds share training samples,
+so Var(d̄) = (1/B + n_test/n_train) s², with B − 1 degrees of freedom.
+
+**Hierarchical bootstrap**: patients and trainings vary, crossed with each other, as do cases and
+readers in studies of diagnosis (Gallas 2006). For the difference of the pooled metric,
+
+    Var = V_patients + max(0, V_trainings − V_both).
+
+V_patients is the variance, over resamples of patients, of the mean over seeds. V_trainings is the
+variance between seeds by their number S. What a single training makes of a single patient is in
+both, so it is taken off once: V_both is the variance over resamples of a seed's deviation from the
+mean of seeds, summed over seeds, by S (S − 1). Resampling patients and seeds together would count
+it three times (Owen 2007).
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from wsi_ncmi.evaluation import resampling
+from wsi_ncmi.evaluation.metrics import Floats, Ints
+
+HIERARCHICAL, CORRECTED_T = "hierarchical_bootstrap", "corrected_t"
+POWER = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Differences with what a t distribution says of them; arrays `[...]`, NaN: cannot be tested.
+
+    Attributes:
+        difference: arm minus reference.
+        error: its standard error.
+        freedom: degrees of freedom.
+    """
+
+    difference: Floats
+    error: Floats
+    freedom: Floats
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        reach = stats.t.ppf((1 + confidence) / 2, self.freedom) * self.error
+        return self.difference - reach, self.difference + reach
+
+    @property
+    def p_value(self) -> Floats:
+        """Two-sided, of no difference."""
+        return np.minimum(1, 2 * self._tail(np.abs(self.difference)))
+
+    def equivalence(self, margin: float) -> Floats:
+        """p of two one-sided tests (Schuirmann 1987) that the difference is beyond ±margin."""
+        return self._tail(margin - np.abs(self.difference))
+
+    def detectable(self, confidence: float, power: float = POWER) -> Floats:
+        """The smallest true difference that is shown with that power."""
+        quantiles = stats.t.ppf((1 + confidence) / 2, self.freedom)
+        return np.asarray((quantiles + stats.t.ppf(power, self.freedom)) * self.error)
+
+    def _tail(self, distance: Floats) -> Floats:
+        """P(T > distance / error); without any variation, certainty."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(distance == 0, 0.0 * self.error, distance / self.error)
+        return np.asarray(stats.t.sf(ratio, self.freedom))
+
+
+def corrected_t(differences: ArrayLike, test_to_train: ArrayLike) -> Outcome:
+    """Nadeau and Bengio's corrected resampled t test.
+
+    Args:
+        differences: arm minus reference in each (repeat, fold), seeds averaged `[..., B]`.
+        test_to_train: samples tested in a fold, by samples trained on: 1 / (k − 1) in k folds.
+    """
+    d = np.asarray(differences, np.float64)
+    blocks = d.shape[-1]
+    if blocks < 2:
+        return _untested(d.mean(axis=-1))
+    error = np.sqrt((1 / blocks + np.asarray(test_to_train)) * d.var(axis=-1, ddof=1))
+    return Outcome(d.mean(axis=-1), error, np.full(error.shape, blocks - 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """A metric of arms in S passes over the test samples: the models of one seed and repeat each.
+
+    Attributes:
+        values: `[..., S]`.
+        resamples: over patients, the same ones for all arms `[..., S, R]`.
+        rearranged: of passes whose folds have other passes' models, see
+            `samples.arrangements` `[..., M, S]`; with M = 1, `values`.
+        repeat: of each pass `[S]`.
+        folds: how many folds a repeat has.
+    """
+
+    values: Floats
+    resamples: Floats
+    rearranged: Floats
+    repeat: Ints
+    folds: int
+
+    def minus(self, other: "Passes") -> "Passes":
+        """Differences of passes that are paired by seed."""
+        return Passes(
+            self.values - other.values,
+            self.resamples - other.resamples,
+            self.rearranged - other.rearranged,
+            self.repeat,
+            self.folds,
+        )
+
+
+def hierarchical_bootstrap(
+    arm: Passes, reference: Passes, n_patients: int, *, paired: bool
+) -> Outcome:
+    """See the module's head.
+
+    Args:
+        n_patients: that are resampled.
+        paired: whether seeds of both arms belong together: they share start and order.
+    """
+    difference = arm.values.mean(axis=-1) - reference.values.mean(axis=-1)
+    mean = arm.resamples.mean(axis=-2) - reference.resamples.mean(axis=-2)
+    patients = _variance(mean)
+    sides = [arm.minus(reference)] if paired else [arm, reference]
+    found = [training_variance(side) for side in sides]
+    training = np.sum([variance for variance, _ in found], axis=0)
+    variance = patients + training
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Satterthwaite 1946.
+        share = patients**2 / (n_patients - 1) + sum(v**2 / f for v, f in found)
+        freedom = np.where(variance > 0, variance**2 / share, n_patients - 1.0)
+    freedom = np.where(np.isnan(variance), np.nan, freedom)
+    return Outcome(difference, np.sqrt(variance), freedom)
+
+
+def training_variance(passes: Passes) -> tuple[Floats, Floats]:
+    """Variance of the mean over passes that is due to training alone, and its degrees of freedom.
+
+    With several repeats of the partition it is the larger of two: by the seeds within repeats, and
+    by the means of repeats. NaN without a second seed or repeat.
+    """
+    repeats = np.unique(passes.repeat)
+    own = [passes.repeat == r for r in repeats]
+    within = [_between(_only(passes, rows)) for rows in own]
+    seeds = np.sum(within, axis=0) / len(repeats) ** 2
+    freedom = np.full(seeds.shape, _freedom_of_seeds(passes, len(repeats)))
+    if len(repeats) == 1:
+        return seeds, freedom
+    whole = Passes(
+        np.stack([passes.values[..., rows].mean(axis=-1) for rows in own], axis=-1),
+        np.stack([passes.resamples[..., rows, :].mean(axis=-2) for rows in own], axis=-2),
+        np.stack([passes.rearranged[..., rows].mean(axis=-1) for rows in own], axis=-1),
+        repeats,
+        passes.folds,
+    )
+    splits = _between(whole)
+    larger = np.isnan(seeds) | (splits > seeds)
+    return np.where(larger, splits, seeds), np.where(larger, len(repeats) - 1.0, freedom)
+
+
+def _freedom_of_seeds(passes: Passes, n_repeats: int) -> float:
+    """Those of the variance between S seeds, averaged over M arrangements of K folds.
+
+    One arrangement has S − 1; all together have K (S − 1), because folds are trained independently.
+    M drawn ones come between: their variances' variance is 1/M of the way up.
+    """
+    one = len(passes.repeat) - n_repeats
+    if not one:
+        return float("nan")
+    most, count = passes.folds * one, passes.rearranged.shape[-2]
+    return 1 / (1 / most + (1 / one - 1 / most) / count)
+
+
+def _only(passes: Passes, rows: np.ndarray) -> Passes:
+    return Passes(
+        passes.values[..., rows],
+        passes.resamples[..., rows, :],
+        passes.rearranged[..., rows],
+        passes.repeat[rows],
+        passes.folds,
+    )
+
+
+def _between(passes: Passes) -> Floats:
+    """max(0, V_trainings − V_both) of the mean over passes; NaN for a single one."""
+    count = passes.values.shape[-1]
+    if count < 2:
+        return np.full(passes.values.shape[:-1], np.nan)
+    spread = resampling.nanmean(_variance(passes.rearranged)) / count
+    deviations = passes.resamples - passes.resamples.mean(axis=-2, keepdims=True)
+    both = _variance(deviations).sum(axis=-1) / (count * (count - 1))
+    return np.maximum(0, spread - both)
+
+
+def _variance(values: Floats) -> Floats:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=RuntimeWarning)  # of what is NaN throughout
+        return np.asarray(np.nanvar(values, axis=-1, ddof=1, dtype=np.float64))
+
+
+def _untested(difference: Floats) -> Outcome:
+    nothing = np.full(difference.shape, np.nan)
+    return Outcome(difference, nothing, nothing)
