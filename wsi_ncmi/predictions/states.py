@@ -13,6 +13,8 @@ docs/guide.md (models that collapse) has the rules and what they see on real bag
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 Row = Mapping[str, Any]
 
 TRAINED, COLLAPSED, UNDERTRAINED = "trained", "collapsed", "undertrained"
@@ -80,6 +82,42 @@ def state_of(curves: Sequence[Row], kept: int) -> str:
     if any(row["collapsed"] for row in rows):
         return COLLAPSED
     return UNDERTRAINED if is_undertrained(curves) else TRAINED
+
+
+def state_counts(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of every arm: its runs, how many are in which state or failed, and the commonest remedy.
+
+    Args:
+        runs: of the run manifests: aggregator, objective, status, state, remedy.
+    """
+    found = []
+    for (aggregator, objective), own in runs.groupby(["aggregator", "objective"], sort=False):
+        counts = {state: int((own["state"] == state).sum()) for state in STATES}
+        worst = next((state for state in (COLLAPSED, UNDERTRAINED) if counts[state]), TRAINED)
+        remedies = own.loc[own["state"] == worst, "remedy"].value_counts()
+        found.append(
+            {"aggregator": aggregator, "objective": objective, "runs": len(own), **counts}
+            | {"failed": len(own) - sum(counts.values()), "remedy": next(iter(remedies.index), "")}
+        )
+    return found
+
+
+def marked_arms(counts: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """Arms of which a comparison says little -> `collapsed` or `undertrained`.
+
+    Any model that collapsed marks its arm; undertrained are more than half of an arm's models.
+
+    Args:
+        counts: see `state_counts`.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for one in counts:
+        key = one["aggregator"], one["objective"]
+        if one[COLLAPSED]:
+            found[key] = COLLAPSED
+        elif 2 * one[UNDERTRAINED] > one["runs"]:
+            found[key] = UNDERTRAINED
+    return found
 
 
 def _skill(row: Row) -> float:

@@ -1,6 +1,7 @@
 """The figures of a task: macro-F1, confusion matrices, learning curves, reliability; all PNG."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -27,13 +28,19 @@ GAP = 0.6  # between aggregators, in arms
 MAX_NUMBERED_CLASSES = 12  # beyond, numbers in a confusion matrix cannot be read
 
 
-def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> bytes:
+def macro_f1(
+    metrics: pd.DataFrame,
+    seeds: pd.DataFrame,
+    confidence: float,
+    marks: Mapping[ArmKey, str] = MappingProxyType({}),
+) -> bytes:
     """Macro-F1 of every arm with its interval; a dot per seed.
 
     Args:
         metrics: aggregator, objective, metric, value, low, high.
         seeds: aggregator, objective, seed, metric, value.
         confidence: of the intervals, for the axis.
+        marks: what stands beside an arm's value: that it has collapsed.
     """
     table = metrics[metrics["metric"] == MACRO_F1]  # blank for an arm all of whose models failed
     dots = seeds[seeds["metric"] == MACRO_F1]
@@ -47,7 +54,8 @@ def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> b
             index = objectives.index(row["objective"])
             y = aggregators.index(row["aggregator"]) * height + index
             own = (dots[ARM] == row[ARM]).all(axis=1)
-            _interval_line(axes, row, y, colour_of(index), dots.loc[own, "value"].to_numpy())
+            mark = marks.get((row["aggregator"], row["objective"]), "")
+            _interval_line(axes, row, y, colour_of(index), dots.loc[own, "value"].to_numpy(), mark)
         _label_arms(axes, figure, aggregators, objectives)
         axes.set_xlabel(
             f"macro-F1 on the test part, {100 * confidence:g} % interval over patients; dots: seeds"
@@ -55,7 +63,9 @@ def macro_f1(metrics: pd.DataFrame, seeds: pd.DataFrame, confidence: float) -> b
         return png(figure)
 
 
-def _interval_line(axes: Axes, row: pd.Series, y: float, colour: str, seeds: Floats) -> None:
+def _interval_line(
+    axes: Axes, row: pd.Series, y: float, colour: str, seeds: Floats, mark: str
+) -> None:
     axes.plot(
         [row["low"], row["high"]], [y, y], color=colour, linewidth=2.2, solid_capstyle="round"
     )
@@ -63,7 +73,7 @@ def _interval_line(axes: Axes, row: pd.Series, y: float, colour: str, seeds: Flo
     lower = np.full(len(seeds), y + 0.28)
     axes.plot(seeds, lower, "o", color=colour, markersize=3, alpha=0.55, markeredgewidth=0)
     axes.annotate(
-        f"{row['value']:.3f}",
+        f"{row['value']:.3f} {mark}".rstrip(),
         (row["value"], y),
         xytext=(0, 6),
         textcoords="offset points",
@@ -128,13 +138,14 @@ def _confusion_panel(axes: Axes, counts: Floats, classes: Sequence[str]) -> Axes
     return image
 
 
-def curves(table: pd.DataFrame) -> bytes:
+def curves(table: pd.DataFrame, marks: Mapping[ArmKey, str] = MappingProxyType({})) -> bytes:
     """Learning curves: the mean over runs, and the range from the lowest to the highest run.
 
     Args:
         table: aggregator, objective, epoch, part (train, val), loss, macro_f1. The loss of `train`
             is the objective, another quantity for each; that of `val` the negative log-likelihood
             at the fitted temperature, which all arms share, as they share macro-F1.
+        marks: what stands below an arm's name: that it has collapsed.
     """
     layout = _layout([(a, o) for a, o in table[ARM].drop_duplicates().itertuples(index=False)])
     with styled():
@@ -152,7 +163,7 @@ def curves(table: pd.DataFrame) -> bytes:
                     axes.sharex(top)
                 if index and (i, j) != (0, 0):
                     axes.sharey(grid[index, 0])
-            top.set_title(arm_title(*key))
+            top.set_title("\n".join(filter(None, [arm_title(*key), marks.get(key)])))
         for index in range(1, rows):
             _hide_empty(grid[index::rows], layout)
         figure.supxlabel("epoch", fontsize=9)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.predictions.states import marked_arms
 from wsi_ncmi.report.centres import centre_blocks
 from wsi_ncmi.report.failures import (
     condition,
@@ -21,6 +22,7 @@ from wsi_ncmi.report.failures import (
 )
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.selection import selection_blocks
+from wsi_ncmi.report.states import first_words, shown_marks, state_blocks
 from wsi_ncmi.report.tuning import (
     Tuning,
     caveat,
@@ -96,14 +98,21 @@ def task_answer(task: Evaluated, found: Mapping[str, Tuning], *, synthetic: bool
         found: the search of every objective, see `tuning`.
         synthetic: whether the slides were made by the workflow: the sentence begins with it.
     """
-    return caveat(found, _compared(task), synthetic=synthetic) + _answer(task)
+    aggregator, *objectives = _compared(task)
+    return (
+        first_words(task.summary, aggregator, objectives)
+        + caveat(found, objectives, synthetic=synthetic)
+        + _answer(task)
+    )
 
 
 def _compared(task: Evaluated) -> list[str]:
+    """The aggregator of the answer, the objective, and the reference if there is one."""
     table = task.table("differences")
+    names = ["aggregator", "objective", "reference"]
     if len(table):
-        return [str(table["objective"].iloc[0]), str(table["reference"].iloc[0])]
-    return [str(task.table("metrics")["objective"].iloc[0])]
+        return [str(table[name].iloc[0]) for name in names]
+    return [str(task.table("metrics")[name].iloc[0]) for name in names[:2]]
 
 
 def _answer(task: Evaluated) -> str:
@@ -135,6 +144,7 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         Text(_design(task.summary)),
         *choice_blocks(task.folder.parent, found, task.summary),
         *(Text(f"{text[0].upper()}{text[1:]}.", "warning") for text in task.summary["warnings"]),
+        *state_blocks(task.summary),
         *failure_blocks(task.summary),
         _metric_table(task),
         _probability_table(task),
@@ -186,12 +196,13 @@ UNKNOWN = ["–", "–"]
 def _metric_table(task: Evaluated) -> Table:
     shown = [m for m in MAIN if m in task.summary["metrics"]]
     trained, settings = trained_of(task.summary), rates_and_epochs(task.summary)
+    marked = shown_marks(task.summary)
     body = []
     for key, values in _by_arm(task.table("metrics")):
         cells = [_with_interval(values.loc[m]) for m in shown]
         cells.insert(1, number(values.loc[metrics.MACRO_F1, "seed_sd"]))
-        models = f"\n{trained[key]}" if key in trained else ""
-        names = [title(key[0]), title(key[1]) + models]
+        beside = [found[key] for found in (trained, marked) if key in found]
+        names = [title(key[0]), "\n".join([title(key[1]), *beside])]
         body.append([*names, *settings.get(key, UNKNOWN), *cells])
     header = ["aggregator", "objective", "learning\nrate", "epochs", *_headings(shown)]
     header.insert(5, "seed\ns.d.")
@@ -251,10 +262,11 @@ def _difference_blocks(task: Evaluated) -> list[Block]:
     table = task.table("differences").dropna(subset=["difference"])
     if table.empty:
         return []
+    marked = marked_arms(task.summary["states"])
     body = [
         [
             title(row["aggregator"]),
-            f"{title(row['objective'])} {chr(0x2212)} {title(row['reference'])}",
+            _difference_of(row, marked),
             title(row["metric"]),
             signed(row["difference"]),
             interval(row["low"], row["high"]),
@@ -274,6 +286,13 @@ def _difference_blocks(task: Evaluated) -> list[Block]:
         "others are not corrected for their number."
     )
     return [Table(caption, header, body, 3), Text(note, "note")]
+
+
+def _difference_of(row: pd.Series, marked: Mapping[tuple[str, str], str]) -> str:
+    names = [row["objective"], row["reference"]]
+    states = {name: marked.get((row["aggregator"], name)) for name in names}
+    beside = [f"{title(name)} {state}" for name, state in states.items() if state]
+    return "\n".join([f" {chr(0x2212)} ".join(map(title, names)), *beside])
 
 
 def _class_table(task: Evaluated) -> Table:

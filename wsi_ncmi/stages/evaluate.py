@@ -24,6 +24,7 @@ from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
 from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams
 from wsi_ncmi.predictions.splits import absent_from_validation
+from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.report import figures
 
@@ -192,6 +193,7 @@ def _summary(
         "runs": len(task.runs),
         "precision": sorted(task.runs["precision"].unique()),
         "failed": _failed(task),
+        "states": state_counts(task.runs),
         "test_samples": int(rows["sample_id"].nunique()),
         "test_patients": int(rows["patient_id"].nunique()),
         "test_centres": sorted(rows["centre"].unique()),
@@ -256,10 +258,11 @@ def _draw(
     confidence: float,
 ) -> None:
     mean_counts = {key: counts.mean(axis=0) for key, counts in confusions.items()}
+    marks = marked_arms(state_counts(task.runs))
     drawn = {
-        "macro_f1": figures.macro_f1(written["metrics"], written["seeds"], confidence),
+        "macro_f1": figures.macro_f1(written["metrics"], written["seeds"], confidence, marks),
         "confusion": figures.confusion(mean_counts, task.classes),
-        "curves": figures.curves(task.curves),
+        "curves": figures.curves(task.curves, marks),
         "reliability": figures.reliability(reliabilities),
     }
     for name, picture in drawn.items():

@@ -43,14 +43,13 @@ def conclude(
 
 
 def remedy_of(state: str, objective: Objective, settings: Training) -> str:
-    """What to change, as a sentence's end."""
+    """What to change, as an order."""
     rate = f"{settings.learning_rate:g}"
     if state == UNDERTRAINED:
         return (
-            f"the loss still falls at the last epoch: raise training.learning_rate ({rate}) or "
-            f"training.epochs ({settings.epochs})"
+            f"raise training.learning_rate (it was {rate}) or training.epochs ({settings.epochs})"
         )
-    return f"the classes have not come apart: set {objective.remedy} (learning_rate is {rate})"
+    return f"set {objective.remedy} (the learning rate was {rate})"
 
 
 def _found(row: dict[str, Any]) -> str:

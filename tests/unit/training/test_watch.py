@@ -125,7 +125,7 @@ def test_it_is_said_while_training(caplog: pytest.LogCaptureFixture, alone: bool
     assert text.count("collapsed until epoch 2") == 1
     assert "abmil--cross_entropy--fold0--seed0: collapsed until epoch 2" in text
     assert (
-        "set another training.learning_rate, or more training.epochs (learning_rate is 1e-07)"
+        "set another training.learning_rate, or more training.epochs (the learning rate was 1e-07)"
         in text
     )
 
