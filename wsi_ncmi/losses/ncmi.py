@@ -319,10 +319,11 @@ class NCMI(NCMIBase):
 
     @property
     def remedy(self) -> str:
-        if self.options.space == "logits":
-            return "space: features"
-        if self.options.separation_direction == "kl_q_p":
-            return "separation_direction: kl_p_q, or another training.learning_rate"
+        options = self.options
+        if options.space == "logits":
+            return "space: features, or reduction: ema_ratio"
+        if options.initial_centroids == "corners" or options.separation_direction == "kl_q_p":
+            return "initial_centroids: simplex, centroid_scale: null, separation_direction: kl_p_q"
         return "another training.learning_rate, or another temperature"
 
 

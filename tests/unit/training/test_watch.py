@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
 from wsi_ncmi.losses.ncmi import Options
+from wsi_ncmi.losses.presets import PRESETS
 from wsi_ncmi.predictions.states import is_collapsed
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import record
@@ -40,7 +41,8 @@ def at_corners(noise: float = 0.1) -> Tensor:
 
 
 def ncmi(**options: object) -> NCMI:
-    objective = NCMI(6, COUNTS, Options(**options))  # type: ignore[arg-type]
+    published = PRESETS["ncmi_paper"].options
+    objective = NCMI(6, COUNTS, Options(**{**published, **options}))
     objective.fit("start", at_corners(), TARGET)
     return objective
 
