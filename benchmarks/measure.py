@@ -58,7 +58,8 @@ def spent(
 ) -> dict[str, dict[str, Any]]:
     """Median wall and CPU seconds of a call, and those of each round: `[wall, cpu]`.
 
-    CPU seconds are those of all threads, and of the processes that a call starts and waits for.
+    CPU seconds are those of all threads, of the processes that a call starts and waits for, and of
+    others that a rival counts by itself (`cpu_elsewhere`).
 
     Args:
         rivals: what is called: each once beforehand, then all in turn, once a round.
@@ -80,15 +81,16 @@ def spent(
 
 
 def _spent(call: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    start, cpu = time.perf_counter(), _cpu_seconds()
+    start, cpu = time.perf_counter(), _cpu_seconds(call)
     call()
     _wait(device)
-    return time.perf_counter() - start, _cpu_seconds() - cpu
+    return time.perf_counter() - start, _cpu_seconds(call) - cpu
 
 
-def _cpu_seconds() -> float:
+def _cpu_seconds(call: Callable[[], None]) -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    own = time.process_time() + children.ru_utime + children.ru_stime
+    return own + float(getattr(call, "cpu_elsewhere", 0.0))
 
 
 def ratio(

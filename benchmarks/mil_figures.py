@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from measure import seconds
 from mil_bags import Work
-from mil_ways import ENGINE, WAYS, impossible
+from mil_ways import ONE_PROCESS, WAYS, impossible
 
 from wsi_ncmi.training.bags import BagData
 from wsi_ncmi.training.engine import evaluation, group
@@ -28,12 +28,13 @@ SHARES = ("reading", "forward", "loss", "backward", "optimiser", "validation and
 def loss_share(work: Work) -> dict[str, Any]:
     """How many times as long as cross-entropy NCMI takes: in the engine and in a plain loop."""
     found: dict[str, Any] = {"models": work.models, "bags": work.case.name, "target": 1.1}
-    for name in (ENGINE, "plain"):
+    for name in (ONE_PROCESS, "plain"):
         ways = {o: WAYS[name](replace(work, objective=o), work.models) for o in LOSSES}
         times = seconds(ways, CPU, rounds=5, target=0.5)
         pairs = zip(times["ncmi"]["each"], times["cross_entropy"]["each"], strict=True)
         found[name] = statistics.median(ncmi / ce for ncmi, ce in pairs)
-    print(f"NCMI takes {found[ENGINE]:.3f} times cross-entropy, alone {found['plain']:.3f} times")
+    together, alone = found[ONE_PROCESS], found["plain"]
+    print(f"NCMI takes {together:.3f} times cross-entropy, in a plain loop {alone:.3f} times")
     return found
 
 
@@ -49,7 +50,7 @@ def precision(work: Work) -> dict[str, Any]:
         return found
     ways = {
         f"{name} {kind}": WAYS[name](replace(work, precision=kind), work.models)
-        for name in (ENGINE, "plain")
+        for name in (ONE_PROCESS, "plain")
         for kind in ("fp32", "bf16")
     }
     times = seconds(ways, CPU, rounds=3, target=0.5)
@@ -68,7 +69,7 @@ def has_amx() -> bool:
 
 def memory(work: Work) -> list[dict[str, Any]]:
     """Most memory that each way takes for itself beyond the mapped features, in its own process."""
-    names = [name for name in (ENGINE, "plain", "padded") if not impossible(name, work)]
+    names = [name for name in (ONE_PROCESS, "plain", "padded") if not impossible(name, work)]
     found = [alone(name, work) for name in names]
     for one in found:
         print(f"{one['bags']:8} {one['way']:9} {one['bytes'] / 1e6:9.0f} MB beyond the features")
@@ -77,7 +78,7 @@ def memory(work: Work) -> list[dict[str, Any]]:
 
 def mixed_step(work: Work) -> list[dict[str, Any]]:
     """Memory and CPU seconds of a step of one large bag among fifteen small ones."""
-    found = [alone(name, work) for name in (ENGINE, "plain", "padded")]
+    found = [alone(name, work) for name in (ONE_PROCESS, "plain", "padded")]
     for one in found:
         print(
             f"one large bag, {one['way']:9} {one['bytes'] / 1e9:6.2f} GB, "
@@ -141,7 +142,7 @@ def anonymous_bytes() -> int:
 
 def profiled(work: Work) -> dict[str, Any]:
     """Where the engine's time goes in an epoch with its validation, as shares of it."""
-    way = WAYS[ENGINE](work, work.models)
+    way = WAYS[ONE_PROCESS](work, work.models)
     way()
     spent: dict[str, float] = defaultdict(float)
     with timed_parts(spent):

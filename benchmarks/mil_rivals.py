@@ -35,10 +35,10 @@ class Way(ABC):
 
     Attributes:
         trained: models that a call trains.
-        elsewhere: whether other processes do so, whose CPU seconds this one does not know.
+        cpu_elsewhere: CPU seconds that other processes have taken for it so far.
     """
 
-    elsewhere = False
+    cpu_elsewhere = 0.0
 
     def __init__(self, work: Work, most: int) -> None:
         self.work, self.trained, self.epoch = work, min(work.models, most), 0

@@ -1,10 +1,10 @@
 """Every way of training a group of MIL models by its name, the engine's among them."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mil_bags import Work
-from mil_processes import Processes
+from mil_processes import EngineProcesses, Processes
 from mil_rivals import Mapped, Padded, Plain, Way
 from torch import Tensor
 
@@ -14,14 +14,22 @@ from wsi_ncmi.training.engine.group import Group, Sums
 from wsi_ncmi.training.engine.members import Member
 
 ENGINE = "engine"
+ONE_PROCESS = "engine_one_process"
 
 
 class Engine(Way):
-    """The steps of `wsi_ncmi.training.engine`, in the groups that `fit` makes of the models."""
+    """The steps of `wsi_ncmi.training.engine`, in the groups that `fit` makes of the models.
 
-    def __init__(self, work: Work, most: int) -> None:
+    In this process, with all threads.
+
+    Args:
+        numbers: of the models; None: the first ones.
+    """
+
+    def __init__(self, work: Work, most: int, numbers: Sequence[int] | None = None) -> None:
         super().__init__(work, most)
-        members = [Member(setup) for setup in work.setups(self.trained)]
+        chosen = range(self.trained) if numbers is None else numbers
+        members = [Member(work.setup(number)) for number in chosen]
         for member in members:
             member.network.precision = work.precision
         self.groups = [Group(part) for part in parts_of(members)]
@@ -50,7 +58,8 @@ def torchmil(work: Work, most: int) -> Way:
 
 
 WAYS: dict[str, Callable[[Work, int], Way]] = {
-    ENGINE: Engine,
+    ENGINE: EngineProcesses,
+    ONE_PROCESS: Engine,
     "plain": Plain,
     "padded": Padded,
     "processes": Processes,

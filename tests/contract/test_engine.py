@@ -13,6 +13,7 @@ from made_aggregators import NARROW
 from made_groups import MemoryBags, made_setup, states
 
 from wsi_ncmi import registry
+from wsi_ncmi.aggregators import fused
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.finite import History
@@ -82,6 +83,18 @@ def test_a_group_trains_as_each_of_its_models_alone(aggregator: str) -> None:
         expected = other.fit()
         close(one, other)
         same_history(history, expected)
+
+
+@pytest.mark.parametrize("aggregator", ["abmil", "clam_mb"])
+def test_written_gradients_train_alike(aggregator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many models on larger bags are computed by, on small ones."""
+    together = [setup(aggregator, name, 0, 0) for name in ("cross_entropy", "ncmi")]
+    alone = [setup(aggregator, name, 0, 0) for name in ("cross_entropy", "ncmi")]
+    monkeypatch.setattr(fused, "LEAST", 0)
+    fit(together)
+    for one, expected in zip(together, alone, strict=True):
+        expected.fit()
+        close(one, expected)
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS)

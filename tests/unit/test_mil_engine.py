@@ -89,11 +89,36 @@ def test_vmap_as_it_comes_trains_every_model(
 def test_processes_share_the_models(
     benchmark: Callable[[str], Any], make_work: Callable[..., Any]
 ) -> None:
-    way = benchmark("mil_processes").Processes(make_work(), 100)
-    way()
-    assert way.trained == min(4, 2 * len(way.processes))
-    way.close()
-    assert all(process.exitcode == 0 for process in way.processes)
+    for name in ("Processes", "EngineProcesses"):
+        way = getattr(benchmark("mil_processes"), name)(make_work(), 100)
+        before = way.cpu_elsewhere
+        way()
+        assert way.trained == min(4, 2 * len(way.processes))
+        assert way.cpu_elsewhere > before > 0
+        way.close()
+        assert all(process.exitcode == 0 for process in way.processes)
+
+
+def test_a_process_has_whole_streams(
+    benchmark: Callable[[str], Any], make_work: Callable[..., Any]
+) -> None:
+    shares = benchmark("mil_processes").shares_of_streams
+    three = make_work(arms=2, streams=3)
+    assert shares(three, 6, cores=2) == [[0, 1, 4, 5], [2, 3]]
+    assert shares(three, 6, cores=8) == [[0, 1], [2, 3], [4, 5]]
+    assert shares(three, 5, cores=2) == [[0, 1], [2, 3]]  # as many streams in each
+    assert shares(make_work(arms=2, streams=1), 2, cores=2) == [[0, 1]]
+
+
+def test_the_engine_in_a_process_trains_the_models_of_its_numbers(
+    benchmark: Callable[[str], Any], make_work: Callable[..., Any]
+) -> None:
+    ways, work = benchmark("mil_ways"), make_work()
+    whole, half = ways.Engine(work, 4), ways.Engine(work, 2, [2, 3])
+    for way in (whole, half):
+        way()
+    for expected, found in zip(weights(whole)[2:], weights(half), strict=True):
+        assert torch.equal(expected, found)
 
 
 def test_small_bags_are_sized_like_real_ones(benchmark: Callable[[str], Any]) -> None:
@@ -108,13 +133,13 @@ def test_small_bags_are_sized_like_real_ones(benchmark: Callable[[str], Any]) ->
 def test_a_lead_is_over_all_models_and_names_the_best_rival(
     benchmark: Callable[[str], Any],
 ) -> None:
-    wall = {"engine": 2.0, "plain": 6.0, "processes": 5.0}
-    cpu = {"engine": 4.0, "plain": 6.0, "processes": None}
+    wall = {"engine": 2.0, "engine_one_process": 3.0, "plain": 6.0, "processes": 5.0}
+    cpu = {"engine": 4.0, "engine_one_process": 4.0, "plain": 6.0, "processes": 10.0}
     ways = {n: {"seconds": wall[n], "cpu_seconds": cpu[n]} for n in wall}
     assert benchmark("mil_engine").lead(ways) == {
-        "ratio": {"plain": 3.0, "processes": 2.5},
-        "cpu_ratio": {"plain": 1.5},
-        "best_rival": "processes",
+        "ratio": {"engine_one_process": 1.5, "plain": 3.0, "processes": 2.5},
+        "cpu_ratio": {"engine_one_process": 1.0, "plain": 1.5, "processes": 2.5},
+        "best_rival": "processes",  # not the engine itself
     }
 
 
@@ -124,6 +149,7 @@ def test_a_row_scales_ways_that_trained_a_few(
     module = benchmark("mil_engine")
     for name in ("processes", "torchmil", "vmap"):
         monkeypatch.delitem(module.WAYS, name)
+    monkeypatch.setitem(module.WAYS, "engine", module.WAYS["engine_one_process"])  # starts nothing
     found = module.row(make_work(arms=5, streams=1), rounds=1, limit=100.0)
     plain = found["ways"]["plain"]
     assert (plain["trained"], found["ways"]["engine"]["trained"]) == (2, 5)

@@ -2,5 +2,17 @@
 
 # Modules that are no aggregators (see `wsi_ncmi.registry`).
 SHARED = frozenset(
-    {"attention", "bags", "clam", "dropout", "gated", "interface", "nystrom", "segments", "tokens"}
+    [
+        "attention",
+        "bags",
+        "clam",
+        "dropout",
+        "fused",
+        "gated",
+        "interface",
+        "layers",
+        "nystrom",
+        "segments",
+        "tokens",
+    ]
 )

@@ -26,6 +26,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -79,7 +80,7 @@ class ABMIL(Aggregator):
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), nn.ReLU(), Dropout(options.dropout)]
-        self.instance = nn.Sequential(*layers)
+        self.instance = InstanceLayers(*layers)
         kind = GatedAttention if options.gated else TanhAttention
         self.attention = kind(options.hidden_dim, options.attention_dim)
 

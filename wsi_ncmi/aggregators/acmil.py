@@ -31,6 +31,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -86,7 +87,7 @@ class ACMIL(Aggregator):
         self.options = options
         self.classes = classes
         self.embedding_dim = options.hidden_dim
-        self.instance = nn.Sequential(
+        self.instance = InstanceLayers(
             nn.Linear(feature_dim, options.hidden_dim, bias=False), nn.ReLU()
         )
         self.attention = GatedAttention(options.hidden_dim, options.attention_dim, options.branches)

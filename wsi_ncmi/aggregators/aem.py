@@ -25,6 +25,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_log_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -75,7 +76,7 @@ class AEM(Aggregator):
         super().__init__()
         self.options = options
         self.embedding_dim = options.hidden_dim
-        self.instance = nn.Sequential(
+        self.instance = InstanceLayers(
             nn.Linear(feature_dim, options.hidden_dim, bias=False),
             nn.ReLU(),
             Dropout(options.dropout),

@@ -14,8 +14,9 @@ classifier. Each of a step's instances of a classifier counts alike; with one ba
 the published loss. A bag of fewer than 2k instances is halved: none is both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -92,12 +94,16 @@ class CLAM(Aggregator):
         super().__init__()
         self.options, self.classes = options, classes
         self.embedding_dim = branches * options.hidden_dim
-        self.instance = nn.Sequential(
+        self.instance = InstanceLayers(
             nn.Linear(feature_dim, options.hidden_dim), nn.ReLU(), Dropout(options.dropout)
         )
         self.attention = GatedAttention(
             options.hidden_dim, options.attention_dim, branches, options.dropout
         )
+
+    @property
+    def instance_dim(self) -> int:
+        return self.options.hidden_dim
 
     @property
     def auxiliaries(self) -> Mapping[str, Auxiliary]:
@@ -123,24 +129,41 @@ class CLAM(Aggregator):
         self, hidden: Tensor, attention: Tensor, bags: BagBatch, targets: Tensor
     ) -> dict[str, AuxiliaryLoss]:
         """Of a class without an instance in the step, one of no instance and no weight."""
-        chosen = most_and_least(attention.detach(), bags, self.options.instances)
         labels = targets.tolist()
+        places, evidence = self._evidence(bags.sizes, labels, attention.shape[1])
+        ranked = most_and_least(attention.detach(), bags, self.options.instances)
+        rows = ranked.flatten()[torch.tensor([*chain.from_iterable(places)], device=hidden.device)]
+        chosen = hidden[rows].split([len(one) for one in places])
         found = {}
-        for number in range(self.classes):
-            branch = number if attention.shape[1] > 1 else 0
-            rows: list[Tensor] = [targets.new_empty(0)]
-            evidence: list[int] = []
-            for (most, least), label in zip(chosen, labels, strict=True):
-                if label == number:
-                    rows += [most[:, branch], least[:, branch]]
-                    evidence += [1] * len(most) + [0] * len(least)
-                elif self.options.subtyping:
-                    rows.append(most[:, branch])
-                    evidence += [0] * len(most)
-            target = torch.tensor(evidence, dtype=torch.int64, device=targets.device)
+        for number, (embedding, own) in enumerate(zip(chosen, evidence, strict=True)):
+            target = torch.tensor(own, dtype=torch.int64, device=targets.device)
             weight = self._weight(labels.count(number) / len(labels))
-            found[_name(number)] = AuxiliaryLoss(hidden[torch.cat(rows)], target, weight)
+            found[_name(number)] = AuxiliaryLoss(embedding, target, weight)
         return found
+
+    def _evidence(
+        self, sizes: Sequence[int], labels: Sequence[int], branches: int
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """For each class, places among the ranked [B, k, 2, K], and what these are for it."""
+        most, _ = of_each(max(sizes), self.options.instances)
+
+        def place(bag: int, rank: int, least: int, branch: int) -> int:
+            return ((bag * most + rank) * 2 + least) * branches + branch
+
+        places: list[list[int]] = [[] for _ in range(self.classes)]
+        evidence: list[list[int]] = [[] for _ in range(self.classes)]
+        for number in range(self.classes):
+            branch = number if branches > 1 else 0
+            for bag, (size, label) in enumerate(zip(sizes, labels, strict=True)):
+                high, low = map(range, of_each(size, most))
+                if label == number:
+                    places[number] += [place(bag, rank, 0, branch) for rank in high]
+                    places[number] += [place(bag, rank, 1, branch) for rank in low]
+                    evidence[number] += [1] * len(high) + [0] * len(low)
+                elif self.options.subtyping:
+                    places[number] += [place(bag, rank, 0, branch) for rank in high]
+                    evidence[number] += [0] * len(high)
+        return places, evidence
 
     def _weight(self, share: float) -> float:
         """Of one classifier's loss, from the share of the step's bags that are of its class."""
@@ -149,20 +172,33 @@ class CLAM(Aggregator):
         )
 
 
-def most_and_least(attention: Tensor, bags: BagBatch, most: int) -> list[tuple[Tensor, Tensor]]:
-    """The rows of each bag's most and least attended instances, [k, K] and [k', K].
+def of_each(size: int, most: int) -> tuple[int, int]:
+    """How many most and least attended instances a bag gives: never the same ones.
 
-    Never the same ones: k ≤ N / 2, rounded up, and k' ≤ N / 2, rounded down.
+    k ≤ N / 2, rounded up, and k' ≤ N / 2, rounded down.
     """
-    found = []
-    start = 0
-    for weights in bags.split(attention):
-        size = len(weights)
-        high = weights.topk(min(most, (size + 1) // 2), 0).indices
-        low = weights.topk(min(most, size // 2), 0, largest=False).indices
-        found.append((high + start, low + start))
-        start += size
-    return found
+    return min(most, (size + 1) // 2), min(most, size // 2)
+
+
+def most_and_least(attention: Tensor, bags: BagBatch, most: int) -> Tensor:
+    """The rows of each bag's most and least attended instances, from the first on: [B, k, 2, K].
+
+    k is that of the largest bag. Of a smaller one's rows, those beyond `of_each` mean nothing.
+    """
+    most, _ = of_each(max(bags.sizes), most)
+    both = torch.stack([attention, -attention], 1)  # [T, 2, K]
+    rows, filled = padded_rows(bags)
+    ranked = both[rows].masked_fill(~filled[:, :, None, None], -torch.inf)
+    starts = bags.offsets[:-1].to(rows.device)
+    return ranked.topk(most, 1).indices + starts[:, None, None, None]
+
+
+def padded_rows(bags: BagBatch) -> tuple[Tensor, Tensor]:
+    """Each bag's rows [B, N], N of the largest, and where there is one; elsewhere its last one."""
+    sizes = torch.tensor(bags.sizes)[:, None]
+    within = torch.arange(max(bags.sizes))
+    rows = bags.offsets[:-1, None].cpu() + torch.minimum(within, sizes - 1)
+    return rows.to(bags.features.device), (within < sizes).to(bags.features.device)
 
 
 def _name(number: int) -> str:

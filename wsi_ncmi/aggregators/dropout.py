@@ -1,5 +1,7 @@
 """Dropout whose mask costs little on a CPU."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +28,20 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return nn.functional.dropout(values, self.p)
-        kept = _drawn(values.numel()) >= round(self.p * STEPS) - STEPS // 2
-        mask = kept.view(values.shape).to(values.dtype).mul_(1 / (1 - self.p))
-        return values * mask
+        return values * self._drawn(values.shape, values.dtype)
+
+    def mask(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+        """What a CPU's values of a shape are multiplied by; None where nothing is dropped."""
+        return self._drawn(shape, dtype) if self.training and self.p > 0 else None
+
+    @property
+    def scale(self) -> float:
+        """Of what is kept."""
+        return 1 / (1 - self.p)
+
+    def _drawn(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        kept = _drawn(math.prod(shape)) >= round(self.p * STEPS) - STEPS // 2
+        return kept.view(shape).to(dtype).mul_(self.scale)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

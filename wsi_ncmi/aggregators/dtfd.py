@@ -44,6 +44,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax, spread
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -102,7 +103,7 @@ class DTFD(Aggregator):
         self.options = options
         self.embedding_dim = width = options.hidden_dim
         self.classes = classes
-        self.instance = nn.Sequential(nn.Linear(feature_dim, width, bias=False), nn.ReLU())
+        self.instance = InstanceLayers(nn.Linear(feature_dim, width, bias=False), nn.ReLU())
         self.tier1 = GatedAttention(width, options.attention_dim)
         self.tier2 = GatedAttention(width, options.attention_dim)
         by_class = options.distillation in ("MaxS", "MaxMinS")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_ncmi.aggregators import fused
 from wsi_ncmi.aggregators.dropout import Dropout
 
 
@@ -39,10 +40,15 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(attention_dim, heads, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        width = self.tanh.out_features
+        if fused.applies(hidden, width):
+            masks = [self.dropout.mask((len(hidden), width), hidden.dtype) for _ in range(2)]
+            tanh, gate = ((layer.weight, layer.bias) for layer in (self.tanh, self.gate))
+            return fused.gated_scores(hidden, tanh, gate, self.score.weight, *masks)
         # Both factors in one product: the instances are read once.
         weight = torch.cat([self.tanh.weight, self.gate.weight])
         bias = torch.cat([self.tanh.bias, self.gate.bias])
-        tanh, gate = F.linear(hidden, weight, bias).chunk(2, -1)
-        tanh, gate = self.dropout(torch.tanh(tanh)), self.dropout(torch.sigmoid(gate))
-        scores: Tensor = self.score(tanh * gate)
+        one, two = F.linear(hidden, weight, bias).chunk(2, -1)
+        one, two = self.dropout(torch.tanh(one)), self.dropout(torch.sigmoid(two))
+        scores: Tensor = self.score(one * two)
         return scores

@@ -98,6 +98,11 @@ class Aggregator(nn.Module, ABC):
     """Whether the embedding is C blocks of equal width, one for each class."""
 
     @property
+    def instance_dim(self) -> int:
+        """Width of what is computed of each instance: how many models fit into a pass."""
+        return self.embedding_dim
+
+    @property
     def auxiliaries(self) -> Mapping[str, Auxiliary]:
         """The auxiliary losses by name; `forward` gives each of them in training."""
         return {}

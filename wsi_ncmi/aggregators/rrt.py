@@ -44,6 +44,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -193,7 +194,7 @@ class RRT(Aggregator):
         super().__init__()
         self.options = options
         dim = self.embedding_dim = options.hidden_dim
-        self.instance = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU())
+        self.instance = InstanceLayers(nn.Linear(feature_dim, dim), nn.ReLU())
         self.dropout = Dropout(options.dropout)
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(dim) for _ in range(3))
         self.within = MultiHeadAttention(

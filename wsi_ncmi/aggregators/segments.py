@@ -8,6 +8,7 @@ through one by one.
 import torch
 from torch import Tensor
 
+from wsi_ncmi.aggregators import fused
 from wsi_ncmi.aggregators.bags import BagBatch
 
 # Entries of the matrix [B, T]: 16 MiB in float32.
@@ -67,6 +68,10 @@ def _below_largest(logits: Tensor, bags: BagBatch) -> Tensor:
 
 def attention_pool(weights: Tensor, values: Tensor, bags: BagBatch) -> Tensor:
     """Weighted sums of each bag's instances: [T, K] weights, [T, m] values -> [B, K, m]."""
+    if fused.applies(values, values.shape[1]):
+        matrix = len(bags) > 1 and weights.shape[1] == 1 and _by_matrix(bags)
+        member = membership(bags, values.dtype) if matrix else None
+        return fused.pool(values, weights, bags, member)
     if len(bags) == 1:
         return (weights.T @ values)[None]
     # Of several heads, the matrix would have a row for each head and bag, and be slower.

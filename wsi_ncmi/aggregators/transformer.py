@@ -36,6 +36,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.segments import attention_pool, segment_softmax
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -142,7 +143,7 @@ class Transformer(Aggregator):
         super().__init__()
         dim = self.embedding_dim = options.hidden_dim
         self.by_token = options.pooling == "class_token"
-        self.instance = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU())
+        self.instance = InstanceLayers(nn.Linear(feature_dim, dim), nn.ReLU())
         self.dropout = nn.Dropout(options.dropout)
         self.prefix = self.by_token + options.registers
         tokens = START * torch.randn(self.prefix, dim)

@@ -36,6 +36,7 @@ from wsi_ncmi.aggregators.interface import (
     at_least_float32,
     pooling_precision,
 )
+from wsi_ncmi.aggregators.layers import InstanceLayers
 from wsi_ncmi.aggregators.nystrom import NystromAttention
 from wsi_ncmi.bounds import bounded, check_options
 
@@ -130,7 +131,7 @@ class TransMIL(Aggregator):
     def __init__(self, feature_dim: int, options: Options) -> None:
         super().__init__()
         dim = self.embedding_dim = options.hidden_dim
-        self.instance = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU())
+        self.instance = InstanceLayers(nn.Linear(feature_dim, dim), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(1, dim))
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(dim) for _ in range(3))
         self.layer1, self.layer2 = (

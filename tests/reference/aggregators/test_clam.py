@@ -125,13 +125,12 @@ def test_no_instance_is_both(size: int, most: int, least: int) -> None:
     rng = torch.Generator().manual_seed(0)
     packed = BagBatch.of([torch.zeros(4, 1), torch.zeros(size, 1)])
     attention = torch.rand(4 + size, 2, generator=rng)
-    high, low = clam.most_and_least(attention, packed, 8)[1]
-    assert high.shape == (most, 2)
-    assert low.shape == (least, 2)
+    assert clam.of_each(size, 8) == (most, least)
+    high, low = clam.most_and_least(attention, packed, 8)[1].unbind(1)
     for branch in range(2):
         rows = sorted(range(4, 4 + size), key=lambda n: -attention[n, branch].item())
-        assert high[:, branch].tolist() == rows[:most]
-        assert low[:, branch].tolist() == rows[::-1][:least]
+        assert high[:most, branch].tolist() == rows[:most]
+        assert low[:least, branch].tolist() == rows[::-1][:least]
 
 
 @MODULES

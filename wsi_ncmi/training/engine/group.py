@@ -21,8 +21,8 @@ from wsi_ncmi.training.precision import mixed
 from wsi_ncmi.training.seeds import seed_generators
 
 # Numbers of one activation [instances, m] of the models that are mapped over together, and of all
-# whose losses are one call. On a CPU, the first stay in a core's cache.
-LARGEST_MAP = {"cpu": 2**20, "cuda": 2**28}
+# whose losses are one call. On a CPU, few calls and few new pages of memory are weighed.
+LARGEST_MAP = {"cpu": 2**21, "cuda": 2**28}
 LARGEST_PASS = {"cpu": 2**23, "cuda": 2**28}
 
 
@@ -39,7 +39,7 @@ class Group:
         first = self.members[0]
         self.device = first.setup.objective.main.class_counts.device
         self.precision = first.network.precision
-        self.embedding_dim = first.network.embedding_dim
+        self.instance_dim = first.network.aggregator.instance_dim
         self.aggregators = Stack([m.network.aggregator for m in self.members])
         aggregator = type(first.network.aggregator)
         self.is_mapped = aggregator.is_mapped
@@ -122,7 +122,7 @@ class Group:
             yield batch._replace(models=slice(start, stop))
 
     def _size(self, batch: Batch) -> int:
-        return len(batch.bags.features) * self.embedding_dim
+        return len(batch.bags.features) * self.instance_dim
 
     def _step(self, batches: Sequence[Batch], sums: "Sums", epoch: int, step: int) -> None:
         pieces = [self._forward(batch, epoch, step) for batch in batches]
@@ -181,12 +181,14 @@ class Group:
         trained = sorted(place for call in calls for place in call.places)
         self.largest_norm = torch.maximum(self.largest_norm, norms)
         scale = clipping(norms, [m.setup.settings for m in self.members])
+        moves = []
         for piece, found in zip(pieces, own, strict=True):
             for run in _runs_within(piece.batch.models, trained):
                 start = piece.batch.models.start
                 at = slice(run.start - start, run.stop - start)
                 some = {n: g[at] for n, g in found.items()}
-                self.optimiser.step(_scaled(some, None if scale is None else scale[run]), run)
+                moves.append((_scaled(some, None if scale is None else scale[run]), run))
+        self.optimiser.step(moves)
         with torch.no_grad():
             self._end(pieces, calls, alternating, heads, scale)
 
@@ -201,7 +203,7 @@ class Group:
         for call, alternates, found in zip(calls, alternating, heads, strict=True):
             family = call.family
             factor = None if scale is None else scale[call.places]
-            family.optimiser.step(_scaled(found, factor), call.models)
+            family.optimiser.step([(_scaled(found, factor), call.models)])
             if not alternates:
                 family.centroids.step(call.centroid_gradients, call.models)
             family.centroids.schedule.move(call.models)

@@ -4,7 +4,7 @@ Equal to `training.optimisers`, which does it by torch.optim for one model.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
 
 EPSILON = 1e-8  # of torch.optim's Adam, AdamW and RAdam
 CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
+Move = tuple[Mapping[str, Tensor], slice]
+"""Gradients [k, ...] by name, and the models that they are of."""
 
 
 def shared(training: Training) -> tuple[object, ...]:
@@ -88,54 +91,52 @@ class StackedOptimiser:
         self.columns = {name: column for column, name in enumerate(parameters)}
         self.ages = torch.zeros(len(settings), len(parameters), dtype=torch.float64)
 
-    def step(self, gradients: Mapping[str, Tensor], models: slice) -> None:
-        """Move some models by their gradients [k, ...], which stay as they are."""
-        rates = self.schedule.now(models)
-        self.ages[models, [self.columns[name] for name in gradients]] += 1
+    def step(self, moves: Sequence[Move]) -> None:
+        """Move models by their gradients, which stay as they are; each is in one of the moves."""
+        for gradients, models in moves:
+            self.ages[models, [self.columns[name] for name in gradients]] += 1
+        rates = self.schedule.now(slice(None))
         if self.settings.optimiser in ("adam", "adamw"):
-            self._adam(gradients, models, rates)
+            self._adam(moves, rates)
         else:
-            for name, gradient in gradients.items():
-                decay = self.decay[models] * (name not in self.undecayed)
-                self._move(name, gradient, models, rates, decay)
-        self.schedule.move(models)
-        self._look_ahead(models)
+            for gradients, models in moves:
+                for name, gradient in gradients.items():
+                    decay = self.decay[models] * (name not in self.undecayed)
+                    self._move(name, gradient, models, rates[models], decay)
+        for _, models in moves:
+            self.schedule.move(models)
+            self._look_ahead(models)
 
-    def _adam(self, gradients: Mapping[str, Tensor], models: slice, rates: Tensor) -> None:
-        """torch's own, on the models in a row that have one rate, decay and ages."""
-        own = torch.stack([rates, self.decay[models]], 1)
-        keys = torch.cat([own, self.ages[models]], 1).tolist()
-        start = models.start or 0
-        for (rate, decay, *ages), run in _runs_of_equal(keys):
-            at = slice(start + run.start, start + run.stop)
-            for exempt in (False, True):
-                names = [n for n in gradients if (n in self.undecayed) == exempt]
-                tensors = (
-                    [self.parameters[n][at] for n in names],
-                    [gradients[n][run] for n in names],
-                    [self.first[n][at] for n in names],
-                    [self.second[n][at] for n in names],
-                )
-                given = [ages[self.columns[name]] for name in names]
-                self._fused(tensors, rate, 0.0 if exempt else decay, given)
+    def _adam(self, moves: Sequence[Move], rates: Tensor) -> None:
+        """torch's own, in one call for all tensors of one rate and decay."""
+        calls: dict[tuple[float, float], list[list[Any]]] = {}
+        everyone = torch.cat([torch.stack([rates, self.decay], 1), self.ages], 1).tolist()
+        for gradients, models in moves:
+            keys = [(key, len(list(found))) for key, found in itertools.groupby(everyone[models])]
+            counts = [count for _, count in keys]
+            for name, gradient in gradients.items():
+                stacks = self.parameters[name], self.first[name], self.second[name]
+                # The kernel looks at nothing but memory.
+                tensors = (gradient.contiguous(), *(stack[models] for stack in stacks))
+                rows = zip(*(tensor.split(counts) for tensor in tensors), strict=True)
+                for ((rate, decay, *ages), _), own in zip(keys, rows, strict=True):
+                    kind = rate, 0.0 if name in self.undecayed else decay
+                    call = calls.setdefault(kind, [[] for _ in range(5)])
+                    for found, one in zip(call, (*own, ages[self.columns[name]]), strict=True):
+                        found.append(one)
+        for (rate, decay), (given, parameters, first, second, ages) in calls.items():
+            self._fused((parameters, given, first, second), rate, decay, ages)
 
     def _fused(
         self, tensors: tuple[list[Tensor], ...], rate: float, decay: float, ages: Sequence[float]
     ) -> None:
-        parameters, gradients, first, second = tensors
-        if not parameters:
-            return
-        function: Any = (
-            torch._fused_adamw_ if self.settings.optimiser == "adamw" else torch._fused_adam_
-        )
-        device = parameters[0].device
+        adamw = self.settings.optimiser == "adamw"
+        function: Any = torch._fused_adamw_ if adamw else torch._fused_adam_
+        device = tensors[0][0].device
         age = {n: torch.tensor(n, dtype=torch.float32, device=device) for n in set(ages)}
         beta, beta2 = self.settings.betas
         function(
-            parameters,
-            [gradient.contiguous() for gradient in gradients],  # it looks at nothing but memory
-            first,
-            second,
+            *tensors,
             [],
             [age[n] for n in ages],
             lr=rate,
@@ -248,15 +249,6 @@ def clipping(norms: Tensor, settings: Sequence[Training]) -> Tensor | None:
     most = torch.tensor(numbers, dtype=norms.dtype, device=norms.device)
     scale = (most / (norms + CLIP_EPSILON)).clamp(max=1)
     return None if scale.device.type == "cpu" and bool((scale == 1).all()) else scale
-
-
-def _runs_of_equal(keys: Sequence[list[float]]) -> Iterator[tuple[list[float], slice]]:
-    """Each run of equal keys and its place."""
-    at = 0
-    for key, group in itertools.groupby(keys):
-        count = len(list(group))
-        yield key, slice(at, at + count)
-        at += count
 
 
 def _rectified(done: Tensor, beta2: float) -> tuple[Tensor, Tensor]:

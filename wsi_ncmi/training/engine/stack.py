@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
+from wsi_ncmi.aggregators.fused import many_models
+
 Tensors = dict[str, Tensor]
 
 
@@ -100,7 +102,8 @@ def mapped(function: Callable[..., Any], *inputs: Any) -> Any:
     if sizes[0] == 1:
         single = function(*tree_map(lambda t: t[0], inputs))
         return tree_map(lambda t: t.unsqueeze(0), single)
-    return vmap(function, randomness="same")(*inputs)
+    with many_models():
+        return vmap(function, randomness="same")(*inputs)
 
 
 class _Bound(nn.Module):

@@ -80,7 +80,7 @@ class Stacked:
         if scale is not None:
             given = {n: g * scale.view(-1, *[1] * (g.ndim - 1)) for n, g in given.items()}
         before = {name: gradient.clone() for name, gradient in given.items()}
-        self.optimiser.step(given, models)  # gradients may share memory with others: they stay
+        self.optimiser.step([(given, models)])  # gradients may share memory with others: they stay
         assert all(torch.equal(g, before[n]) or g.isnan().any() for n, g in given.items())
 
     def keep(self, index: list[int]) -> None:
@@ -122,6 +122,22 @@ def test_a_model_does_not_depend_on_the_others(kind: str) -> None:
         apart.step({name: g[index] for name, g in gradients(step).items()})
     for name, weight in apart.weights.items():
         assert torch.equal(weight, together.weights[name][index])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_moves_are_one_step(kind: str) -> None:
+    """Bitwise, whichever parameters have a gradient in each."""
+    whole, moved = Stacked(kind), Stacked(kind)
+    for step in range(7):
+        given = gradients(step)
+        moves = [({n: g[at] for n, g in given.items()}, at) for at in (slice(0, 1), slice(1, 4))]
+        if step % 2:
+            del moves[0][0]["weight"]
+        whole.optimiser.step(moves[:1])
+        whole.optimiser.step(moves[1:])
+        moved.optimiser.step(moves)
+    for name, weight in moved.weights.items():
+        assert torch.equal(weight, whole.weights[name])
 
 
 def test_centroids_are_trained_by_plain_sgd_with_the_schedule() -> None:
