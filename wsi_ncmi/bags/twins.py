@@ -1,10 +1,13 @@
 """By which the same bag under several slide_ids is found."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_ncmi.cohorts.twins import sets_of
 
 LOOKED_AT = 64
 """Rows by which bags that may be equal are found: hashing all of each would slow down packing."""
@@ -15,3 +18,19 @@ def sample_digest(features: NDArray[Any]) -> str:
     places = np.linspace(0, len(features) - 1, min(LOOKED_AT, len(features))).astype(int)
     header = f"{features.shape} {features.dtype.str}\n".encode()
     return hashlib.sha256(header + np.ascontiguousarray(features[places]).tobytes()).hexdigest()
+
+
+def equal_bags(slide_ids: Iterable[str], read: Callable[[str], NDArray[Any]]) -> list[list[str]]:
+    """Sets of slides whose features are the same, row for row.
+
+    Args:
+        read: slide_id -> its features [N, D]; asked once of each, and again of those that may be
+            equal.
+    """
+    found = []
+    for ids in sets_of((sample_digest(read(slide_id)), slide_id) for slide_id in slide_ids):
+        first = read(ids[0])
+        equal = [ids[0], *(s for s in ids[1:] if np.array_equal(read(s), first))]
+        if len(equal) > 1:
+            found.append(equal)
+    return found

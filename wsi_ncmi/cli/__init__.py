@@ -7,14 +7,19 @@ from pathlib import Path
 
 import click
 
-from wsi_ncmi.cli import bags, camelyon17, option, tools, training, workflow
+from wsi_ncmi.cli import bags, camelyon17, option, splits, tools, training, workflow
 from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
 
 log = logging.getLogger("wsi_ncmi")
 
 HEADINGS = {
-    "Commands that people call": (tools.commands, bags.commands, camelyon17.commands),
+    "Commands that people call": (
+        tools.commands,
+        bags.commands,
+        splits.commands,
+        camelyon17.commands,
+    ),
     "Commands that the workflow calls": (workflow.commands, training.commands),
 }
 SETTINGS = {

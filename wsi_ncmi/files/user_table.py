@@ -18,11 +18,14 @@ SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 END_OF_LINE = re.compile("\r\n|\n|\r")
 
 
-def read_user_table(path: Path, delimiter: str = "\t") -> TextTable:
+def read_user_table(path: Path, delimiter: str = "\t", unnamed: str = "") -> TextTable:
     """A table with a header, every cell as text.
 
     A byte order mark, blank lines, spaces around the names of columns, and columns at the end that
     are empty throughout are skipped. Quotation marks around a cell are those of CSV.
+
+    Args:
+        unnamed: name of the first column if it has none, as the index that pandas writes.
 
     Returns:
         Rows with as many cells as the header; see `files.table.TextTable` for the others.
@@ -38,6 +41,7 @@ def read_user_table(path: Path, delimiter: str = "\t") -> TextTable:
     problems: list[str] = []
     rows = [(number, _cells(path, number, line, delimiter, problems)) for number, line in lines]
     header = _without_empty_columns([name.strip() for name in rows[0][1]], [r for _, r in rows])
+    header[0] = header[0] or unnamed
     problems += _header_problems(path, header, lines[0][1], delimiter)
     if problems:
         raise TableError(problems)

@@ -1,10 +1,12 @@
 """Finding the bags below a path, and recognising whose they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS, ForeignBag, h5_kind
+from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.tensors import load_tensor
 from wsi_ncmi.errors import BagError
 
@@ -72,6 +74,30 @@ def layout_of(path: Path) -> str:
         reasons.append(f"{file.name}: no features of any layout")
     detail = f": {'; '.join(reasons[:3])}" if reasons else ""
     raise BagError(f"{path}: no bags that can be read{detail} (layouts: {', '.join(LAYOUTS)})")
+
+
+def found_bags(
+    source: Path | PackedFile, layout: str, mpp: Mapping[str, float | None] | None = None
+) -> list[FoundBag]:
+    """All bags of a packed file, or of a folder with one file per slide.
+
+    Args:
+        layout: a name of `LAYOUTS`, or "packed".
+        mpp: slide_id -> µm per level-0 pixel, which turn STAMP's coordinates into pixels.
+
+    Raises:
+        BagError: there are none.
+    """
+    if layout == "packed":
+        packed = source if isinstance(source, PackedFile) else PackedFile(source)
+        name = packed.path.name
+        return [FoundBag(s, f"{name}:{s}", partial(packed.read, s)) for s in packed.position]
+    assert isinstance(source, Path)
+    read, known = LAYOUTS[layout].read, mpp or {}
+    return [
+        FoundBag(f.stem, str(f.relative_to(source)), partial(read, f, known.get(f.stem)))
+        for f in bag_files(source, layout)
+    ]
 
 
 def bag_files(path: Path, layout: str) -> list[Path]:

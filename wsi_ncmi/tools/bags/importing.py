@@ -3,13 +3,11 @@
 import logging
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from wsi_ncmi.bags.foreign.discover import FoundBag, bag_files, layout_of
-from wsi_ncmi.bags.foreign.layouts import LAYOUTS
+from wsi_ncmi.bags.foreign.discover import found_bags, layout_of
 from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.repack import (
     Inspected,
@@ -20,7 +18,7 @@ from wsi_ncmi.bags.foreign.repack import (
     write_packed,
 )
 from wsi_ncmi.bags.store import UNREACHABLE
-from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
+from wsi_ncmi.cohorts.sheet import checked_sheet
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import package_version
@@ -51,7 +49,8 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     rows = None if sheet is None else {r.slide_id: r for r in checked_sheet(sheet, need_path=False)}
     layout = layout_of(path) if layout == "auto" else layout
     source = PackedFile(path) if layout == "packed" else None
-    found = _packed(source) if source else _files(path, layout, rows)
+    mpp = {slide_id: row.mpp for slide_id, row in (rows or {}).items()}
+    found = found_bags(source or path, layout, mpp)
     wanted = [bag for bag in found if rows is None or bag.slide_id in rows]
     seen = [inspect(bag) for bag in tqdm(wanted, unit="bag", file=sys.stderr, mininterval=1)]
     bags, unfit = compatible([bag for bag in seen if isinstance(bag, Inspected)])
@@ -67,20 +66,6 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
         write_packed(out, bags, _columns(source, bags), {**known, **facts})
     _summary(layout, out, bags, unfit, len(found) - len(wanted))
     return 0 if bags else 1
-
-
-def _packed(source: PackedFile) -> list[FoundBag]:
-    name = source.path.name
-    return [FoundBag(s, f"{name}:{s}", partial(source.read, s)) for s in source.position]
-
-
-def _files(path: Path, layout: str, rows: dict[str, SlideRow] | None) -> list[FoundBag]:
-    read = LAYOUTS[layout].read
-    mpp = {slide_id: row.mpp for slide_id, row in (rows or {}).items()}
-    return [
-        FoundBag(file.stem, str(file.relative_to(path)), partial(read, file, mpp.get(file.stem)))
-        for file in bag_files(path, layout)
-    ]
 
 
 def _columns(source: PackedFile | None, bags: Sequence[Inspected]) -> dict[str, list[str]]:

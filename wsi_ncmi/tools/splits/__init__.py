@@ -1,0 +1,1 @@
+"""`wsi-ncmi splits audit`: split files of any tool, read and examined."""
