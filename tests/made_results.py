@@ -162,7 +162,7 @@ def write_run(task_dir: Path, run: dict, test, classes, rng) -> None:
     given = {"learning_rate": 3e-3, "epochs": 20, "batch_size": 4}
     training = config.Training.model_validate(given).model_dump(mode="json")
     settings = {"classes": classes, "objective": {"options": {}}, "training": training}
-    (folder / "run.json").write_text(json.dumps({"settings": settings}))
+    (folder / "run.json").write_text(json.dumps({"settings": settings, "score_scale": 2.0}))
     write_validation_part(folder, len(classes))
     decay = np.exp(-np.arange(1, 21) / 7)
     curves = [

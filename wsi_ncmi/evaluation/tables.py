@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsi_ncmi.evaluation import information, metrics
+from wsi_ncmi.evaluation import calibration, information, metrics
 from wsi_ncmi.evaluation.bootstrap import Estimate, class_key
-from wsi_ncmi.evaluation.calibration import Reliability
 from wsi_ncmi.evaluation.metrics import Ints
 from wsi_ncmi.evaluation.samples import Arm, ArmKey, Cells, Samples
 
@@ -112,10 +111,30 @@ def _within(samples: Samples, arm: Arm, own: NDArray[np.bool_]) -> list[dict[str
     ]
 
 
-def calibration_table(found: Mapping[ArmKey, Reliability], test: pd.DataFrame) -> pd.DataFrame:
-    applied = test.groupby(["aggregator", "objective"])["calibrated"].all()
-    rows = [[*key, of_arm.error, applied[key]] for key, of_arm in found.items()]
-    return pd.DataFrame(rows, columns=["aggregator", "objective", "ece", "temperature_applied"])
+def calibration_table(
+    arms: Sequence[ArmKey], test: pd.DataFrame, scales: Mapping[str, float]
+) -> pd.DataFrame:
+    """What every arm's scores are worth as probabilities, before and after their temperature.
+
+    Two rows an arm, over the samples of all folds and seeds; columns `calibration.MEASURES`. Blank
+    before the temperature where a model's scale is not known.
+
+    Args:
+        test: a row per model and sample: run_id, aggregator, objective, target, scores `[C]`.
+        scales: run_id -> by which a model's own scores were multiplied.
+    """
+    rows = []
+    for key in arms:
+        own = test[(test["aggregator"] == key[0]) & (test["objective"] == key[1])]
+        target, scores = own["target"].to_numpy(), np.stack(own["scores"].to_numpy())
+        scale = own["run_id"].map(scales).to_numpy(np.float64)
+        before = dict.fromkeys(calibration.MEASURES, np.nan)
+        if not np.isnan(scale).any():
+            before = calibration.measures(target, scores / scale[:, None])
+        for when, found in (("before", before), ("after", calibration.measures(target, scores))):
+            rows.append([*key, when, *found.values()])
+    names = ["aggregator", "objective", "temperature", *calibration.MEASURES]
+    return pd.DataFrame(rows, columns=names)
 
 
 def information_table(arms: Mapping[ArmKey, Arm], target: Ints) -> pd.DataFrame:

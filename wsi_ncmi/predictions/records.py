@@ -196,6 +196,7 @@ def finish(
     *,
     best_epoch: int,
     epochs: int,
+    score_scale: float,
     seconds: float,
     state: str = TRAINED,
     remedy: str = "",
@@ -203,9 +204,11 @@ def finish(
     """`run.json`, last: from now on the run is done.
 
     Args:
+        score_scale: by which scores were multiplied, one by the fitted temperature.
         state: see `states`. remedy: what to change, of a run that is not `trained`.
     """
     found = {"state": state, "remedy": remedy, "epochs": epochs, "best_epoch": best_epoch}
+    found |= {"score_scale": score_scale}
     _write_record(folder, run, OK, seconds, **found)
 
 
@@ -273,6 +276,21 @@ def arm_streams(task_dir: Path, runs: pd.DataFrame) -> dict[tuple[str, str], str
         settings = json.loads(path.read_text()).get("settings", {}) if path.is_file() else {}
         stream = settings.get("objective", {}).get("stream") or ""
         found[row.aggregator, row.objective] = str(stream)
+    return found
+
+
+def score_scales(task_dir: Path, runs: pd.DataFrame) -> dict[str, float]:
+    """run_id -> by which the model's scores were multiplied; runs that do not say are left out.
+
+    Args:
+        runs: a row per run: run_id.
+    """
+    found = {}
+    for run_id in runs["run_id"]:
+        path = task_dir / run_id / "run.json"
+        record = json.loads(path.read_text()) if path.is_file() else {}
+        if "score_scale" in record:
+            found[run_id] = float(record["score_scale"])
     return found
 
 

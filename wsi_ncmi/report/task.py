@@ -1,7 +1,6 @@
 """A task in the report: its answer in one sentence, tables with intervals, and figures."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.evaluation import calibration, metrics
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.predictions.states import marked_arms
 from wsi_ncmi.report.centres import centre_blocks
@@ -156,6 +155,7 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         _figure(task, "confusion"),
         *centre_blocks(task.table("centres")),
         Heading("Calibration and learning curves"),
+        _calibration_table(task),
         _figure(task, "reliability"),
         _figure(task, "curves"),
         *selection_blocks(task.table("selection")),
@@ -222,14 +222,8 @@ def _probability_table(task: Evaluated) -> Table:
     """What the scores are worth as probabilities, and the samples of all folds ranked together."""
     pooled = len(task.summary["folds"]) > 1
     shown = [m for m in PROBABILITIES if pooled or m != metrics.POOLED_AUROC]
-    calibration = task.table("calibration").set_index(["aggregator", "objective"])["ece"]
     body = [
-        [
-            title(key[0]),
-            title(key[1]),
-            *(_with_interval(values.loc[m]) for m in shown),
-            number(calibration.get(key, math.nan)),
-        ]
+        [title(key[0]), title(key[1]), *(_with_interval(values.loc[m]) for m in shown)]
         for key, values in _by_arm(task.table("metrics"))
     ]
     note = (
@@ -238,10 +232,36 @@ def _probability_table(task: Evaluated) -> Table:
     )
     caption = (
         "Probabilities on the test part, after a temperature fitted on validation: negative "
-        "log-likelihood in nats (NLL), Brier score and expected calibration error (ECE); of all "
-        f"three, lower is better.{note * pooled}"
+        "log-likelihood in nats (NLL) and Brier score; of both, lower is better."
+        f"{note * pooled}"
     )
-    return Table(caption, ["aggregator", "objective", *_headings(shown), "ECE"], body, 2)
+    return Table(caption, ["aggregator", "objective", *_headings(shown)], body, 2)
+
+
+def _calibration_table(task: Evaluated) -> Table:
+    """Every measure before and after the temperature."""
+    header = ["NLL", "Brier\nscore", *(f"ECE,\n{bins} bins" for bins in calibration.BIN_COUNTS)]
+    header += [f"ECE, {calibration.EQUAL_MASS}\nequal masses"]
+    rows = task.table("calibration").set_index(["aggregator", "objective", "temperature"])
+    body = [
+        [
+            title(key[0]),
+            title(key[1]),
+            *(
+                f"{number(rows.loc[(*key, 'before'), name])} → "
+                f"{number(rows.loc[(*key, 'after'), name])}"
+                for name in calibration.MEASURES
+            ),
+        ]
+        for key in dict.fromkeys(key[:2] for key in rows.index)
+    ]
+    caption = (
+        "Calibration on the test part, all folds and seeds, before → after the temperature that is "
+        "fitted on validation: NLL, Brier score and expected calibration error (ECE) of the "
+        "predicted class, by bins of equal width and by bins of equal mass. Lower is better; an "
+        "ECE that hangs on the bins says little. –: trained before the temperature was recorded."
+    )
+    return Table(caption, ["aggregator", "objective", *header], body, 2)
 
 
 def _headings(names: Sequence[str]) -> list[str]:

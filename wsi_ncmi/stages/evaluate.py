@@ -22,7 +22,7 @@ from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
-from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams
+from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams, score_scales
 from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.predictions.validation import read_validation
@@ -78,7 +78,9 @@ def run(
         "differences": difference_table(pairings, models, samples, reference, _rules(evaluation)),
         "fixed_models": fixed_model_table(pairings, samples, passes_of(scores), reference),
         "centres": tables.centre_table(rows, samples, arms),
-        "calibration": tables.calibration_table(reliabilities, task.test),
+        "calibration": tables.calibration_table(
+            list(arms), task.test, score_scales(task_dir, task.runs)
+        ),
         "information": tables.information_table(arms, samples.target),
         "curves": task.curves,
         "selection": policies.policy_table(_choices(task, task_dir)),

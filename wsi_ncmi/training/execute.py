@@ -150,6 +150,7 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
         run,
         best_epoch=history.best_epoch,
         epochs=history.epochs,
+        score_scale=float(setup.objective.main.log_scale.exp()),
         seconds=seconds,
         state=state,
         remedy=remedy,

@@ -45,7 +45,7 @@ def write(folder: Path, run: Run) -> None:
     write_curves(folder / "curves.tsv", [{"epoch": 0, "part": "train", "loss": 0.5}])
     write_validation(folder, parts[0].identity["sample_id"], parts[0].targets, EPOCHS)
     write_checkpoint(folder / "checkpoint.pt", {"state": torch.ones(2), "classes": ["x"]})
-    finish(folder, run, best_epoch=7, epochs=9, seconds=1.234)
+    finish(folder, run, best_epoch=7, epochs=9, score_scale=0.5, seconds=1.234)
 
 
 def test_a_finished_run_is_done(folder: Path, make_run: MakeRun) -> None:

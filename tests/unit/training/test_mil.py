@@ -101,12 +101,15 @@ def test_a_checkpoint_gives_the_scores_again(
     network, trained, content = load_run(folder, CPU)
     assert not network.training
     assert content["classes"] == ["a", "b", "c"]
+    scale = json.loads((folder / "run.json").read_text())["score_scale"]
     for row in predictions(folder).itertuples():
         bag = packed([cache.bags([row.sample_id])], CPU)
         with torch.inference_mode():
             embedding = network(bag).embedding
             scores = trained.scores(embedding)[0].numpy()
+            raw = trained.raw_scores(embedding)[0].numpy()
         np.testing.assert_allclose(scores, row.scores, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(raw * scale, row.scores, rtol=1e-3, atol=1e-4)
 
 
 def test_features_are_standardised_by_the_training_part(

@@ -32,6 +32,12 @@ def part_column(name: str) -> tuple[str, bool] | None:
     return part_of(found[1]) or "", found["what"] == "label"
 
 
+def fold_column(name: str) -> int | None:
+    """The fold of a column such as `fold_0`."""
+    found = FOLD_COLUMN.match(name)
+    return int(found["fold"]) if found else None
+
+
 def first_of(names: Iterable[str], found: Iterable[str]) -> str | None:
     """The first of the usual names that a table has."""
     here = {name.lower(): name for name in found}

@@ -20,7 +20,7 @@ from wsi_ncmi.errors import TableError, UserError, some
 from wsi_ncmi.files.table import TextTable
 from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.tools.splits import columns
-from wsi_ncmi.tools.splits.columns import cell, first_of, fold_in, part_column, part_of
+from wsi_ncmi.tools.splits.columns import cell, first_of, fold_column, fold_in, part_column, part_of
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json")
 TRUTH = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -109,7 +109,7 @@ def _of_table(path: Path, table: TextTable) -> tuple[str, bool, list[Placed]]:
     parts = {name: found for name in table.columns if (found := part_column(name))}
     records = [record for _, record in table.rows]
     slide, part = (first_of(names, table.columns) for names in (columns.SLIDE, columns.PART))
-    folds = {name: found for name in table.columns if (found := columns.FOLD_COLUMN.match(name))}
+    numbers = {name: fold for name in table.columns if (fold := fold_column(name)) is not None}
     if {found for found, labels in parts.values() if not labels} - {""} and not part:
         of_parts = [name for name, (_, labels) in parts.items() if not labels]
         if all(cell(r, name).lower() in TRUTH for r in records for name in of_parts):
@@ -118,8 +118,7 @@ def _of_table(path: Path, table: TextTable) -> tuple[str, bool, list[Placed]]:
         return "columns", True, list(_of_columns(records, parts, fold_in(path.stem)))
     if slide and part:
         return "rows", False, list(_of_rows(path, table, slide, part))
-    if slide and folds:
-        numbers = {name: int(found["fold"]) for name, found in folds.items()}
+    if slide and numbers:
         return "folds", False, list(_of_folds(path, table, slide, numbers))
     raise UserError(
         f"{path}: is no split file: found columns {', '.join(table.columns)}; expected train, val "
