@@ -72,6 +72,7 @@ class ABMIL(Aggregator):
     """h_n = relu(W x_n), layer by layer; attention as in the module's equations."""
 
     has_attention = True
+    joins_streams = True
 
     def __init__(self, feature_dim: int, options: Options) -> None:
         super().__init__()

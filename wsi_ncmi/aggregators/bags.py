@@ -82,3 +82,51 @@ class BagBatch:
     def replace(self, features: Tensor) -> "BagBatch":
         """The same bags with other features [T, D']."""
         return BagBatch(features, self.offsets)
+
+
+class StreamBags(BagBatch):
+    """One stream's bags as a map over several streams sees them: sizes are numbers like features.
+
+    The last bag is of padding, so that all streams have T instances and B bags. It is a bag as any
+    other: no bag depends on its neighbours. There are no sizes on the host, and nothing is split.
+
+    Args:
+        features: [T, D].
+        index: int64 [T].
+        bags: B, with that of padding.
+    """
+
+    def __init__(self, features: Tensor, index: Tensor, bags: int) -> None:
+        self.__dict__.update(features=features, index=index, bags=bags)
+
+    def __len__(self) -> int:
+        return int(self.__dict__["bags"])
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        raise TypeError("the sizes of several streams' bags differ: use `index`")
+
+    @property
+    def members(self) -> Tensor:
+        """bool [B, T]: whether an instance is of a bag."""
+        numbers = torch.arange(len(self), device=self.features.device)
+        return self.index == numbers[:, None]
+
+    @property
+    def counts(self) -> Tensor:
+        return self.members.sum(1).to(torch.float32)
+
+
+def of_streams(batches: Sequence[BagBatch]) -> tuple[Tensor, Tensor]:
+    """Features [k, T, D] and index [k, T] of k streams' steps, of as many bags each.
+
+    After a stream's instances come zeros, one at least, of one bag more.
+    """
+    longest = max(len(batch.features) for batch in batches) + 1
+    first = batches[0].features
+    features = first.new_zeros(len(batches), longest, first.shape[1])
+    index = torch.full((len(batches), longest), len(batches[0]), device=first.device)
+    for place, batch in enumerate(batches):
+        features[place, : len(batch.features)] = batch.features
+        index[place, : len(batch.features)] = batch.index
+    return features, index

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.bags import BagBatch, StreamBags
 from wsi_ncmi.aggregators.dropout import Dropout
 from wsi_ncmi.aggregators.interface import (
     Aggregator,
@@ -81,6 +81,7 @@ class DSMIL(Aggregator):
     """The module's equations."""
 
     has_attention = True
+    joins_streams = True
     class_blocks = True
 
     def __init__(self, feature_dim: int, classes: int, options: Options) -> None:
@@ -122,6 +123,8 @@ class DSMIL(Aggregator):
 
 def critical_instances(scores: Tensor, bags: BagBatch) -> Tensor:
     """The row of each bag's and class's largest score: [T, C] -> [B, C]."""
+    if isinstance(bags, StreamBags):
+        return scores.masked_fill(~bags.members[:, :, None], -torch.inf).argmax(1)
     first = bags.offsets[:-1].tolist()
     pairs = zip(first, bags.split(scores), strict=True)
     return torch.stack([bag.argmax(0) + at for at, bag in pairs])
@@ -129,6 +132,10 @@ def critical_instances(scores: Tensor, bags: BagBatch) -> Tensor:
 
 def similarity(query: Tensor, critical: Tensor, bags: BagBatch) -> Tensor:
     """⟨q_n, q_m(c)⟩ / √Q of each instance and its bag's critical ones: [T, Q] -> [T, C]."""
+    if isinstance(bags, StreamBags):
+        every = query @ query[critical.flatten()].T  # [T, B C]
+        places = bags.index[:, None] * critical.shape[1] + torch.arange(critical.shape[1])
+        return every.gather(1, places) / math.sqrt(query.shape[1])
     pairs = zip(bags.split(query), critical.unbind(0), strict=True)
     products = torch.cat([queries @ query[rows].T for queries, rows in pairs])
     return products / math.sqrt(query.shape[1])

@@ -94,6 +94,11 @@ class Aggregator(nn.Module, ABC):
     """Whether many models are mapped over together. Where a kernel has no rule for it, they are
     computed one after another."""
 
+    joins_streams: ClassVar[bool] = False
+    """Whether bags of several streams can be mapped over, one model each (`StreamBags`): `forward`
+    asks for no sizes and splits nothing, draws by `Dropout` alone, has no buffers, and gives its
+    auxiliary losses a row for each bag."""
+
     class_blocks: ClassVar[bool] = False
     """Whether the embedding is C blocks of equal width, one for each class."""
 

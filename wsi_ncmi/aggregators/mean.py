@@ -38,6 +38,8 @@ class Options:
 class MeanMLP(Aggregator):
     """embedding = W₂ · dropout(relu(W₁ · LayerNorm(mean of the bag)))."""
 
+    joins_streams = True
+
     def __init__(self, feature_dim: int, options: Options) -> None:
         super().__init__()
         self.embedding_dim = options.hidden_dim

@@ -39,6 +39,8 @@ class MeanPool(Aggregator):
     head, which would have nothing to train.
     """
 
+    joins_streams = True
+
     def __init__(self, feature_dim: int, options: Options) -> None:
         super().__init__()
         self.embedding_dim = options.hidden_dim

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wsi_ncmi.aggregators import fused
-from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.bags import BagBatch, StreamBags
 
 # Entries of the matrix [B, T]: 16 MiB in float32.
 LARGEST_MATRIX = 2**22
@@ -62,12 +62,18 @@ def segment_log_softmax(logits: Tensor, bags: BagBatch) -> Tensor:
 
 def _below_largest(logits: Tensor, bags: BagBatch) -> Tensor:
     """Logits less the largest of their own bag: with that of all bags one could be 0 / 0."""
+    if isinstance(bags, StreamBags):
+        each = logits.detach().masked_fill(~bags.members[:, :, None], -torch.inf)
+        return logits - each.amax(1)[bags.index]
     largest = torch.cat([bag.amax(0, keepdim=True) for bag in bags.split(logits.detach())])
     return logits - largest.index_select(0, bags.index)
 
 
 def attention_pool(weights: Tensor, values: Tensor, bags: BagBatch) -> Tensor:
     """Weighted sums of each bag's instances: [T, K] weights, [T, m] values -> [B, K, m]."""
+    if isinstance(bags, StreamBags):
+        members = membership(bags, values.dtype)[:, None] * weights.T  # [B, K, T]
+        return (members.flatten(0, 1) @ values).unflatten(0, (len(bags), -1))
     if fused.applies(values, values.shape[1]):
         matrix = len(bags) > 1 and weights.shape[1] == 1 and _by_matrix(bags)
         member = membership(bags, values.dtype) if matrix else None
@@ -93,4 +99,4 @@ def membership(bags: BagBatch, dtype: torch.dtype) -> Tensor:
 
 
 def _by_matrix(bags: BagBatch) -> bool:
-    return len(bags) * len(bags.features) <= LARGEST_MATRIX
+    return isinstance(bags, StreamBags) or len(bags) * len(bags.features) <= LARGEST_MATRIX

@@ -103,6 +103,7 @@ class Fit:
         if found is None:
             finite = fit_phase(self.group, "start")
             self._drop(finite, self._embeddings("train"))
+            self.sums = Sums(len(self.group), self.group.device)
         else:
             self._go_on(found)
         while len(self.group):

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsi_ncmi.aggregators import fused
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.training.engine.members import Member, families_of, streams_of
 from wsi_ncmi.training.engine.optimisers import StackedOptimiser, clipping, squared_norms
 from wsi_ncmi.training.engine.stack import Stack, along
-from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward
+from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward, forward_streams
 from wsi_ncmi.training.precision import mixed
 from wsi_ncmi.training.seeds import seed_generators
 
@@ -43,6 +44,7 @@ class Group:
         self.aggregators = Stack([m.network.aggregator for m in self.members])
         aggregator = type(first.network.aggregator)
         self.is_mapped = aggregator.is_mapped
+        self.joins = aggregator.joins_streams and self.device.type == "cpu"
         self.moves = aggregator.end_step is not Aggregator.end_step
         self.streams = streams_of(self.members)
         self.families = families_of(self.members)
@@ -125,7 +127,7 @@ class Group:
         return len(batch.bags.features) * self.instance_dim
 
     def _step(self, batches: Sequence[Batch], sums: "Sums", epoch: int, step: int) -> None:
-        pieces = [self._forward(batch, epoch, step) for batch in batches]
+        pieces = self._pieces(batches, epoch, step)
         calls = list(calls_of(pieces, self.families))
         alternating = [self._move_centroids(call) for call in calls]
         losses = [call.losses() for call in calls]
@@ -134,6 +136,21 @@ class Group:
         if calls:
             total = torch.cat([totals for totals, _ in losses]).sum()
             self._move(pieces, calls, alternating, _gradients(total, pieces, calls))
+
+    def _pieces(self, batches: Sequence[Batch], epoch: int, step: int) -> list[Piece]:
+        """A piece for each batch; those of lone models are computed together."""
+        found: dict[int, Piece] = {}
+        for places in joined_streams(batches, self.instance_dim) if self.joins else ():
+            some = [batches[place] for place in places]
+            leaves = [self.aggregators.leaves(batch.models) for batch in some]
+            seeds = [batch.stream.seeds(epoch, step) for batch in some]
+            with mixed(self.precision, self.device):
+                pieces = forward_streams(self.aggregators, some, leaves, seeds)
+            found |= dict(zip(places, pieces, strict=True))
+        for place, batch in enumerate(batches):
+            if place not in found:
+                found[place] = self._forward(batch, epoch, step)
+        return [found[place] for place in range(len(batches))]
 
     def _forward(self, batch: Batch, epoch: int, step: int) -> Piece:
         seed_generators(batch.stream.seeds(epoch, step), self.device)
@@ -218,6 +235,31 @@ class Group:
         if isinstance(squares, Tensor):
             norms = torch.maximum(self.largest_norm[places], squares.sqrt())
             self.largest_norm[places] = norms
+
+
+def joined_streams(batches: Sequence[Batch], width: int) -> list[list[int]]:
+    """Places of batches that are computed together: of one model each, as many bags, like sizes.
+
+    In none more than half of the instances are padding. Larger ones gain nothing: there calls take
+    less time than what they compute.
+
+    Args:
+        width: of an instance's activation.
+    """
+    lone = [
+        (len(batch.target), len(batch.bags.features), place)
+        for place, batch in enumerate(batches)
+        if batch.models.stop - batch.models.start == 1
+        and len(batch.bags.features) * width < fused.LEAST
+    ]
+    found: list[list[tuple[int, int, int]]] = []
+    for one in sorted(lone):
+        bags, instances, _ = found[-1][0] if found else (0, 0, 0)
+        if one[0] == bags and one[1] < 2 * instances:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return [[place for *_, place in some] for some in found if len(some) > 1]
 
 
 class Sums:

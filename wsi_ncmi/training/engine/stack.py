@@ -50,6 +50,20 @@ class Stack:
         """Parameters of some models, of which gradients can be asked."""
         return {n: t[models].detach().requires_grad_() for n, t in self.parameters.items()}
 
+    def call_joined(
+        self, function: Callable[..., Any], parameters: Tensors, *inputs: Any, training: bool
+    ) -> Any:
+        """`function(module, *inputs)` for models whose parameters [k, ...] are given.
+
+        Of modules without buffers. A tree of tensors [k, ...].
+        """
+        self.base.train(training)
+
+        def one(parameters: Tensors, *inputs: Any) -> Any:
+            return _call(self.base, function, parameters, inputs)
+
+        return vmap(one, randomness="same")(parameters, *inputs)
+
     def call(
         self,
         function: Callable[..., Any],

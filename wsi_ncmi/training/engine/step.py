@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from wsi_ncmi.aggregators.bags import BagBatch
+from wsi_ncmi.aggregators.bags import BagBatch, StreamBags, of_streams
+from wsi_ncmi.aggregators.dropout import StreamDraws, draws_of_streams
 from wsi_ncmi.aggregators.interface import Aggregator, AuxiliaryLoss
 from wsi_ncmi.training.engine.members import Family, Stream
 from wsi_ncmi.training.engine.stack import Stack, Tensors
@@ -89,6 +91,45 @@ def forward(aggregators: Stack, batch: Batch, leaves: Tensors | None, *, trainin
     z, auxiliary, penalty = found
     first = penalty[0] if penalty else None
     return Piece(batch, z, auxiliary, first, static["weight"], leaves or {})
+
+
+def forward_streams(
+    aggregators: Stack, batches: Sequence[Batch], leaves: Sequence[Tensors], seeds: Sequence[int]
+) -> list[Piece]:
+    """Batches of several streams, of one model each and as many bags, through the aggregators.
+
+    What `forward` gives of each of them.
+
+    Args:
+        seeds: of each stream's random numbers in this step.
+    """
+    features, index = of_streams([batch.bags for batch in batches])
+    count = len(batches[0].target)
+    targets = F.pad(torch.stack([batch.target for batch in batches]), (0, 1))
+    static: dict[str, Any] = {}
+
+    def embed(aggregator: Aggregator, features: Tensor, index: Tensor, target: Tensor) -> Any:
+        output = aggregator(StreamBags(features, index, count + 1), target)
+        static["weight"] = output.bag_weight
+        static["weights"] = {name: loss.weight for name, loss in output.auxiliary.items()}
+        losses = {n: (a.embedding[:count], a.target[:count]) for n, a in output.auxiliary.items()}
+        return output.embedding[:count], losses
+
+    joined = {name: torch.cat([own[name] for own in leaves]) for name in leaves[0]}
+    draws = []
+    for seed, batch in zip(seeds, batches, strict=True):
+        # Either all bags have one instance, or a number of rows says what they are.
+        rows = {count + 1: count, features.shape[1]: len(batch.bags.features)}
+        draws.append(StreamDraws(torch.Generator().manual_seed(seed), rows))
+    with draws_of_streams(draws):
+        z, losses = aggregators.call_joined(embed, joined, features, index, targets, training=True)
+    weights = {n: torch.as_tensor(w).to(z).expand(1) for n, w in static["weights"].items()}
+    found = []
+    for place, (batch, own) in enumerate(zip(batches, leaves, strict=True)):
+        at = slice(place, place + 1)
+        auxiliary = {n: (e[at], target[at], weights[n]) for n, (e, target) in losses.items()}
+        found.append(Piece(batch, z[at], auxiliary, None, static["weight"], own))
+    return found
 
 
 @dataclass(eq=False)
