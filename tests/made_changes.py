@@ -157,6 +157,7 @@ OTHER: dict[str, Any] = {
     "tasks.<>.protocol.kind": "leave_one_centre_out",
     "tasks.<>.protocol.test_centres": ["c2"],
     "tasks.<>.protocol.file": "other_folds.tsv",
+    "tasks.<>.protocol.training_patients": 1,
     "evaluation.family.objectives": ["ncmi"],
     "images.<>.dataset": "fashion_mnist",
     "images.<>.path": "other",

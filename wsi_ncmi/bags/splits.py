@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from wsi_ncmi.bags.training_part import with_few, with_wrong_labels
 from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
 from wsi_ncmi.cohorts.split_file import PARTS, SplitRow
 from wsi_ncmi.config import Protocol, Task
@@ -77,6 +78,10 @@ def make_splits(
         splits = _from_file(frame, given)
     else:
         splits = pd.concat(_repeats(frame, protocol), ignore_index=True)
+    if protocol.training_patients is not None:
+        splits = with_few(splits, protocol.training_patients, protocol.seed)
+    if protocol.label_noise:
+        splits = with_wrong_labels(splits, protocol.label_noise, task.classes, protocol.seed)
     audit(splits, task.classes)
     columns = [*([REPEAT] if protocol.repeats > 1 else []), *COLUMNS]
     order = ["fold", "part", "sample_id", "slide_id"]

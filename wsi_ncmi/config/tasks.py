@@ -49,6 +49,24 @@ class Protocol(Model):
             "`file` ignores it."
         ),
     )
+    training_patients: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "At most so many patients of each class are trained on, in every fold, 1 or more; "
+            "those of a smaller number are among those of a larger one. Validation and test parts "
+            "stay. `null`: all."
+        ),
+    )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "Share of each class's training samples that get the label of another class, 0 to "
+            "below 1, for studies of label noise. Validation and test parts stay."
+        ),
+    )
     seed: Seed = Field(
         0, description="Random seed of the partition. All training seeds share one partition."
     )
@@ -68,9 +86,10 @@ class Protocol(Model):
 
     @model_serializer(mode="wrap")
     def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That there is a single repeat is not said: what decides it has not changed."""
+        """A single repeat and whole training parts are not said: what decides them is as before."""
         found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if (key, value) != ("repeats", 1)}
+        unsaid = {"repeats": 1, "training_patients": None, "label_noise": 0.0}
+        return {k: v for k, v in found.items() if k not in unsaid or v != unsaid[k]}
 
 
 class Task(TaskBase):
