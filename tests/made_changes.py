@@ -15,6 +15,7 @@ from wsi_ncmi.cohorts.sheet import OPTIONAL, OVERRIDES, REQUIRED
 from wsi_ncmi.config import Config
 
 NAMES = {"tasks": "t", "images": "t", "objectives": "ncmi", "aggregators": "abmil"}
+NAMES["others"] = "uni"
 """What stands for `<name>` in the keys: the one task and arm of the tests' configurations."""
 
 
@@ -115,6 +116,11 @@ BASES: dict[str, dict[str, Any]] = {
         "cohort": "c",
         "images": {"t": {"dataset": "mnist", "path": "mnist", "objectives": ARMS}},
     },
+    "benchmark": {
+        "cohort": "c",
+        "slides": {"sheet": "slides.tsv"},
+        "benchmark": {"tasks": {"t": {"classes": ["x", "y"]}}, "shared": {"objectives": ARMS}},
+    },
     "demo": {
         "cohort": "c",
         "demo": {},
@@ -159,6 +165,15 @@ OTHER: dict[str, Any] = {
     "tasks.<>.protocol.file": "other_folds.tsv",
     "tasks.<>.protocol.training_patients": 1,
     "evaluation.family.objectives": ["ncmi"],
+    "bags.others.<>.path": "other",
+    "bags.others.<>.format": "h5",
+    "tasks.<>.encoder": "uni",
+    "benchmark.encoders": ["uni"],
+    "benchmark.tasks": {"t": {"classes": ["y", "x"]}},
+    "benchmark.protocols": {"kfold": {"folds": 4}},
+    "benchmark.shared": {
+        "objectives": {**ARMS, "ncmi": {**ARMS["ncmi"], "training": {"epochs": 3}}}
+    },
     "images.<>.dataset": "fashion_mnist",
     "images.<>.path": "other",
     "images.<>.options": {"test_fraction": 0.3},
@@ -166,10 +181,15 @@ OTHER: dict[str, Any] = {
     "images.<>.augmentation.[].name": "VerticalFlip",
     "images.<>.augmentation.[].options": {"p": 1.0},
 }
+OF_SEVERAL = {**BASES["bags"]["bags"], "others": {"uni": {"path": "pt", "format": "pt"}}}
 WITH: dict[str, dict[str, Any]] = {
+    "bags.others": {"bags": OF_SEVERAL},
+    "tasks.<>.encoder": {"slides": None, "bags": OF_SEVERAL},
+    "benchmark.encoders": {"slides": None, "bags": OF_SEVERAL},
     "extraction.augmentation": {"extraction.augmentation": {"transforms": [TRANSFORM]}},
     "images.<>.augmentation": {"images.<>.augmentation": [TRANSFORM]},
     "images.<>.options": {"images.<>.dataset": "image_folder"},
+    "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {
         "tasks.<>.protocol": {"kind": "holdout_centres", "test_centres": ["c1"]}
     },

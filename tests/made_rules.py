@@ -80,7 +80,8 @@ def _params(body: str, names: dict[str, Any]) -> str:
     checked = names["CHECKED"]
     (task,) = checked.task_names
     cases = [
-        SimpleNamespace(task=task, bucket=str(bucket), seed="0", arm=arm)
+        SimpleNamespace(task=task, bucket=str(bucket), seed="0", arm=arm, encoder=encoder)
+        for encoder in checked.config.encoders
         for bucket in checked.buckets or [0]
         for arm in checked.task(task).searched or [""]
     ]

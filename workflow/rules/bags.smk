@@ -9,8 +9,8 @@ if READS_SLIDES:
         input:
             manifests=buckets(f"features/{ENCODER}"),
         output:
-            index=f"{CACHE}/index.tsv",
-            encoder=f"{CACHE}/encoder.json",
+            index=f"{cache(ENCODER)}/index.tsv",
+            encoder=f"{cache(ENCODER)}/encoder.json",
         log:
             f"{ROOT}/logs/pack/{ENCODER}.log",
         benchmark:
@@ -20,7 +20,7 @@ if READS_SLIDES:
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
             sheet=literal(CHECKED.sheet_path),
-            tries=retries(Path(CACHE)).tries,
+            tries=retries(Path(cache(ENCODER))).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
@@ -34,18 +34,18 @@ if CONFIG.bags:
     # The bags are no input: the digest follows every one of them, and braces of a path are text.
     rule import_bags:
         output:
-            index=f"{CACHE}/index.tsv",
-            encoder=f"{CACHE}/encoder.json",
+            index=cache("{encoder}") + "/index.tsv",
+            encoder=cache("{encoder}") + "/encoder.json",
         log:
-            f"{ROOT}/logs/import_bags.log",
+            f"{ROOT}/logs/import_bags/{{encoder}}.log",
         benchmark:
-            f"{ROOT}/benchmarks/import_bags.tsv"
+            f"{ROOT}/benchmarks/import_bags/{{encoder}}.tsv"
         conda:
             "../../environment.yml"
         params:
-            bags=literal(SETTINGS.section("bags")),
-            digest=DIGESTS.imported(CHECKED.rows),
-            tries=retries(Path(CACHE)).tries,
+            bags=lambda wildcards: SETTINGS.bags(wildcards.encoder),
+            digest=lambda wildcards: DIGESTS.imported(CHECKED.rows, wildcards.encoder),
+            tries=lambda wildcards: retries(Path(cache(wildcards.encoder))).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
@@ -81,8 +81,7 @@ if CONFIG.tasks:
     rule train:
         input:
             index=lambda wildcards: settled_index(
-                f"{ROOT}/runs/{wildcards.task}/seed-{wildcards.seed}.stamp",
-                DIGESTS.train(wildcards.task),
+                f"{ROOT}/runs/{wildcards.task}/seed-{wildcards.seed}.stamp", wildcards
             ),
             splits=f"{ROOT}/runs/{{task}}/splits.tsv",
         output:
@@ -103,7 +102,7 @@ if CONFIG.tasks:
             task=lambda wildcards: SETTINGS.training(wildcards.task),
             digest=lambda wildcards: DIGESTS.train(wildcards.task),
             cohort=CONFIG.cohort,
-            encoder=ENCODER,
+            encoder=lambda wildcards: CONFIG.encoder_of(wildcards.task),
             cache=subpath(input.index, parent=True),
             folder=subpath(output.manifest, parent=True),
         shell:

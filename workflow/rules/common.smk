@@ -21,7 +21,6 @@ except ConfigError as error:
 CONFIG, SETTINGS, DIGESTS = CHECKED.config, Settings(CHECKED), Digests(CHECKED)
 ROOT = CHECKED.root
 ENCODER = CONFIG.encoder_folder
-CACHE = f"{ROOT}/cache/{ENCODER}"
 READS_SLIDES = CHECKED.reads_slides
 # Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
 GPU = int(has_gpu())
@@ -33,6 +32,7 @@ SLIDE_MINUTES = str(CONFIG.slide_minutes)
 
 wildcard_constraints:
     bucket=r"\d+",
+    encoder="|".join(map(re.escape, CONFIG.encoders)),
     seed=r"\d+",
     task="|".join(map(re.escape, CHECKED.task_names)),
     arm=r"[A-Za-z0-9._-]+",
@@ -52,12 +52,27 @@ def settled(path, stamp, digest):
     return ancient(path) if DIGESTS.is_settled(stamp, digest) else path
 
 
-def settled_index(stamp, digest):
-    """The cache's index for a job: settled unless bags were, or are, to be tried again."""
-    index = f"{CACHE}/index.tsv"
-    return (
-        index if is_newer(Path(CACHE), Path(stamp)) else settled(index, stamp, digest)
-    )
+def cache(encoder):
+    """Folder of an encoder's packed bags."""
+    return f"{ROOT}/cache/{encoder}"
+
+
+def cache_of(wildcards):
+    """That of the encoder that a task is trained on."""
+    return cache(CONFIG.encoder_of(wildcards.task))
+
+
+def index_of(wildcards):
+    """Index of a task's cache; images have none."""
+    return [] if CONFIG.images else f"{cache_of(wildcards)}/index.tsv"
+
+
+def settled_index(stamp, wildcards):
+    """A task's index for a job: settled unless bags were, or are, to be tried again."""
+    index = index_of(wildcards)
+    if is_newer(Path(cache_of(wildcards)), Path(stamp)):
+        return index
+    return settled(index, stamp, DIGESTS.train(wildcards.task))
 
 
 def demo_sheet(stamp, digest):
@@ -85,5 +100,8 @@ def first_seed(wildcards):
 def searched(wildcards):
     """Tables of all arms that have candidate settings."""
     if not CHECKED.searched:
-        raise WorkflowError("no arm has settings to search: give an objective `search`")
+        raise WorkflowError(
+            "no arm has settings to search: give an objective `search`, in a task without "
+            "search: nested"
+        )
     return [f"{ROOT}/search/{task}/{arm}.tsv" for task, arm in CHECKED.searched]

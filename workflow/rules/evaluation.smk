@@ -7,7 +7,7 @@ rule evaluate:
     input:
         manifests=seeds,
         splits=f"{ROOT}/runs/{{task}}/splits.tsv",
-        index=[] if CONFIG.images else f"{CACHE}/index.tsv",
+        index=index_of,
     output:
         summary=f"{ROOT}/runs/{{task}}/evaluation/summary.json",
         metrics=report(
@@ -67,8 +67,7 @@ rule attention:
     input:
         manifest=first_seed,
         index=lambda wildcards: settled_index(
-            str(Path(first_seed(wildcards)).with_suffix(".stamp")),
-            DIGESTS.train(wildcards.task),
+            str(Path(first_seed(wildcards)).with_suffix(".stamp")), wildcards
         ),
         tiles=buckets("tiles"),
     output:
@@ -119,7 +118,11 @@ rule html_report:
             for name in CHECKED.task_names
             if CHECKED.has_attention(name)
         ],
-        index=[] if CONFIG.images else f"{CACHE}/index.tsv",
+        index=(
+            []
+            if CONFIG.images
+            else [f"{cache(encoder)}/index.tsv" for encoder in CONFIG.encoders]
+        ),
     output:
         report(
             f"{ROOT}/report/index.html",

@@ -7,7 +7,7 @@ if CONFIG.tasks:
 
     rule search_arm:
         input:
-            index=f"{CACHE}/index.tsv",
+            index=index_of,
             splits=f"{ROOT}/runs/{{task}}/splits.tsv",
         output:
             f"{ROOT}/search/{{task}}/{{arm}}.tsv",
@@ -25,7 +25,7 @@ if CONFIG.tasks:
         params:
             task=lambda wildcards: SETTINGS.search(wildcards.task, wildcards.arm),
             cohort=CONFIG.cohort,
-            encoder=ENCODER,
+            encoder=lambda wildcards: CONFIG.encoder_of(wildcards.task),
             seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
             cache=subpath(input.index, parent=True),
             version=SETTINGS.versions("train"),

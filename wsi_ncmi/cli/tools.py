@@ -50,6 +50,9 @@ def doctor(folder: Path | None, config: option.Paths, as_json: bool) -> int:
     "--rate", float, "Tiles per second.  [default: reading is measured, 1 s for each reader]"
 )
 @option.number("--dim", int, "Features of a tile, if the encoder is not at hand.")
+@option.number(
+    "--training-seconds", float, "Seconds of a training.  [default: by models that are trained]"
+)
 @option.threads
 def plan(
     sheet: Path | None,
@@ -58,27 +61,36 @@ def plan(
     quick: bool,
     rate: float | None,
     dim: int | None,
+    training_seconds: float | None,
     threads: int,
 ) -> int:
-    """Say what every slide will take, and what is wrong.
+    """Say what every slide and all trainings will take, and what is wrong.
 
     SHEET is the slide sheet; without it, that of the configuration.
     """
-    from wsi_ncmi.config.files import sections_of
+    from wsi_ncmi.config.files import merged, sections_of
     from wsi_ncmi.errors import ConfigError
     from wsi_ncmi.tools.plan import command as stage
+    from wsi_ncmi.tools.plan import trainings
     from wsi_ncmi.tools.plan.storage import storage_of
 
-    sections = sections_of(config)
+    sections, raw = sections_of(config), merged(config)
     sheet = sheet or (Path(sections.sheet) if sections.sheet else None)
-    if sheet is None:
+    trains = bool({"tasks", "images", "benchmark"} & raw.keys())
+    if sheet is None and not trains:
         raise ConfigError(["no sheet: name one, or give slides.sheet in the configuration"])
+    if sheet is None:
+        trainings.run(raw, training_seconds)
+        return 0
     storage = storage_of(sections.extraction, sections.tiling, dim)
     tiles = Path(sections.results, sections.cohort, "tiles")
     settings = stage.Options(quick, rate, threads, tiles, sections.slide_minutes)
     folder = nearest_folder(Path(sections.results))
     config_of = (sections.tiling, sections.attention)
-    return stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)
+    status = stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)
+    if trains:
+        trainings.try_to_run(raw, training_seconds)
+    return status
 
 
 @commands.command("tiles show")

@@ -16,6 +16,7 @@ from wsi_ncmi.config.arms import (
     Training,
 )
 from wsi_ncmi.config.base import SAFE_NAME, ArmName, Fraction, Model, Name, problems_of
+from wsi_ncmi.config.benchmark import Benchmark, Member, members
 from wsi_ncmi.config.check import parse, part_problems
 from wsi_ncmi.config.cohort import (
     SLIDE_MINUTES,
@@ -23,6 +24,7 @@ from wsi_ncmi.config.cohort import (
     Bags,
     Config,
     Demo,
+    OtherBags,
     Slides,
 )
 from wsi_ncmi.config.evaluation import Evaluation, Family
@@ -39,6 +41,7 @@ __all__ = [
     "Attention",
     "Augmentation",
     "Bags",
+    "Benchmark",
     "Config",
     "Demo",
     "Evaluation",
@@ -47,8 +50,10 @@ __all__ = [
     "Fraction",
     "ImageTask",
     "ImageTraining",
+    "Member",
     "Model",
     "Name",
+    "OtherBags",
     "Part",
     "Protocol",
     "Search",
@@ -60,6 +65,7 @@ __all__ = [
     "Tissue",
     "Training",
     "Transform",
+    "members",
     "parse",
     "part_problems",
     "problems_of",

@@ -5,7 +5,7 @@ The part of the configuration (see `config`) that tasks on bags and on images sh
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -211,7 +211,8 @@ class Arm(Part):
     search: Search | None = Field(
         None,
         description=(
-            "Candidate settings that `snakemake search` tries. `null`: this arm is not tuned."
+            "Candidate settings, among which the best on validation is chosen; the task's `search` "
+            "says when. `null`: this arm is not tuned."
         ),
     )
 
@@ -257,6 +258,13 @@ class TaskBase(Model):
             "the report has the quadratic kappa, which counts the steps between classes."
         ),
     )
+    unequal_budget: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description=(
+            "Whether arms may have different numbers of candidate settings in their `search`. "
+            "`allow`: the report flags it."
+        ),
+    )
     training: Training = Field(Training(), description="Settings of a training run, for all arms.")
     seeds: list[Seed] = Field(
         [0, 1, 2],
@@ -289,13 +297,23 @@ class TaskBase(Model):
         if problems:
             raise ValueError("; ".join(problems))
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether every run is chosen among its arm's candidate settings."""
+        return False
+
     def _check_budgets(self) -> None:
-        budgets = {label: len(self.candidates(label)) for label in self.searched}
-        if len(set(budgets.values())) > 1:
-            found = ", ".join(f"{label} {count}" for label, count in budgets.items())
+        compared = self.objectives if self.is_nested else self.searched
+        budgets = {label: len(self.candidates(label)) for label in compared}
+        if len(set(budgets.values())) > 1 and self.unequal_budget == "refuse":
+            found = ", ".join(f"{label} {count or 'none'}" for label, count in budgets.items())
+            which = "every arm, the reference too," if self.is_nested else "every searched arm"
             raise ValueError(
-                f"objectives: every searched arm needs as many settings as the others: {found}"
+                f"objectives: {which} needs as many settings as the others: {found}; give them "
+                "equally many, or set unequal_budget: allow, which the report flags"
             )
+        if self.is_nested and not self.searched:
+            raise ValueError("search: nested has nothing to choose from: give objectives `search`")
 
     def _training(self, *overrides: Mapping[str, Any]) -> Training:
         """The task's settings with what overrides them; the last counts most."""
@@ -303,6 +321,11 @@ class TaskBase(Model):
         for one in overrides:
             keys |= one
         return type(self.training).model_validate(keys)
+
+    def under(self, objective: str, setting: Setting) -> Self:
+        """The task with one arm under one of its candidate settings."""
+        arm = self.objectives[objective].with_setting(setting)
+        return self.model_copy(update={"objectives": {**self.objectives, objective: arm}})
 
     @property
     def searched(self) -> list[str]:

@@ -8,13 +8,14 @@ from pydantic import ValidationError
 
 from wsi_ncmi.bounds import KEYWORDS, Bounds
 from wsi_ncmi.config.base import problems_of
+from wsi_ncmi.config.benchmark import Benchmark, expanded, told
 from wsi_ncmi.config.cohort import Config
 from wsi_ncmi.config.presets import NONE, Presets, written_out
 from wsi_ncmi.errors import ConfigError
 
 
 def parse(raw: Mapping[str, Any], presets: Presets = NONE, objectives: Presets = NONE) -> Config:
-    """The checked configuration.
+    """The checked configuration; a benchmark is written out as the tasks that it makes.
 
     Args:
         presets: name -> keys of `training`, by the generated schemas.
@@ -23,14 +24,25 @@ def parse(raw: Mapping[str, Any], presets: Presets = NONE, objectives: Presets =
     Raises:
         ConfigError: lists every unknown key and preset, and every value that does not fit.
     """
-    raw, problems = written_out(raw, presets, objectives)
+    raw, doubled = expanded(raw)
+    raw, unknown = written_out(raw, presets, objectives)
+    problems = [*doubled, *unknown]
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError([*problems, *problems_of(error)]) from None
+        problems += problems_of(error)
+        raise ConfigError(told(problems, _benchmark(raw))) from None
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(told(problems, config.benchmark))
     return config
+
+
+def _benchmark(raw: Mapping[str, Any]) -> Benchmark | None:
+    """The benchmark of a configuration that is wrong, if that section is right."""
+    try:
+        return Benchmark.model_validate(raw["benchmark"]) if raw.get("benchmark") else None
+    except ValidationError:
+        return None
 
 
 def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from wsi_ncmi.config.base import LocalPath, Model, Name, ResultsFolder, Seed
+from wsi_ncmi.config.benchmark import Benchmark
 from wsi_ncmi.config.evaluation import Evaluation
 from wsi_ncmi.config.extraction import Extraction
 from wsi_ncmi.config.tasks import ImageTask, Task
@@ -42,6 +43,13 @@ class Slides(Model):
     )
 
 
+class OtherBags(Model):
+    """Bags of another encoder, of the same slides."""
+
+    path: LocalPath = Field(description="As `bags.path`.")
+    format: Literal["packed", "h5", "pt"] = Field("packed", description="As `bags.format`.")
+
+
 class Bags(Model):
     """Feature bags that exist already; no slides are read."""
 
@@ -60,6 +68,32 @@ class Bags(Model):
         "imported",
         description="Name of the encoder in results and report: letters, digits, `.`, `_`, `-`.",
     )
+    others: dict[Name, OtherBags] = Field(
+        {},
+        description=(
+            "Name of another encoder → its bags, of the same slides. A task's `encoder` says which "
+            "it is trained on."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Bags":
+        if self.name in self.others:
+            raise ValueError(f"others: {self.name} is the name of these bags too: rename one")
+        return self
+
+    def of(self, encoder: str) -> "Bags":
+        """The bags of one encoder alone."""
+        if encoder == self.name:
+            return self.model_copy(update={"others": {}})
+        found = self.others[encoder]
+        return Bags(path=found.path, format=found.format, sheet=self.sheet, name=encoder)
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """That there are no others is not said: what decides the bags has not changed."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if key != "others" or value}
 
 
 class Attention(Model):
@@ -143,6 +177,10 @@ class Config(Model):
     tiling: Tiling = Field(Tiling(), description="How slides are cut into tiles.")
     extraction: Extraction = Field(Extraction(), description="How tiles become features.")
     tasks: dict[Name, Task] = Field({}, description="Name of a task on bags → its settings.")
+    benchmark: Benchmark | None = Field(
+        None,
+        description="A comparison over several tasks and protocols, which are added to `tasks`.",
+    )
     attention: Attention = Field(Attention(), description="Heatmaps of attention.")
     evaluation: Evaluation = Field(Evaluation(), description="Intervals and tests.")
 
@@ -156,6 +194,12 @@ class Config(Model):
             raise ValueError("tasks belong to slides and bags; images hold their own")
         if not self.images and not self.tasks:
             raise ValueError("tasks is empty: name at least one")
+        for name, task in self.tasks.items():
+            if task.encoder is not None and task.encoder not in self.encoders:
+                raise ValueError(
+                    f"tasks.{name}.encoder: found {task.encoder}, expected one of "
+                    f"{', '.join(self.encoders)}: name its bags in bags.others"
+                )
         return self
 
     @model_validator(mode="after")
@@ -176,6 +220,15 @@ class Config(Model):
     def encoder_folder(self) -> str:
         """The folder of features: an encoder's, or the name of the imported bags."""
         return self.bags.name if self.bags else self.extraction.folder
+
+    @property
+    def encoders(self) -> list[str]:
+        """All encoders by the names of their folders."""
+        return [self.encoder_folder, *(self.bags.others if self.bags else {})]
+
+    def encoder_of(self, task: str) -> str:
+        """The encoder on whose features a task on bags is trained."""
+        return self.tasks[task].encoder or self.encoder_folder
 
     def part_options(self) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
         """(key in the configuration, kind of part, part's name, its options) of every part."""

@@ -38,9 +38,7 @@ def sections_of(paths: Sequence[Path]) -> Sections:
     Raises:
         ConfigError: a file is missing or no mapping, or a key or value does not fit.
     """
-    raw: dict[str, Any] = {}
-    for path in paths:
-        raw = _merged(raw, _read(path))
+    raw = merged(paths)
     unknown = sorted(set(raw) - set(Config.model_fields))
     if unknown:
         raise ConfigError([f"{key}: unknown key" for key in unknown])
@@ -60,6 +58,18 @@ def sections_of(paths: Sequence[Path]) -> Sections:
         str(raw.get("cohort", "")),
         minutes,
     )
+
+
+def merged(paths: Sequence[Path]) -> dict[str, Any]:
+    """Configurations as the workflow merges them, not checked.
+
+    Raises:
+        ConfigError: a file is missing or no mapping.
+    """
+    raw: dict[str, Any] = {}
+    for path in paths:
+        raw = _merged(raw, _read(path))
+    return raw
 
 
 def section_of(model: type[M], text: str, where: str) -> M:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase, Training
-from wsi_ncmi.config.base import ArmName, LocalPath, Model, Seed
+from wsi_ncmi.config.base import ArmName, LocalPath, Model, Name, Seed
 from wsi_ncmi.config.extraction import Transform
 
 
@@ -111,11 +111,27 @@ class Task(TaskBase):
     protocol: Protocol = Field(
         Protocol(), description="How patients are divided into training, validation and test."
     )
+    encoder: Name | None = Field(
+        None,
+        description=(
+            "Name of the encoder on whose bags it is trained, of `bags.others`. `null`: those of "
+            "`bags` itself, or of `extraction`."
+        ),
+    )
     standardise: bool = Field(
         False,
         description=(
             "Standardise each feature by its mean and standard deviation over the instances of "
             "the training part."
+        ),
+    )
+    search: Literal["apart", "nested"] = Field(
+        "apart",
+        description=(
+            "When the candidate settings of the objectives' `search` are tried. `apart`: by "
+            "`snakemake search`, on the first fold; training ignores them. `nested`: by training, "
+            "in every fold, with every seed and aggregator anew, on that fold's own validation "
+            "part; no other model than the chosen one is tested."
         ),
     )
     aggregators: dict[ArmName, Part] = Field(
@@ -129,6 +145,11 @@ class Task(TaskBase):
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes has a label twice: {self.classes}")
         return self
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether every run is chosen among its arm's candidate settings."""
+        return self.search == "nested"
 
     @model_validator(mode="after")
     def _check_aggregators(self) -> "Task":

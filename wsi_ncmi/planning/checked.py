@@ -9,6 +9,7 @@ from typing import Any
 from wsi_ncmi import config as configuration
 from wsi_ncmi.address import expanded
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
+from wsi_ncmi.config.benchmark import told
 from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
@@ -47,7 +48,7 @@ class CheckedConfig:
         problems += sheet_problems
         problems += problems_of_cohort(self.config, self.rows, self.sheet_path, whole=whole)
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(told(problems, self.config.benchmark))
 
     def _read_rows(self) -> tuple[list[SlideRow], list[str]]:
         if self.config.demo:
@@ -116,8 +117,9 @@ class CheckedConfig:
 
     @property
     def searched(self) -> list[tuple[str, str]]:
-        """(task, arm) of every arm with candidate settings."""
-        return [(name, arm) for name in self.task_names for arm in self.task(name).searched]
+        """(task, arm) of every arm with candidate settings that training does not try itself."""
+        apart = [name for name in self.task_names if not self.task(name).is_nested]
+        return [(name, arm) for name in apart for arm in self.task(name).searched]
 
 
 def _problems_of_sheet(raw: Mapping[str, Any]) -> list[str]:

@@ -59,14 +59,14 @@ class Digests:
     def train(self, name: str) -> str:
         """Of all that decides a task's training, whatever the seed."""
         task, version = self._settings.training(name), self._settings.versions("train")
-        names = [self._config.cohort, self._config.encoder_folder]
+        names = [self._config.cohort, self._config.encoder_of(name)]
         return digest([task, names, self.splits(name), self.bags(name), version])
 
     def bags(self, name: str) -> str:
         """Of all that decides the bags of a task: slides, tiling, extraction, or imported bags."""
         rows = self._checked.task_rows(name)
         if self._config.bags:
-            return self.imported(rows)
+            return self.imported(rows, self._config.encoder_of(name))
         versions = self._settings.versions("tiles", "features")
         slides = [self._slide(row) for row in rows]
         extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
@@ -86,11 +86,13 @@ class Digests:
         log = Path(self._checked.root) / "search" / "search.tsv"
         return digest(log.read_text() if log.is_file() else "")
 
-    def imported(self, rows: Sequence[SlideRow]) -> str:
-        """Of the bags that exist already: sizes and times of the packed file or of each slide's."""
-        bags = self._config.bags
-        if bags is None:
+    def imported(self, rows: Sequence[SlideRow], encoder: str) -> str:
+        """Of an encoder's bags that exist already: sizes and times of the packed file or of each
+        slide's.
+        """
+        if self._config.bags is None:
             return ""
+        bags = self._config.bags.of(encoder)
         path = Path(bags.path)
         files = [path]
         if bags.format != "packed":

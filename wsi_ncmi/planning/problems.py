@@ -1,13 +1,13 @@
 """What is wrong with a cohort beyond its single keys: labels, files, scale, tissue options."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wsi_ncmi.address import is_remote, no_such
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
 from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.cohorts.twins import leak, patients_of, same_files, told_apart
-from wsi_ncmi.config import Config
+from wsi_ncmi.config import Bags, Config
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.planning.division import division_problems
 from wsi_ncmi.slides.parts import slide_files
@@ -67,11 +67,18 @@ def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:
 def _twins(config: Config, rows: Sequence[SlideRow]) -> list[str]:
     """Files that stand under the ids of several patients; copies are found by what they hold."""
     paths = {row.slide_id: _first_file(row.path) for row in rows}
-    if config.bags and config.bags.format != "packed":
-        folder, suffix = config.bags.path, config.bags.format
-        paths = {row.slide_id: f"{folder}/{row.slide_id}.{suffix}" for row in rows}
-    several, _ = told_apart(same_files(paths), patients_of(rows))
-    return [leak("the same file", shown) for shown in several]
+    found = []
+    for files in [paths] if config.bags is None else _files_of_bags(config.bags, rows):
+        several, _ = told_apart(same_files(files), patients_of(rows))
+        found += [leak("the same file", shown) for shown in several]
+    return found
+
+
+def _files_of_bags(bags: Bags, rows: Sequence[SlideRow]) -> Iterator[dict[str, str]]:
+    """Slide -> its file, of every encoder with one file per slide."""
+    for own in (bags.of(name) for name in (bags.name, *bags.others)):
+        if own.format != "packed":
+            yield {row.slide_id: f"{own.path}/{row.slide_id}.{own.format}" for row in rows}
 
 
 def _first_file(path: str) -> str:
@@ -102,6 +109,8 @@ def _files(config: Config) -> list[str]:
     if config.demo or config.slides:
         wanted["extraction.weights"] = config.extraction.weights
         wanted["tiling.tissue.weights"] = config.tiling.tissue.weights
+    for name, other in config.bags.others.items() if config.bags else ():
+        wanted[f"bags.others.{name}.path"] = other.path
     for name, image_task in config.images.items():
         wanted[f"images.{name}.path"] = image_task.path
     return [

@@ -1,5 +1,7 @@
 """What the rules hand to their commands: sections of the configuration as JSON."""
 
+from typing import Any
+
 from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.provenance import STAGE_VERSIONS
@@ -24,6 +26,11 @@ class Settings:
         text: str = getattr(self._checked.config, name).model_dump_json()
         return text
 
+    def bags(self, encoder: str) -> str:
+        """The section of the bags of one encoder."""
+        bags = self._checked.config.bags
+        return bags.of(encoder).model_dump_json() if bags else ""
+
     def splits(self, name: str) -> str:
         """What the splits of a task on bags read of it."""
         return self._checked.task(name).model_dump_json(include={"classes", "sample", "protocol"})
@@ -43,10 +50,18 @@ class Settings:
     def training(self, name: str) -> str:
         """What decides a task's models: neither seeds nor who is compared with whom.
 
-        Whether its classes are ordinal is read by `evaluate` alone.
+        Whether its classes are ordinal is read by `evaluate` alone, and whether budgets may differ
+        by the report. What a search tries decides them only where it is nested.
         """
         task = self._checked.task(name)
-        hidden = {**SEARCHES, "seeds": True, "ordinal": True}
+        # The encoder is a param of its own.
+        unread = ("seeds", "ordinal", "unequal_budget", "encoder")
+        hidden: dict[str, Any] = dict.fromkeys(unread, True)
+        if task.is_nested:  # its reader is not to refuse what planning has allowed
+            task = task.model_copy(update={"unequal_budget": "allow"})
+            hidden.pop("unequal_budget")
+        else:
+            hidden |= {**SEARCHES, "search": True}
         if type(task).model_fields["reference"].default in task.objectives:
             return task.model_dump_json(exclude={**hidden, "reference": True})
         # Its reader asks for a reference that is an arm: one that does not follow the user's.
@@ -57,4 +72,5 @@ class Settings:
         """What decides the search of one arm of a task: the other arms do not."""
         task = self._checked.task(name)
         alone = {"objectives": {arm: task.objectives[arm].to_search()}, "reference": arm}
-        return task.model_copy(update=alone).model_dump_json(exclude={"seeds", "ordinal"})
+        hidden = {"seeds", "ordinal", "search", "unequal_budget", "encoder"}
+        return task.model_copy(update=alone).model_dump_json(exclude=hidden)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet", "validation.npz
 OK, FAILED = "ok", "failed"
 # What stands beside run.json: a model that diverged has neither weights nor predictions.
 RECORDS_OF = {OK: RECORDS, FAILED: ("curves.tsv",)}
+# And of one that was chosen among several settings: what became of each, and its validation curve.
+SEARCH = ("search.tsv", "search_curves.tsv")
 CURVES = ("epoch", "part", "loss", "macro_f1")
 
 MANIFEST_COLUMNS = (
@@ -55,6 +57,10 @@ MANIFEST_COLUMNS = (
 BLANK_OR_NUMBER = ("best_epoch", "failed_epoch", "seconds")
 
 
+AROUND = {"repeat", "among", "setting"}
+"""Of a run, what is recorded and decides nothing about its model."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One trained model: where it stands in a comparison, and all that decides its result.
@@ -64,6 +70,9 @@ class Run:
         precision: `fp32` or `bf16`, what `training.precision` came to on the device.
         bags_digest: of the bags it is trained and tested on ("" for images).
         repeat: of the partition that the fold is of; folds count through all repeats.
+        among: the `model_digest` of every model among which this one is chosen by validation;
+            empty: it is the only one.
+        setting: `options` and `training` that a search overrides of its arm; empty: nothing.
     """
 
     task: str
@@ -79,6 +88,8 @@ class Run:
     bags_digest: str
     settings: dict[str, Any]
     repeat: int = 0
+    among: tuple[str, ...] = ()
+    setting: dict[str, Any] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -86,8 +97,13 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Of all fields but the repeat, which follows from the fold."""
-        return digest({key: value for key, value in asdict(self).items() if key != "repeat"})
+        """Of all that decides what is recorded: of all candidates, whichever is chosen."""
+        return digest(["nested", *self.among]) if self.among else self.model_digest
+
+    @property
+    def model_digest(self) -> str:
+        """Of all that decides the model. The repeat follows from the fold."""
+        return digest({k: v for k, v in asdict(self).items() if k not in AROUND})
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,8 @@ def stated_digest(path: Path) -> str:
     """The digest in a `run.json`; "" for a damaged one, or where a record beside it is missing."""
     try:
         record = json.loads(path.read_text())
-        beside = [path.parent / name for name in RECORDS_OF[record["status"]]]
+        names = [*RECORDS_OF[record["status"]], *(SEARCH if record.get("among") else ())]
+        beside = [path.parent / name for name in names]
         return str(record["digest"]) if all(other.is_file() for other in beside) else ""
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ""
@@ -244,7 +261,8 @@ def arm_settings(task_dir: Path, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """What each arm was trained with, by its first run's `run.json`; arms without one are left out.
 
     Of every arm: aggregator, objective, selection (which epoch is scored), options (of the
-    objective), training (all of its settings).
+    objective), training (all of its settings), searched (keys of these that a nested search chose
+    for each run anew).
 
     Args:
         runs: a row per run: run_id, aggregator, objective.
@@ -254,11 +272,13 @@ def arm_settings(task_dir: Path, runs: pd.DataFrame) -> list[dict[str, Any]]:
         path = task_dir / row.run_id / "run.json"
         if not path.is_file():
             continue
-        settings = json.loads(path.read_text()).get("settings", {})
+        run = json.loads(path.read_text())
+        settings = run.get("settings", {})
         if "training" not in settings:
             continue
         arm = {"aggregator": row.aggregator, "objective": row.objective}
         arm |= {"selection": settings["training"]["selection"]}
+        arm |= {"searched": [*run.get("setting", {}).get("training", {})]}
         options = settings["objective"]["options"]
         found.append({**arm, "options": options, "training": settings["training"]})
     return found

@@ -19,8 +19,10 @@ from wsi_ncmi.report.failures import (
     no_model,
     trained_of,
 )
+from wsi_ncmi.report.nested import chosen_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.selection import selection_blocks
+from wsi_ncmi.report.sensitivity import CAPTION, sensitivity_block
 from wsi_ncmi.report.states import first_words, shown_marks, state_blocks
 from wsi_ncmi.report.tuning import (
     Tuning,
@@ -60,6 +62,7 @@ FIGURES = {
     "on validation. After an early stop the mean is of the runs that remain.",
     "reliability": "Reliability on the test part, all seeds: accuracy over the predicted class's "
     "probability, bars for the share of samples, and the expected calibration error (ECE).",
+    "sensitivity": CAPTION,
 }
 
 
@@ -79,7 +82,8 @@ class Evaluated:
     def table(self, name: str) -> pd.DataFrame:
         """One of its TSVs; names stay text, whatever they look like."""
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
-        names |= {"policy"}
+        names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
+        names |= {"state", "remedy", "task", "test", "verdict"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
@@ -149,6 +153,7 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         _probability_table(task),
         *_difference_blocks(task),
         settings_table(found, task.summary),
+        *chosen_blocks(task.table("search")),
         _figure(task, "macro_f1"),
         Heading("By class"),
         _class_table(task),
@@ -159,6 +164,9 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         _figure(task, "reliability"),
         _figure(task, "curves"),
         *selection_blocks(task.table("selection")),
+        Heading("Learning rate and epochs"),
+        sensitivity_block(task.table("sensitivity")),
+        _figure(task, "sensitivity"),
         Heading("Information"),
         _information_table(task),
     ]

@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 
 from wsi_ncmi.config import Config
+from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.files.table import read_text
 from wsi_ncmi.predictions.splits import read_splits
+from wsi_ncmi.report.nested import nested_budgets
 from wsi_ncmi.report.page import Block, Table, Text
 from wsi_ncmi.report.wording import title
 
@@ -33,6 +35,7 @@ class Tuning:
         chosen: the best one on validation, as text; "" without one.
         applied: whether the arm's models have it.
         fold: on whose validation part it was judged, and under which seed and aggregator.
+        nested: it was made in every fold and seed anew, so that there is no single best.
     """
 
     tried: int = 0
@@ -42,6 +45,7 @@ class Tuning:
     fold: int = 0
     seed: int = 0
     aggregator: str = ""
+    nested: bool = False
 
     @property
     def budget(self) -> int:
@@ -58,16 +62,25 @@ def tunings(
         results_dir: `results/<cohort>`, with the log of a search where there was one.
         summary: what `evaluate` wrote of the task.
     """
+    task = config.images.get(name) or config.tasks[name]
+    objectives = list(dict.fromkeys(objective for _, objective in summary["arms"]))
+    if task.is_nested:
+        budgets = nested_budgets(read_frame(_nested_log(results_dir / "runs" / name)))
+        counts = {objective: budgets.get(objective, 0) for objective in objectives}
+        return {o: Tuning(n, n, applied=n > 0, nested=n > 0) for o, n in counts.items()}
     path = results_dir / "search" / "search.tsv"
     rows = [row for _, row in read_text(path).rows] if path.is_file() else []
-    task = config.images.get(name) or config.tasks[name]
     found = {}
-    for objective in dict.fromkeys(objective for _, objective in summary["arms"]):
+    for objective in objectives:
         own = [row for row in rows if (row["task"], row["arm"]) == (name, objective)]
         offered = len(task.candidates(objective)) if objective in task.objectives else 0
         settings = [one for one in summary["settings"] if one["objective"] == objective]
         found[objective] = _tuning(own, offered, settings)
     return found
+
+
+def _nested_log(task_dir: Path) -> Path:
+    return task_dir / "evaluation" / "search.tsv"
 
 
 def _tuning(
@@ -95,7 +108,7 @@ def settings_table(found: Mapping[str, Tuning], summary: Mapping[str, Any]) -> T
             _searched(found[one["objective"]]),
             SELECTIONS.get(one["selection"], one["selection"]),
             _optimiser(one["training"]),
-            *(f"{one['training'][key]:g}" for key in ("learning_rate", "epochs", "batch_size")),
+            *(number_of(one, key) for key in ("learning_rate", "epochs", "batch_size")),
         ]
         for one in summary["settings"]
     ]
@@ -108,6 +121,11 @@ def settings_table(found: Mapping[str, Tuning], summary: Mapping[str, Any]) -> T
     return Table(caption, header, body, 5)
 
 
+def number_of(one: Mapping[str, Any], key: str) -> str:
+    """A setting of an arm, unless each of its models has one of its own."""
+    return "searched" if key in one["searched"] else f"{one['training'][key]:g}"
+
+
 def _optimiser(training: Mapping[str, Any]) -> str:
     ahead = " with Lookahead" if training["lookahead"] else ""
     return f"{training['optimiser']}{ahead}, {training['schedule']}"
@@ -116,6 +134,8 @@ def _optimiser(training: Mapping[str, Any]) -> str:
 def _searched(found: Tuning) -> str:
     if not found.tried:
         return f"none of {found.offered} tried" if found.offered else NOT_TRIED
+    if found.nested:
+        return f"{found.tried}, in every fold and seed anew"
     if not found.chosen:
         return f"{found.tried}, none could be trained"
     if not found.applied:
@@ -155,6 +175,8 @@ def _settings(task_dir: Path, found: Mapping[str, Tuning]) -> str:
             "configuration, and the report does not know how they were found."
         )
     names = ", ".join(title(name) for name in tuned)
+    if any(one.nested for one in tuned.values()):
+        return f"The settings of {names} were chosen by a nested search."
     others = len(found) - len(tuned)
     rest = " Those of the others are the configuration's." if others else ""
     folds = sorted({one.fold for one in tuned.values()})
@@ -222,8 +244,8 @@ def rates_and_epochs(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[s
     """(aggregator, objective) -> its learning rate and epochs, as cells beside its result."""
     return {
         (one["aggregator"], one["objective"]): [
-            f"{one['training']['learning_rate']:g}",
-            f"{one['training']['epochs']:.0f}",
+            number_of(one, "learning_rate"),
+            number_of(one, "epochs"),
         ]
         for one in summary["settings"]
     }

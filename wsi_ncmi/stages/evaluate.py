@@ -17,6 +17,7 @@ from wsi_ncmi.evaluation.comparison import compare
 from wsi_ncmi.evaluation.differences import Rules, difference_table, fixed_model_table
 from wsi_ncmi.evaluation.samples import Arm, ArmKey, Samples
 from wsi_ncmi.evaluation.scores import arm_of, model_metrics, passes_of, samples_of, score_table
+from wsi_ncmi.evaluation.sensitivity import sensitivity_table
 from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
@@ -25,8 +26,10 @@ from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
 from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams, score_scales
 from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.predictions.states import marked_arms, state_counts
+from wsi_ncmi.predictions.trials import rated_curves, read_searches
 from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.report import figures
+from wsi_ncmi.report.sensitivity import sensitivity
 
 
 def run(
@@ -51,7 +54,8 @@ def run(
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             scores.parquet (see `evaluation.scores`), model_metrics.tsv, differences.tsv,
             fixed_models.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
-            curves.tsv, selection.tsv, confusion.json, summary.json, figures/*.png.
+            curves.tsv, selection.tsv, sensitivity.tsv, search.tsv and search_curves.tsv (of nested
+            searches), confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
 
     Raises:
@@ -68,6 +72,8 @@ def run(
     drawn = evaluation.bootstrap, evaluation.seed
     models = model_metrics(scores, task.classes, ordinal=ordinal)
     estimates, pairings = compare(samples, arms, task.cells, reference, *drawn)
+    search, search_curves = read_searches(task_dir, task.runs)
+    settings = arm_settings(task_dir, task.runs)
     reliabilities = {key: _reliability(samples, arm) for key, arm in arms.items()}
     written = {
         "runs": task.runs,
@@ -84,6 +90,11 @@ def run(
         "information": tables.information_table(arms, samples.target),
         "curves": task.curves,
         "selection": policies.policy_table(_choices(task, task_dir)),
+        "search": search,
+        "search_curves": search_curves,
+        "sensitivity": sensitivity_table(
+            rated_curves(task.curves, search, search_curves, settings)
+        ),
     }
     for name, table in written.items():
         write_frame(out_dir / f"{name}.tsv", table, DIGITS)
@@ -95,7 +106,7 @@ def run(
             **_summary(task, task_dir, index, rows, reference, evaluation),
             "ordinal": ordinal,
             "metrics": list(names),
-            "settings": arm_settings(task_dir, task.runs),
+            "settings": settings,
             "warnings": [*_absent(task, task_dir, index), *_confounded(rows)],
         },
     )
@@ -266,6 +277,7 @@ def _draw(
         "confusion": figures.confusion(mean_counts, task.classes),
         "curves": figures.curves(task.curves, marks),
         "reliability": figures.reliability(reliabilities),
+        "sensitivity": sensitivity(written["sensitivity"]),
     }
     for name, picture in drawn.items():
         with atomic_path(folder / f"{name}.png") as temporary:

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Config
+from wsi_ncmi.config import Config, members
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.files.frame import read_frame
@@ -15,6 +15,7 @@ from wsi_ncmi.machine import machine
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
 from wsi_ncmi.report.attention import attention_section
+from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
 from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
 from wsi_ncmi.report.tuning import Tuning, tunings
@@ -36,6 +37,9 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     searches = {t.name: tunings(results_dir, config, t.name, t.summary) for t in tasks}
     labels = {row.slide_id: row.label for row in rows}
     sections = [_question(config, tasks, searches)]
+    if config.benchmark:
+        own = {member.name for member in members(config.benchmark)}
+        sections.append(overview_section([task for task in tasks if task.name in own]))
     for task in tasks:
         sections.append(task_section(task, searches[task.name]))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
@@ -71,6 +75,7 @@ def _data_sections(
     if not rows:
         return [Section("The data", "cohort", [sample_table(task) for task in tasks])]
     encoder = config.encoder_folder
+    others = [name for name in config.encoders if name != encoder]
     classes = [name for task in tasks for name in task.summary["classes"]]
     tiles = cohort.read_buckets(results_dir / "tiles", rows, config.buckets)
     features = cohort.read_buckets(results_dir / "features" / encoder, rows, config.buckets)
@@ -78,13 +83,18 @@ def _data_sections(
     return [
         cohort.cohort_section(rows, classes, tiles, index, results_dir / "tiles" / "overlays"),
         cohort.failure_section(tiles, features, index),
-        _encoder_section(results_dir / "cache" / encoder / "encoder.json"),
+        _encoder_section(results_dir, [encoder, *others]),
     ]
 
 
-def _encoder_section(path: Path) -> Section:
-    values = {key: _plain(value) for key, value in json.loads(path.read_text()).items()}
-    return Section("The encoder", "encoder", [facts("What made the features.", values)])
+def _encoder_section(results_dir: Path, encoders: Sequence[str]) -> Section:
+    paths = [results_dir / "cache" / name / "encoder.json" for name in encoders]
+    found = [
+        {key: _plain(value) for key, value in json.loads(path.read_text()).items()}
+        for path in paths
+    ]
+    title = "The encoder" if len(found) == 1 else "The encoders"
+    return Section(title, "encoder", [facts("What made the features.", one) for one in found])
 
 
 def _plain(value: object) -> str:
@@ -114,9 +124,11 @@ def _provenance(results_dir: Path, config: Config, tasks: Sequence[Evaluated]) -
 def _digests(results_dir: Path, config: Config, tasks: Sequence[Evaluated]) -> dict[str, str]:
     """Of the features as a whole, and of each task's runs, splits and predictions."""
     found = {}
-    index = results_dir / "cache" / config.encoder_folder / "index.tsv"
-    if index.is_file():
-        found["bags (cache index)"] = sha256_file(index)
+    for encoder in config.encoders:
+        index = results_dir / "cache" / encoder / "index.tsv"
+        of = f" of {encoder}" if len(config.encoders) > 1 else ""
+        if index.is_file():
+            found[f"bags{of} (cache index)"] = sha256_file(index)
     for task in tasks:
         runs = _run_digests(task)
         found[f"{task.name}: runs"] = f"{len(runs)} models, {digest(runs)}"

@@ -12,26 +12,24 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from wsi_ncmi.bags.cache import BagCache, bags_digest
-from wsi_ncmi.config import ImageTask, Setting, Task
+from wsi_ncmi.config import ImageTask, Task
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.images.data import load_dataset, partition
-from wsi_ncmi.predictions.records import FAILED, OK, Run
+from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.predictions.splits import read_splits
+from wsi_ncmi.predictions.trials import Row, best, flow, none_trained, read_trials, write_trials
 from wsi_ncmi.stages import images, train
-from wsi_ncmi.stages.choose import Row, best, flow, none_trained, read_trials, write_trials
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
 from wsi_ncmi.training.engine.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
-from wsi_ncmi.training.finite import DivergedError, History
+from wsi_ncmi.training.finite import DivergedError
+from wsi_ncmi.training.trials import trial
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +66,8 @@ def run_bags(
 
     def run_of(candidate: Task) -> Run:
         return next(
-            train.runs_of_seed(task_name, candidate, cohort, encoder, seed, splits, bags, device)
-        )
+            train.cells_of_seed(task_name, candidate, cohort, encoder, seed, splits, bags, device)
+        ).run
 
     def prepare(run: Run, candidate: Task) -> Setup:
         found = fold_samples(splits, run.fold, candidate.classes, cache)
@@ -115,7 +113,7 @@ def _search(
         raise UserError(f"{arm} has no settings to search: give it `search` in the configuration")
     kept = out.parent / "trials" / out.name
     tried: dict[str, Row] = {row["digest"]: row for row in read_trials(kept)}
-    candidates = [_candidate(task, arm, setting) for setting in settings]
+    candidates = [task.under(arm, setting) for setting in settings]
     runs = [run_of(candidate) for candidate in candidates]
     texts = [{"options": flow(s.options), "training": flow(s.training)} for s in settings]
     missing = {r.digest: i for i, r in enumerate(runs) if r.digest not in tried}
@@ -131,18 +129,13 @@ def _search(
     write_trials(out, rows)
 
 
-def _candidate(task: AnyTask, arm: str, setting: Setting) -> AnyTask:
-    objectives = {arm: task.objectives[arm].with_setting(setting)}
-    return task.model_copy(update={"objectives": objectives})
-
-
 def _in_one_pass(folder: Path, setups: Iterable[Setup]) -> Iterator[Row]:
     """Interrupted, it goes on from a checkpoint in the folder."""
     group, started = list(setups), time.perf_counter()
     checkpoints = Checkpoints(folder, group[0].run.objective)
     histories = fit(group, checkpoints)
     for setup, history in zip(group, histories, strict=True):
-        yield _row(setup, history, (time.perf_counter() - started) / len(group))
+        yield trial(setup, history, (time.perf_counter() - started) / len(group))
     checkpoints.remove()
 
 
@@ -153,29 +146,4 @@ def _one_by_one(setups: Iterable[Setup]) -> Iterator[Row]:
             history = setup.fit()
         except DivergedError as error:
             history = error.history
-        yield _row(setup, history, time.perf_counter() - started)
-
-
-def _row(setup: Setup, history: History, seconds: float) -> Row:
-    """What became of a candidate: how it does on validation, or why it diverged."""
-    run = setup.run
-    row: Row = {"task": run.task, "arm": run.objective, "aggregator": run.aggregator}
-    row |= {"fold": run.fold, "seed": run.seed, "digest": run.digest}
-    row |= {"seconds": round(seconds, 2), "epochs": history.epochs}
-    try:
-        if history.failure:
-            raise DivergedError(run.run_id, history.failure, history)
-        judged = _judge(*setup.score("val", history))
-    except DivergedError as error:
-        log.warning("%s", error)
-        return {**row, "status": FAILED, "reason": error.reason}
-    return {**row, **judged, "status": OK, "best_epoch": history.best_epoch}
-
-
-def _judge(scores: Tensor, targets: Tensor) -> Row:
-    """Metrics of calibrated log-odds [n, C] against targets [n]."""
-    values = scores.double().cpu()
-    found = metrics.evaluate(targets.cpu().numpy(), values.argmax(1).numpy(), values.numpy())
-    names = (metrics.MACRO_F1, metrics.BALANCED_ACCURACY, metrics.AUROC)
-    loss = F.cross_entropy(values, targets.cpu()).item()
-    return {"log_loss": loss, **{name: found[name] for name in names}}
+        yield trial(setup, history, time.perf_counter() - started)

@@ -2,8 +2,10 @@
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,7 +16,7 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
-from wsi_ncmi.training.bags import fold_samples
+from wsi_ncmi.training.bags import feature_moments, fold_samples
 from wsi_ncmi.training.mil import prepare, train_group
 from wsi_ncmi.training.precision import resolved
 
@@ -41,21 +43,45 @@ def run(
     cache = BagCache(cache_dir)
     splits = read_splits(splits_path)
     bags = bags_digest(cache_dir / "index.tsv", splits.slide_id)
-    wanted = list(runs_of_seed(task_name, task, cohort, encoder, seed, splits, bags, device))
-    missing = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
-    log.info("%d models: %d are done", len(wanted), len(wanted) - len(missing))
+    cells = list(cells_of_seed(task_name, task, cohort, encoder, seed, splits, bags, device))
+    missing = [cell for cell in cells if not product_of(cell.run, out_dir / cell.name).is_current]
+    log.info("%d models: %d are done", len(cells), len(cells) - len(missing))
     parts = {
         fold: fold_samples(splits, fold, task.classes, cache)
-        for fold in sorted({one.fold for one in missing})
+        for fold in sorted({cell.run.fold for cell in missing})
     }
-    for aggregator in dict.fromkeys(one.aggregator for one in missing):
-        own = [one for one in missing if one.aggregator == aggregator]
+    known = {f: feature_moments(cache, p["train"]) for f, p in parts.items() if task.standardise}
+    for aggregator in dict.fromkeys(cell.run.aggregator for cell in missing):
+        own = [one for cell in missing for one in cell.models if one[0].aggregator == aggregator]
         log.info("%s: %d models in one pass", aggregator, len(own))
-        train_group([prepare(one, task, cache, parts[one.fold], device) for one in own], out_dir)
-    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
+        group = [
+            prepare(run, variant, cache, parts[run.fold], device, known.get(run.fold))
+            for run, variant in own
+        ]
+        train_group(group, out_dir)
+    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / cell.name for cell in cells])
 
 
-def runs_of_seed(
+@dataclass(frozen=True)
+class Cell:
+    """What becomes one run: an arm in a fold, with a seed.
+
+    Attributes:
+        models: to train, each with the task under its settings; the best one is recorded.
+    """
+
+    models: list[tuple[Run, Task]]
+
+    @property
+    def run(self) -> Run:
+        return self.models[0][0]
+
+    @property
+    def name(self) -> str:
+        return self.run.run_id
+
+
+def cells_of_seed(
     task_name: str,
     task: Task,
     cohort: str,
@@ -64,37 +90,56 @@ def runs_of_seed(
     splits: pd.DataFrame,
     bags: str,
     device: torch.device,
-) -> Iterator[Run]:
-    """All runs of a seed, fold by fold.
+) -> Iterator[Cell]:
+    """All runs of a seed, fold by fold, with the candidates of each in a nested search.
 
     Args:
         device: on which they are trained: it decides what `training.precision: auto` is.
     """
-    folds = sorted(splits.fold.unique())
-    for fold, aggregator, objective in itertools.product(folds, task.aggregators, task.objectives):
-        settings = resolved(task.training_of(aggregator, objective), device)
-        part = splits[splits.fold == fold]
-        yield Run(
-            task=task_name,
-            cohort=cohort,
-            encoder=encoder,
-            protocol=task.protocol.kind,
-            fold=int(fold),
-            seed=seed,
-            aggregator=aggregator,
-            objective=objective,
-            selection=settings.selection,
-            precision=settings.precision,
-            bags_digest=bags,
-            repeat=int(part.repeat.iloc[0]),
-            settings={
-                "version": STAGE_VERSIONS["train"],
-                "classes": task.classes,
-                "sample": task.sample,
-                "standardise": task.standardise,
-                "aggregator": task.aggregators[aggregator].record,
-                "objective": task.objectives[objective].record,
-                "training": settings.model_dump(mode="json"),
-                "split": digest(part[SPLIT].to_dict("records")),
-            },
-        )
+    facts = {"task": task_name, "cohort": cohort, "encoder": encoder, "bags_digest": bags}
+    for fold, part in splits.groupby("fold"):
+        place = {"fold": int(fold), "repeat": int(part.repeat.iloc[0]), "seed": seed}
+        split = digest(part[SPLIT].to_dict("records"))
+        for aggregator, objective in itertools.product(task.aggregators, task.objectives):
+            settings = task.candidates(objective) if task.is_nested else []
+            variants = [task.under(objective, setting) for setting in settings] or [task]
+            runs = [
+                _run(one, aggregator, objective, split, device, {**facts, **place})
+                for one in variants
+            ]
+            among = tuple(run.model_digest for run in runs)
+            if settings:
+                runs = [
+                    replace(run, among=among, setting=setting._asdict())
+                    for run, setting in zip(runs, settings, strict=True)
+                ]
+            yield Cell(list(zip(runs, variants, strict=True)))
+
+
+def _run(
+    task: Task,
+    aggregator: str,
+    objective: str,
+    split: str,
+    device: torch.device,
+    place: Mapping[str, Any],
+) -> Run:
+    settings = resolved(task.training_of(aggregator, objective), device)
+    return Run(
+        protocol=task.protocol.kind,
+        aggregator=aggregator,
+        objective=objective,
+        selection=settings.selection,
+        precision=settings.precision,
+        settings={
+            "version": STAGE_VERSIONS["train"],
+            "classes": task.classes,
+            "sample": task.sample,
+            "standardise": task.standardise,
+            "aggregator": task.aggregators[aggregator].record,
+            "objective": task.objectives[objective].record,
+            "training": settings.model_dump(mode="json"),
+            "split": split,
+        },
+        **place,
+    )

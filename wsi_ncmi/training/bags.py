@@ -147,9 +147,10 @@ def packed(bags: Sequence[Sequence[NDArray[Any]]], device: torch.device) -> BagB
     return BagBatch(features, torch.tensor([0, *sizes]).cumsum(0))
 
 
-def feature_moments(
-    cache: BagCache, samples: Sequence[Sample]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def feature_moments(cache: BagCache, samples: Sequence[Sample]) -> Moments:
     """Mean and standard deviation [D] over all instances of some samples, in float64 inside."""
     count, total, squares = 0, np.zeros(cache.dim), np.zeros(cache.dim)
     for sample in samples:
@@ -174,7 +175,7 @@ class BagNetwork(Network):
     def __init__(
         self,
         aggregator: Aggregator,
-        moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+        moments: Moments | None = None,
     ) -> None:
         super().__init__()
         self.aggregator = aggregator

@@ -17,18 +17,21 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
-from wsi_ncmi.training.bags import BagData, BagNetwork, Sample, feature_moments
+from wsi_ncmi.predictions.trials import forget_search
+from wsi_ncmi.training.bags import BagData, BagNetwork, Moments, Sample, feature_moments
 from wsi_ncmi.training.engine.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, rebuild_part, record
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.seeds import derive
+from wsi_ncmi.training.trials import Fitted, record_chosen
 
 
 def train_group(setups: Sequence[Setup], out_dir: Path) -> None:
     """Train runs of one aggregator and seed in one pass, and write each one's records.
 
-    Interrupted, it goes on from its last checkpoint.
+    Interrupted, it goes on from its last checkpoint. Of the candidates of a run, which share its
+    name, only the best on validation is recorded.
 
     Args:
         out_dir: where each run has a folder of its name, and checkpoints theirs.
@@ -37,8 +40,15 @@ def train_group(setups: Sequence[Setup], out_dir: Path) -> None:
     checkpoints = Checkpoints(out_dir / "checkpoints", f"seed-{run.seed}--{run.aggregator}")
     histories = fit(setups, checkpoints)
     share = (time.perf_counter() - started) / len(setups)
+    cells: dict[str, list[Fitted]] = {}
     for setup, history in zip(setups, histories, strict=True):
-        record(setup, history, out_dir / setup.run.run_id, share)
+        cells.setdefault(setup.run.run_id, []).append((setup, history))
+    for run_id, fitted in cells.items():
+        if fitted[0][0].run.among:
+            record_chosen(fitted, out_dir / run_id, share)
+        else:
+            forget_search(out_dir / run_id)
+            record(*fitted[0], out_dir / run_id, share)
     checkpoints.remove()
 
 
@@ -48,8 +58,13 @@ def prepare(
     cache: BagCache,
     parts: dict[str, list[Sample]],
     device: torch.device,
+    moments: Moments | None = None,
 ) -> Setup:
-    """Build what the run names, on the device; without the part `test` it can only validate."""
+    """Build what the run names, on the device; without the part `test` it can only validate.
+
+    Args:
+        moments: of the training part, where they are known already.
+    """
     arms = task.aggregators[run.aggregator], task.objectives[run.objective]
     settings, classes = task.training_of(run.aggregator, run.objective), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
@@ -59,7 +74,8 @@ def prepare(
         "aggregator", run.aggregator, arms[0], cache.dim, len(classes)
     )
     objective = joint_objective(run.objective, arms[1], aggregator, class_counts)
-    moments = feature_moments(cache, parts["train"]) if task.standardise else None
+    if task.standardise and moments is None:
+        moments = feature_moments(cache, parts["train"])
     network = BagNetwork(aggregator, moments)
     configuration = {
         "aggregator": arm_record(run.aggregator, arms[0]),

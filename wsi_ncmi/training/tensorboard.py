@@ -44,14 +44,15 @@ class Events:
         """
         if self.folder is None:
             return
-        if run.run_id not in self.writers:
-            folder = self.folder / run.task / run.run_id
-            self.writers[run.run_id] = _writer_class()(str(folder), purge_step=0)
-        writer, done = self.writers[run.run_id], self.written.get(run.run_id, 0)
+        name = run.run_id + (f"--{run.model_digest[:8]}" if run.among else "")
+        if name not in self.writers:
+            folder = self.folder / run.task / name
+            self.writers[name] = _writer_class()(str(folder), purge_step=0)
+        writer, done = self.writers[name], self.written.get(name, 0)
         for row in history.curves[done:]:
             for name in row.keys() - {"epoch", "part"}:
                 writer.add_scalar(f"{row['part']}/{name}", row[name], row["epoch"])
-        self.written[run.run_id] = len(history.curves)
+        self.written[name] = len(history.curves)
 
     def __enter__(self) -> Self:
         return self

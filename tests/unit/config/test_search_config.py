@@ -82,6 +82,51 @@ def test_searched_arms_have_the_same_budget() -> None:
         parse(with_arms(ncmi=same, other={"part": "ncmi", "search": GRID}))
 
 
+def nested(**objectives: Any) -> dict[str, Any]:
+    raw = with_arms(**objectives)
+    raw["tasks"]["t"]["search"] = "nested"
+    return raw
+
+
+RATES = {"search": {"training": {"learning_rate": [1e-3, 1e-4]}}}
+SHARPER = {"search": {"options": {"temperature": [0.1, 0.2]}}}
+
+
+def test_a_nested_search_gives_the_reference_as_many_settings() -> None:
+    assert parse(nested(cross_entropy=RATES, ncmi=RATES)).tasks["t"].is_nested
+    refused = (
+        "every arm, the reference too, needs as many settings as the others: cross_entropy none, "
+        "ncmi 2; give them equally many, or set unequal_budget: allow, which the report flags"
+    )
+    raw = nested(ncmi=RATES)
+    with pytest.raises(ConfigError, match=refused):
+        parse(raw)
+    raw["tasks"]["t"]["unequal_budget"] = "allow"
+    assert parse(raw).tasks["t"].searched == ["ncmi"]
+    with pytest.raises(ConfigError, match="search: nested has nothing to choose from"):
+        parse(nested(ncmi={}))
+
+
+def test_what_a_nested_search_tries_decides_the_training(checked: Any) -> None:
+    both = {"cross_entropy": RATES, "ncmi": RATES}
+    first = checked(nested(**both))
+    assert first.searched == []  # `snakemake search` has nothing left to do
+    other = checked(nested(cross_entropy=RATES, ncmi=SHARPER))
+    texts = [Settings(one).training("t") for one in (first, other)]
+    assert texts[0] != texts[1]
+    assert Task.model_validate_json(texts[0]).candidates("ncmi")[1].training == {
+        "learning_rate": 1e-4
+    }
+    uneven = nested(ncmi=RATES)
+    uneven["tasks"]["t"]["unequal_budget"] = "allow"
+    Task.model_validate_json(Settings(checked(uneven)).training("t"))  # the stage reads it
+
+
+def test_what_is_said_of_a_search_apart_is_what_ever_was(checked: Any) -> None:
+    plain = json.loads(Settings(checked(with_arms(ncmi={"search": GRID}))).training("t"))
+    assert not {"search", "unequal_budget"} & {*plain, *plain["objectives"]["ncmi"]}
+
+
 def test_options_are_checked_by_the_parts_schema(root: Path) -> None:
     schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
     arm = {"search": {"options": {"temperature": [0.2, "hot"], "tau": [1, 2]}}}

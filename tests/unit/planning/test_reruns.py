@@ -94,6 +94,7 @@ KEYS = [*keys(Config)]
 def written(key: str) -> str:
     """A key as the table writes it."""
     key = re.sub(r"^(tasks|images)\.<>", r"\1.<task>", key).replace(".[].", "[].")
+    key = key.replace("others.<>", "others.<name>")
     return key.replace("objectives.<>", "objectives.<arm>").replace("tors.<>", "tors.<label>")
 
 

@@ -14,6 +14,7 @@ def summary(*arms: dict[str, Any]) -> dict[str, Any]:
         training = Training.model_validate(given).model_dump(mode="json")
         arm = {"aggregator": "abmil", "objective": f"arm{number}"}
         rows.append({**arm, "selection": training["selection"], "training": training})
+        rows[-1]["searched"] = []
     names = [["abmil", row["objective"]] for row in rows]
     return {"settings": rows, "arms": names, "reference": "arm0"}
 

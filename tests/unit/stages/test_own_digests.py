@@ -102,11 +102,12 @@ def runs_of(raw: dict[str, Any]) -> set[str]:
             images.runs_of_seed("t", config.images["t"], "c", 0, "official", _facts(config), CPU)
         )
     else:
-        given = [SplitRow(i, 0, part, s) for i, (part, s) in enumerate(PARTS)]
+        divided = [SplitRow(i, 0, part, s) for i, (part, s) in enumerate(PARTS)]
         rows = checked_sheet(Path("slides.tsv"), need_path=True)
-        splits = make_splits(rows, config.tasks["t"], given)
+        splits = make_splits(rows, config.tasks["t"], divided)
         task = config.tasks["t"]
-        runs = list(train.runs_of_seed("t", task, "c", "e", 0, splits, "of the bags", CPU))
+        given = "c", "e", 0, splits.assign(repeat=0), "of the bags", CPU
+        runs = [cell.run for cell in train.cells_of_seed("t", task, *given)]
     return {run.digest for run in runs if run.objective == "ncmi"}
 
 

@@ -15,7 +15,7 @@ from wsi_ncmi.config import Task
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.stages import choose, search, train
-from wsi_ncmi.training import mil
+from wsi_ncmi.training import mil, trials
 from wsi_ncmi.training.execute import Setup
 
 GRID = {"options": {"temperature": [0.1, 0.5]}, "training": {"learning_rate": [1e-2, 1e-3]}}
@@ -107,9 +107,9 @@ def test_a_trial_is_the_run_that_the_final_training_makes(
 def test_a_search_decides_no_training(make_task: Callable[..., Task]) -> None:
     first, other = make_task(), make_task(training={"epochs": [1]})
     row = {"sample_id": "s", "slide_id": "s", "patient_id": "p", "centre": "c", "label": "a"}
-    splits = pd.DataFrame([{"fold": 0, "part": "train", **row}])
+    splits = pd.DataFrame([{"fold": 0, "repeat": 0, "part": "train", **row}])
     given = "c", "e", 0, splits, "b", CPU
-    found, same = (next(train.runs_of_seed("t", t, *given)) for t in (first, other))
+    found, same = (next(train.cells_of_seed("t", t, *given)).run for t in (first, other))
     assert found.digest == same.digest
     assert found.settings["objective"] == {
         "part": None,
@@ -139,7 +139,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_rests(
     searched: Callable[..., Any], make_task: Callable[..., Task], fits: list[Any],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
-    original, judged = search._judge, []
+    original, judged = trials.judge, []
 
     def interrupted(*values: Any) -> Any:
         judged.append(1)
@@ -147,7 +147,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_rests(
             raise InterruptedError
         return original(*values)
 
-    monkeypatch.setattr(search, "_judge", interrupted)
+    monkeypatch.setattr(trials, "judge", interrupted)
     with pytest.raises(InterruptedError):
         searched(make_task())
     assert not (tmp_path / "search" / "t" / "ncmi.tsv").exists()

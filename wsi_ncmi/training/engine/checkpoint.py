@@ -168,7 +168,7 @@ def restore(group: Group, kept: KeptStack, saved: Mapping[str, Any]) -> None:
 
 def run_of(member: Member) -> str:
     """What names a run in a checkpoint."""
-    return member.setup.run.digest
+    return member.setup.run.model_digest
 
 
 def _copy(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor], rows: list[int]) -> None:
