@@ -83,7 +83,7 @@ class Evaluated:
         """One of its TSVs; names stay text, whatever they look like."""
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
         names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
-        names |= {"state", "remedy", "task", "test", "verdict"}
+        names |= {"state", "remedy", "task", "test", "verdict", "temperature"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]

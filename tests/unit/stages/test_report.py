@@ -55,6 +55,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
     assert all(re.match(r"data:image/(png|jpeg|webp);base64,", a) for a in data)
     assert len(data) == 5 + 4 + 2 * 2 * 2  # figures, overlays, heatmaps and strips
     assert not re.search(r"url\(|@import|<script|https?://", text)
+    assert len(re.findall(r"(?:NCMI|cross-entropy)(?: \d\.\d{3} → \d\.\d{3}){6} ", page.text)) == 4
     for words in (
         "Does training under NCMI change macro-F1 against cross-entropy?",
         "against cross-entropy with ABMIL",
@@ -63,6 +64,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
         "On synthetic slides and with untuned arms, NCMI changes macro-F1 by",
         "ABMIL cross-entropy 0.003 20 ",
         "No epoch was chosen: the last one is scored.",
+        "all folds and seeds, before → after the temperature that is fitted on validation",
         "No arm was tuned by a search of this workflow",
         "Class negative is missing from the validation part of 2 of 2 fold(s) (0, 1)",
         "They describe the predictions and rank no arm",
