@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -214,6 +215,27 @@ def test_probabilities_are_calibrated_by_validation(make: Callable[[], Objective
     for change in (-0.3, 0.3):
         objective.log_scale.fill_(fitted + change)
         assert likelihood() < best
+
+
+@pytest.mark.parametrize("kind", ["bias", "vector"])
+def test_other_calibrations_are_state_and_fit_better(
+    make: Callable[[], Objective], kind: Any
+) -> None:
+    objective = train(make(), steps=30)
+    z, target = batch(600, seed=4)
+    target = torch.where(target == 2, 1, target)  # whose scores are shifted by as much
+
+    def log_loss() -> float:
+        return -objective.probabilities(z).gather(1, target[:, None]).log().mean().item()
+
+    objective.fit("temperature", z, target)
+    before = log_loss()
+    objective.calibration = kind
+    objective.fit("temperature", z, target)
+    assert log_loss() < before - 0.05
+    restored = make().eval()
+    restored.load_state_dict(objective.state_dict())
+    assert torch.equal(restored.scores(z), objective.scores(z))
 
 
 def test_float64(make: Callable[[], Objective]) -> None:

@@ -119,6 +119,15 @@ class Training(Model):
         ),
     )
 
+    calibration: Literal["temperature", "bias", "vector"] = Field(
+        "temperature",
+        description=(
+            "How validation calibrates the scores, of every objective alike. `temperature`: one "
+            "scale, which never changes a prediction. `bias`: a scale, and a bias for each class. "
+            "`vector`: a scale and a bias for each class."
+        ),
+    )
+
 
 class ImageTraining(Training):
     """Defaults for networks on small images."""

@@ -39,6 +39,7 @@ __all__ = [
 # Modules that are no objectives (see `wsi_ncmi.registry`).
 SHARED = frozenset(
     {
+        "calibration",
         "centroids",
         "classifier",
         "distributed",

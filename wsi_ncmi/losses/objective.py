@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.losses.calibration import Calibration, Kind, fitted
 from wsi_ncmi.losses.distributed import average_gradients, sum_over_ranks
-from wsi_ncmi.losses.temperature import fitted_log_scale
 
 Phase = Literal["start", "classes", "temperature"]
 """When an objective looks at many samples, in the order of a training.
@@ -57,7 +57,12 @@ class Objective(nn.Module, ABC):
         """
         return False
 
+    calibration: Kind = "temperature"
+    """How the phase `temperature` calibrates the scores; set it before."""
+
     log_scale: Tensor
+    class_scale: Tensor
+    score_bias: Tensor
     class_counts: Tensor
 
     def __init__(self, embedding_dim: int, class_counts: Sequence[int]) -> None:
@@ -70,6 +75,8 @@ class Objective(nn.Module, ABC):
         self.classes = len(class_counts)
         self.register_buffer("class_counts", torch.tensor(class_counts, dtype=torch.float32))
         self.register_buffer("log_scale", torch.zeros(()))
+        self.register_buffer("class_scale", torch.ones(self.classes))
+        self.register_buffer("score_bias", torch.zeros(self.classes))
         # Raw scores and targets of the phase `temperature`, until it is finished.
         self.validation: list[tuple[Tensor, Tensor]] = []
 
@@ -118,16 +125,18 @@ class Objective(nn.Module, ABC):
         """`finish` of a phase that has a pass."""
 
     def _finish_temperature(self) -> None:
-        """Scale the scores to the highest likelihood of validation (`fitted_log_scale`).
-
-        The scale never changes which class is the largest.
-        """
+        """Calibrate the scores to the highest likelihood of validation, by `calibration`."""
         if not self.validation:
             raise ValueError('no validation samples: collect("temperature", ...) comes first')
         raw, targets = (torch.cat(column) for column in zip(*self.validation, strict=True))
         self.validation.clear()
         sum_over_ranks(count := torch.tensor(float(len(targets)), device=raw.device))
-        self.log_scale.copy_(fitted_log_scale(raw, targets, count))
+        found = fitted(self.calibration, raw, targets, count)
+        for buffer, value in zip(self._calibrated_by(), found, strict=True):
+            buffer.copy_(value)
+
+    def _calibrated_by(self) -> Calibration:
+        return Calibration(self.log_scale, self.class_scale, self.score_bias)
 
     def state_loss(self, embedding: Tensor, target: Tensor) -> Tensor | None:
         """The loss of the objective's own state for an alternating schedule; None: no such step."""
@@ -155,8 +164,8 @@ class Objective(nn.Module, ABC):
         return "another training.learning_rate, or more training.epochs"
 
     def scores(self, embedding: Tensor) -> Tensor:
-        """Class log-odds [B, C], scaled by the fitted temperature; valid for instances too."""
-        return self.raw_scores(embedding) * self.log_scale.exp()[..., None, None]
+        """Class log-odds [B, C] as the phase `temperature` calibrated them; of instances too."""
+        return self._calibrated_by()(self.raw_scores(embedding))
 
     def probabilities(self, embedding: Tensor) -> Tensor:
         """softmax of the scores, [B, C]: calibrated by the phase `temperature`."""

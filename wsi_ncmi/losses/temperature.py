@@ -47,7 +47,7 @@ def fitted_log_scale(
     size = (weights * (raw.amax(-1) - raw.amin(-1))).sum(-1)
     sum_over_ranks(size)
     unit = (size / total).log()
-    expected = (weights * _expected(raw, _smoothed(targets, raw.shape[-1], total))).sum(-1)
+    expected = (weights * _expected(raw, smoothed(targets, raw.shape[-1], total))).sum(-1)
     low, high = (torch.full_like(unit, bound) - unit for bound in LOG_SCALE_RANGE)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
@@ -58,7 +58,7 @@ def fitted_log_scale(
     return torch.where(size == 0, 0, (low + high) / 2)
 
 
-def _smoothed(targets: Tensor, classes: int, total: Tensor) -> Tensor:
+def smoothed(targets: Tensor, classes: int, total: Tensor) -> Tensor:
     """Targets [..., n, C], each 1/(n + 2) short of certain."""
     missing = 1 / (total + 2)[..., None, None]
     return torch.where(one_hot(targets, classes), 1 - missing, missing / (classes - 1))

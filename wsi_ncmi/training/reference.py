@@ -55,6 +55,7 @@ def fit(
     """
     main = objective.main
     check_batch_size(main, settings, context)
+    main.calibration = settings.calibration
     keep_float32()
     network.precision = resolved(settings, main.class_counts.device).precision
     history = History()
@@ -242,7 +243,7 @@ def validate(network: Network, objective: Objective, data: Data) -> tuple[Valida
     """How an epoch does on validation, and its scores [n, C] float32, calibrated by themselves.
 
     Macro-F1 is over validation's classes: whatever an epoch predicts, it is divided by their
-    number. The log-likelihood is that at the fitted temperature.
+    number. The log-likelihood is that of the calibrated scores.
 
     Raises:
         NotFiniteError: an embedding or a score is not.

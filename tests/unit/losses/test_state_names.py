@@ -6,7 +6,8 @@ import pytest
 
 from wsi_ncmi.losses import NCMI, NCMIMixture, ncmi, ncmi_mixture
 
-OF_ALL = ["class_counts", "log_scale", "log_means", "centre.value", "ratio.state"]
+CALIBRATION = ["log_scale", "class_scale", "score_bias"]
+OF_ALL = ["class_counts", *CALIBRATION, "log_means", "centre.value", "ratio.state"]
 OF_NCMI = ["prior_weights", "gamma_weights", "log_temperature", "epoch"]
 EPOCH_SUMS = ["epoch_sums.total", "epoch_sums.count"]
 EMA_CENTRE = ["centre.total", "centre.count"]

@@ -1,7 +1,7 @@
 """What many models make of a part of their streams: embeddings, scores, and how good they are."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from wsi_ncmi.losses.calibration import Calibration, Kind, fitted
 from wsi_ncmi.losses.objective import Phase
-from wsi_ncmi.losses.temperature import fitted_log_scale
 from wsi_ncmi.training.engine.group import Group
 from wsi_ncmi.training.engine.members import Family, Stream
 from wsi_ncmi.training.engine.step import Batch, Piece, forward
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.precision import mixed
 from wsi_ncmi.training.reference import batches_of
+
+# The buffers of an objective that a `Calibration` is kept in.
+CALIBRATION = ("log_scale", "class_scale", "score_bias")
 
 
 @dataclass(eq=False)
@@ -130,7 +133,7 @@ class Validated:
     """How K models do on validation.
 
     Attributes:
-        macro_f1, loss: [K]; the loss is the log-likelihood at the fitted temperature, float64.
+        macro_f1, loss: [K]; the loss is that of the calibrated scores' likelihood, float64.
         finite: [K, 2], of embeddings and scores.
         scores: of each model, calibrated [n, C] float32.
     """
@@ -142,11 +145,11 @@ class Validated:
 
 
 @torch.no_grad()
-def validate(group: Group, *, keep_temperature: bool = False) -> Validated:
+def validate(group: Group, *, keep_calibration: bool = False) -> Validated:
     """Every model on its validation part.
 
     Args:
-        keep_temperature: leave the fitted scale with the objectives.
+        keep_calibration: leave what was fitted with the objectives.
     """
     count, device = len(group), group.device
     f1 = torch.zeros(count, dtype=torch.float64, device=device)
@@ -154,15 +157,14 @@ def validate(group: Group, *, keep_temperature: bool = False) -> Validated:
     scores: list[Tensor] = []
     for stream in group.streams:
         found = embed(group, stream, "val")
-        raw, scale = _calibrated(group, stream, found, keep_temperature)
-        scaled = raw * scale.exp().to(raw.dtype)[:, None, None]
+        scaled = _calibrated(group, stream, found, keep_calibration)
         models = stream.models
         finite[models, 0] = found.z.isfinite().flatten(1).all(1)
         finite[models, 1] = scaled.float().isfinite().flatten(1).all(1)
-        f1[models] = macro_f1(scaled.argmax(2), found.targets, raw.shape[2])
+        f1[models] = macro_f1(scaled.argmax(2), found.targets, scaled.shape[2])
         each = F.cross_entropy(
             scaled.double().transpose(1, 2),
-            found.targets.expand(len(raw), -1),
+            found.targets.expand(len(scaled), -1),
             reduction="none",
         )
         loss[models] = each.mean(1)
@@ -170,20 +172,28 @@ def validate(group: Group, *, keep_temperature: bool = False) -> Validated:
     return Validated(f1, loss, finite, scores)
 
 
-def _calibrated(
-    group: Group, stream: Stream, found: Embeddings, keep: bool
-) -> tuple[Tensor, Tensor]:
-    """Raw scores [k, n, C] of a stream's models and the logarithms [k] of their scales."""
-    raws, scales = [], []
+def _calibrated(group: Group, stream: Stream, found: Embeddings, keep: bool) -> Tensor:
+    """Scores [k, n, C] of a stream's models as their objectives calibrate them."""
+    scores = []
     for family, own, rows in families_within(group, stream):
         raw = family.call(lambda joint, z: joint.main.raw_scores(z), own, found.z[rows])
-        scale = fitted_log_scale(raw, found.targets, len(found.targets))
-        if keep:
-            family.stack.buffers["main.log_scale"][own] = scale.float()
+        members = [group.members[place] for place in family.places[own]]
+        kinds = [member.setup.settings.calibration for member in members]
         # As an objective keeps it.
-        raws.append(raw)
-        scales.append(scale.float())
-    return torch.cat(raws), torch.cat(scales)
+        calibration = Calibration(*(t.float() for t in _fitted(kinds, raw, found.targets)))
+        if keep:
+            for name, value in zip(CALIBRATION, calibration, strict=True):
+                family.stack.buffers[f"main.{name}"][own] = value
+        scores.append(calibration(raw))
+    return torch.cat(scores)
+
+
+def _fitted(kinds: Sequence[Kind], raw: Tensor, targets: Tensor) -> Calibration:
+    """Of models [k, n, C], each by its own kind."""
+    rows = {kind: [i for i, one in enumerate(kinds) if one == kind] for kind in kinds}
+    parts = [fitted(kind, raw[own], targets, len(targets)) for kind, own in rows.items()]
+    order = torch.tensor([i for own in rows.values() for i in own], device=raw.device).argsort()
+    return Calibration(*(torch.cat(column)[order] for column in zip(*parts, strict=True)))
 
 
 def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:

@@ -246,7 +246,7 @@ def finish(group: Group, kept: KeptStack) -> None:
     kept.restore(group)
     epochs = kept.epoch.tolist()
     sound = fit_phase(group, "classes") if needs(group, "classes") else None
-    now = validate(group, keep_temperature=True)
+    now = validate(group, keep_calibration=True)
     for place, member in enumerate(group.members):
         member.history.best_epoch = epochs[place]
         if sound is not None and not sound[place]:

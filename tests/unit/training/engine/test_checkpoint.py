@@ -18,6 +18,7 @@ ARMS: list[tuple[str, dict, dict]] = [
     ("cross_entropy", {}, {"epochs": 2}),
     ("ncmi", {"centroids": "ema", "centre": "ema"}, {"epochs": 4, "selection": "averaged"}),
     ("ncmi", {}, {"epochs": 4, "selection": "early_stopping", "patience": 1}),
+    ("cross_entropy_ncmi", {"weight_schedule": "up"}, {"epochs": 3, "calibration": "vector"}),
     ("cross_entropy", {}, {"epochs": 4, "learning_rate": 1e38, "clip_norm": None}),
 ]
 
