@@ -213,7 +213,7 @@ def finish(
     *,
     best_epoch: int,
     epochs: int,
-    score_scale: float,
+    score_scale: float | None,
     seconds: float,
     state: str = TRAINED,
     remedy: str = "",
@@ -221,7 +221,8 @@ def finish(
     """`run.json`, last: from now on the run is done.
 
     Args:
-        score_scale: by which scores were multiplied, one by the fitted temperature.
+        score_scale: by which scores were multiplied, one by the fitted temperature; None where more
+            than a temperature was fitted.
         state: see `states`. remedy: what to change, of a run that is not `trained`.
     """
     found = {"state": state, "remedy": remedy, "epochs": epochs, "best_epoch": best_epoch}
@@ -309,7 +310,7 @@ def score_scales(task_dir: Path, runs: pd.DataFrame) -> dict[str, float]:
     for run_id in runs["run_id"]:
         path = task_dir / run_id / "run.json"
         record = json.loads(path.read_text()) if path.is_file() else {}
-        if "score_scale" in record:
+        if record.get("score_scale") is not None:
             found[run_id] = float(record["score_scale"])
     return found
 

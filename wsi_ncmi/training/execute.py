@@ -150,8 +150,14 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
         run,
         best_epoch=history.best_epoch,
         epochs=history.epochs,
-        score_scale=float(setup.objective.main.log_scale.exp()),
+        score_scale=_score_scale(setup),
         seconds=seconds,
         state=state,
         remedy=remedy,
     )
+
+
+def _score_scale(setup: Setup) -> float | None:
+    """By which scores were multiplied, if that is all that calibrates them."""
+    alone = setup.settings.calibration == "temperature"
+    return float(setup.objective.main.log_scale.exp()) if alone else None

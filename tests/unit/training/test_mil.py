@@ -15,7 +15,7 @@ from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.config import Arm, Task, Training
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.evaluation.policies import choices
-from wsi_ncmi.predictions.records import Run, product_of
+from wsi_ncmi.predictions.records import Run, product_of, score_scales
 from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.training import execute, mil
 from wsi_ncmi.training.bags import fold_samples, packed
@@ -90,6 +90,20 @@ def test_predictions_are_of_validation_and_test(
     assert list(frame.patient_id) == list(truth.patient_id[frame.sample_id])
     assert list(frame.centre) == list(truth.centre[frame.sample_id])
     assert ["abc"[t] for t in frame.target] == list(truth.label[frame.sample_id])
+
+
+def test_a_run_states_no_scale_where_more_than_that_was_fitted(
+    train: Callable[..., Path], cache: BagCache
+) -> None:
+    folder = train("run", objective="ncmi", training={"calibration": "bias"})
+    assert json.loads((folder / "run.json").read_text())["score_scale"] is None
+    assert score_scales(folder.parent, pd.DataFrame({"run_id": [folder.name]})) == {}
+    network, trained, _ = load_run(folder, CPU)
+    for row in predictions(folder).itertuples():
+        with torch.inference_mode():
+            embedding = network(packed([cache.bags([row.sample_id])], CPU)).embedding
+            scores = trained.scores(embedding)[0].numpy()
+        np.testing.assert_allclose(scores, row.scores, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("standardise", [False, True])
