@@ -15,7 +15,12 @@ from torch import Tensor
 from wsi_ncmi.aggregators import fused
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.training.engine.members import Member, families_of, streams_of
-from wsi_ncmi.training.engine.optimisers import StackedOptimiser, clipping, squared_norms
+from wsi_ncmi.training.engine.optimisers import (
+    StackedOptimiser,
+    clipping,
+    joined_moves,
+    squared_norms,
+)
 from wsi_ncmi.training.engine.stack import Stack, along
 from wsi_ncmi.training.engine.step import Batch, Call, Piece, calls_of, forward, forward_streams
 from wsi_ncmi.training.precision import mixed
@@ -183,9 +188,9 @@ class Group:
     ) -> None:
         """All optimisers' steps, each model's gradients clipped by their own norm."""
         squares = torch.zeros(len(self), device=self.device)
-        own = gradients[: len(pieces)]
-        for piece, found in zip(pieces, own, strict=True):
-            squares[piece.batch.models] += squared_norms(found)
+        own = joined_moves(list(zip(gradients, (p.batch.models for p in pieces), strict=False)))
+        for found, models in own:
+            squares[models] += squared_norms(found)
         heads = []
         for call, found in zip(calls, gradients[len(pieces) :], strict=True):
             centroids = call.family.centroids.parameters
@@ -199,10 +204,9 @@ class Group:
         self.largest_norm = torch.maximum(self.largest_norm, norms)
         scale = clipping(norms, [m.setup.settings for m in self.members])
         moves = []
-        for piece, found in zip(pieces, own, strict=True):
-            for run in _runs_within(piece.batch.models, trained):
-                start = piece.batch.models.start
-                at = slice(run.start - start, run.stop - start)
+        for found, models in own:
+            for run in _runs_within(models, trained):
+                at = slice(run.start - models.start, run.stop - models.start)
                 some = {n: g[at] for n, g in found.items()}
                 moves.append((_scaled(some, None if scale is None else scale[run]), run))
         self.optimiser.step(moves)

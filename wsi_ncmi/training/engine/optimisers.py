@@ -15,6 +15,7 @@ from wsi_ncmi.training.engine.stack import along
 from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
 
 EPSILON = 1e-8  # of torch.optim's Adam, AdamW and RAdam
+FUSED = ("adam", "adamw", "sgd")  # by a kernel of torch's; the rest is written here
 CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
 Move = tuple[Mapping[str, Tensor], slice]
@@ -96,18 +97,18 @@ class StackedOptimiser:
         for gradients, models in moves:
             self.ages[models, [self.columns[name] for name in gradients]] += 1
         rates = self.schedule.now(slice(None))
-        if self.settings.optimiser in ("adam", "adamw"):
-            self._adam(moves, rates)
+        if self.settings.optimiser in FUSED:
+            self._by_kernel(moves, rates)
         else:
             for gradients, models in moves:
                 for name, gradient in gradients.items():
                     decay = self.decay[models] * (name not in self.undecayed)
-                    self._move(name, gradient, models, rates[models], decay)
+                    self._radam(name, gradient, models, rates[models], decay)
         for _, models in moves:
             self.schedule.move(models)
             self._look_ahead(models)
 
-    def _adam(self, moves: Sequence[Move], rates: Tensor) -> None:
+    def _by_kernel(self, moves: Sequence[Move], rates: Tensor) -> None:
         """torch's own, in one call for all tensors of one rate and decay."""
         calls: dict[tuple[float, float], list[list[Any]]] = {}
         everyone = torch.cat([torch.stack([rates, self.decay], 1), self.ages], 1).tolist()
@@ -115,19 +116,39 @@ class StackedOptimiser:
             keys = [(key, len(list(found))) for key, found in itertools.groupby(everyone[models])]
             counts = [count for _, count in keys]
             for name, gradient in gradients.items():
-                stacks = self.parameters[name], self.first[name], self.second[name]
+                stacks = [self.parameters[name], self.first[name]]
+                stacks += [self.second[name]] if self.second else []
                 # The kernel looks at nothing but memory.
                 tensors = (gradient.contiguous(), *(stack[models] for stack in stacks))
                 rows = zip(*(tensor.split(counts) for tensor in tensors), strict=True)
                 for ((rate, decay, *ages), _), own in zip(keys, rows, strict=True):
                     kind = rate, 0.0 if name in self.undecayed else decay
-                    call = calls.setdefault(kind, [[] for _ in range(5)])
+                    call = calls.setdefault(kind, [[] for _ in range(len(own) + 1)])
                     for found, one in zip(call, (*own, ages[self.columns[name]]), strict=True):
                         found.append(one)
-        for (rate, decay), (given, parameters, first, second, ages) in calls.items():
-            self._fused((parameters, given, first, second), rate, decay, ages)
+        for (rate, decay), (given, parameters, *moments, ages) in calls.items():
+            if self.settings.optimiser == "sgd":
+                self._sgd((parameters, given, *moments), rate, decay)
+            else:
+                self._adam((parameters, given, *moments), rate, decay, ages)
 
-    def _fused(
+    def _sgd(self, tensors: tuple[list[Tensor], ...], rate: float, decay: float) -> None:
+        parameters, gradients, first = tensors
+        momentum = self.settings.momentum
+        torch._fused_sgd_(
+            parameters,
+            gradients,
+            first if momentum else [],
+            weight_decay=decay,
+            momentum=momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,  # the buffers begin with zeros
+        )
+
+    def _adam(
         self, tensors: tuple[list[Tensor], ...], rate: float, decay: float, ages: Sequence[float]
     ) -> None:
         adamw = self.settings.optimiser == "adamw"
@@ -148,7 +169,7 @@ class StackedOptimiser:
             maximize=False,
         )
 
-    def _move(
+    def _radam(
         self,
         name: str,
         gradient: Tensor,
@@ -157,14 +178,7 @@ class StackedOptimiser:
         decay: Tensor,
     ) -> None:
         parameter, first = self.parameters[name][models], self.first[name][models]
-        if self.settings.optimiser == "radam":
-            parameter.mul_(along(1 - rates * decay, parameter))
-        elif decay.any():
-            gradient = torch.addcmul(gradient, parameter, along(decay, parameter))
-        if self.settings.optimiser == "sgd":
-            first.mul_(self.settings.momentum).add_(gradient)
-            parameter.sub_(first * along(rates, parameter))
-            return
+        parameter.mul_(along(1 - rates * decay, parameter))
         beta, beta2 = self.settings.betas
         done = self.ages[models, self.columns[name]]
         second = self.second[name][models]
@@ -229,6 +243,28 @@ class CentroidOptimiser:
         other = object.__new__(CentroidOptimiser)
         other.parameters, other.schedule = dict(parameters), self.schedule.subset(index)
         return other
+
+
+def joined_moves(moves: Sequence[Move]) -> list[Move]:
+    """Moves of one model each that follow one another, with the same parameters, as one."""
+    runs: list[list[Move]] = []
+    for move in moves:
+        if runs and _follows(move, runs[-1][-1]):
+            runs[-1].append(move)
+        else:
+            runs.append([move])
+    return [_joined(run) if len(run) > 1 else run[0] for run in runs]
+
+
+def _follows(move: Move, before: Move) -> bool:
+    lone = all(models.stop - models.start == 1 for _, models in (move, before))
+    return lone and move[1].start == before[1].stop and list(move[0]) == list(before[0])
+
+
+def _joined(run: Sequence[Move]) -> Move:
+    (first, start), (_, end) = run[0], run[-1]
+    gradients = {name: torch.cat([found[name] for found, _ in run]) for name in first}
+    return gradients, slice(start.start, end.stop)
 
 
 def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor | float:

@@ -11,6 +11,7 @@ from wsi_ncmi.training.engine.optimisers import (
     CentroidOptimiser,
     StackedOptimiser,
     clipping,
+    joined_moves,
     shared,
     squared_norms,
 )
@@ -138,6 +139,19 @@ def test_several_moves_are_one_step(kind: str) -> None:
         moved.optimiser.step(moves)
     for name, weight in moved.weights.items():
         assert torch.equal(weight, whole.weights[name])
+
+
+def test_moves_of_lone_models_are_joined() -> None:
+    def move(value: float, start: int, stop: int, *names: str) -> Any:
+        return {n: torch.full((stop - start, 2), value) for n in names or ("w",)}, slice(
+            start, stop
+        )
+
+    moves = [move(1, 0, 1), move(2, 1, 2), move(3, 3, 4), move(4, 4, 6), move(5, 6, 7, "w", "b")]
+    (first, models), *others = joined_moves(moves)
+    assert models == slice(0, 2)
+    assert first["w"].tolist() == [[1, 1], [2, 2]]
+    assert all(a is b for a, b in zip(others, moves[2:], strict=True))
 
 
 def test_centroids_are_trained_by_plain_sgd_with_the_schedule() -> None:
