@@ -13,11 +13,11 @@ STAGE_VERSIONS = {
     "features": 2,
     "pack": 2,
     "splits": 2,
-    "train": 4,
-    "evaluate": 4,
+    "train": 5,
+    "evaluate": 5,
     "attention": 2,
-    "report": 4,
-    "images": 4,
+    "report": 5,
+    "images": 5,
 }
 
 FINGERPRINT_BLOCK = 4096
