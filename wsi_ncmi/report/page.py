@@ -66,24 +66,35 @@ class Picture:
     @classmethod
     def of(cls, path: Path, alt: str, caption: str = "") -> "Picture":
         """Read a .jpg, or a .png that `style.png` wrote, which is shown at a size to be read."""
-        content, media = path.read_bytes(), MEDIA_TYPES[path.suffix]
-        if path.suffix == ".png" and len(content) > LARGE_PNG:
-            content, media = _webp(path), "image/webp"
-        data = base64.b64encode(content).decode()
-        width = _shown_width(path) if path.suffix == ".png" else None
-        return cls(f"data:{media};base64,{data}", alt, caption, width)
+        content = path.read_bytes()
+        if path.suffix == ".png":
+            return cls.of_png(content, alt, caption)
+        return cls(_address(content, MEDIA_TYPES[path.suffix]), alt, caption)
+
+    @classmethod
+    def of_png(cls, content: bytes, alt: str, caption: str = "") -> "Picture":
+        """What `style.png` gave."""
+        width = _shown_width(content)
+        media = MEDIA_TYPES[".png"]
+        if len(content) > LARGE_PNG:
+            content, media = _webp(content), "image/webp"
+        return cls(_address(content, media), alt, caption, width)
 
 
-def _webp(path: Path) -> bytes:
+def _address(content: bytes, media: str) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def _webp(content: bytes) -> bytes:
     # Photographs of tissue are ten times smaller so, and the page opens in an instant.
     buffer = io.BytesIO()
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(content)) as image:
         image.convert("RGB").save(buffer, "WEBP", quality=WEBP_QUALITY)
     return buffer.getvalue()
 
 
-def _shown_width(path: Path) -> int:
-    with Image.open(path) as image:
+def _shown_width(content: bytes) -> int:
+    with Image.open(io.BytesIO(content)) as image:
         return round(image.width / DPI * SHOWN_PX_PER_INCH)
 
 

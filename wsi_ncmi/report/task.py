@@ -10,12 +10,10 @@ import pandas as pd
 
 from wsi_ncmi.evaluation import calibration, metrics
 from wsi_ncmi.files.frame import read_frame
-from wsi_ncmi.predictions.states import marked_arms
 from wsi_ncmi.report.centres import centre_blocks
+from wsi_ncmi.report.differences import comparison_answer, difference_blocks
 from wsi_ncmi.report.failures import (
-    condition,
     failure_blocks,
-    no_comparison,
     no_model,
     trained_of,
 )
@@ -32,12 +30,8 @@ from wsi_ncmi.report.tuning import (
     settings_table,
 )
 from wsi_ncmi.report.wording import (
-    Comparison,
-    answer,
     interval,
     number,
-    p_value,
-    signed,
     single_answer,
     title,
 )
@@ -60,6 +54,12 @@ FIGURES = {
     "the highest run. Above the training objective, of each objective a quantity of its own; "
     "below it what all arms share: negative log-likelihood at the fitted temperature and macro-F1 "
     "on validation. After an early stop the mean is of the runs that remain.",
+    "forest": "Differences of macro-F1 from the reference with their intervals by the primary "
+    "test; thin and grey below: of these trained models, by patients alone. Shaded: differences "
+    "that count as none (`evaluation.equivalence_margin`).",
+    "ranks": "Critical difference: mean ranks of macro-F1 over the folds of the task, seeds "
+    "averaged, 1 for the best. A bar joins arms that differ by less than Nemenyi's critical "
+    "difference. Folds share training samples: ranks over them describe, and prove nothing.",
     "reliability": "Reliability on the test part, all seeds: accuracy over the predicted class's "
     "probability, bars for the share of samples, and the expected calibration error (ECE).",
     "sensitivity": CAPTION,
@@ -83,7 +83,7 @@ class Evaluated:
         """One of its TSVs; names stay text, whatever they look like."""
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
         names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
-        names |= {"state", "remedy", "task", "test", "verdict", "temperature"}
+        names |= {"state", "remedy", "task", "test", "verdict", "encoder", "stream", "temperature"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
@@ -119,16 +119,9 @@ def _compared(task: Evaluated) -> list[str]:
 
 
 def _answer(task: Evaluated) -> str:
-    found = task.table("differences")
-    found = found[found["metric"] == metrics.MACRO_F1]
-    if len(found):
-        row = found.iloc[0]
-        names = [row["aggregator"], row["objective"], row["reference"]]
-        values = [float(row[c]) for c in ("difference", "low", "high", "detectable")]
-        if not row["runs"]:
-            return no_comparison(row)
-        return answer(Comparison(*names, *values), task.confidence) + condition(row)
-    table = task.table("metrics")
+    differences, table = task.table("differences"), task.table("metrics")
+    if len(differences):
+        return comparison_answer(differences, table, task.summary)
     row = table[table["metric"] == metrics.MACRO_F1].iloc[0]
     bounds = float(row["low"]), float(row["high"])
     arm = str(row["aggregator"]), str(row["objective"])
@@ -151,7 +144,8 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         *failure_blocks(task.summary),
         _metric_table(task),
         _probability_table(task),
-        *_difference_blocks(task),
+        *difference_blocks(task.table("differences"), task.table("fixed_models"), task.summary),
+        *_optional_figures(task, "forest", "ranks"),
         settings_table(found, task.summary),
         *chosen_blocks(task.table("search")),
         _figure(task, "macro_f1"),
@@ -286,43 +280,6 @@ def _with_interval(row: pd.Series) -> str:
     return f"{number(row['value'])}\n{interval(row['low'], row['high'])}"
 
 
-def _difference_blocks(task: Evaluated) -> list[Block]:
-    table = task.table("differences").dropna(subset=["difference"])
-    if table.empty:
-        return []
-    marked = marked_arms(task.summary["states"])
-    body = [
-        [
-            title(row["aggregator"]),
-            _difference_of(row, marked),
-            title(row["metric"]),
-            signed(row["difference"]),
-            interval(row["low"], row["high"]),
-            p_value(row["p_value"]),
-            number(row["detectable"]),
-        ]
-        for _, row in table.iterrows()
-    ]
-    header = ["aggregator", "difference of", "metric", "difference", "interval", "p", "detectable"]
-    caption = (
-        "Paired differences over the same folds, seeds and resamples. Detectable: the "
-        "smallest true difference that such data show with 80 % probability at 5 % (2.8 standard "
-        "errors). Of NLL and Brier score lower is better, of all others higher."
-    )
-    note = (
-        "The first row is the primary comparison, fixed by the order in the configuration; the "
-        "others are not corrected for their number."
-    )
-    return [Table(caption, header, body, 3), Text(note, "note")]
-
-
-def _difference_of(row: pd.Series, marked: Mapping[tuple[str, str], str]) -> str:
-    names = [row["objective"], row["reference"]]
-    states = {name: marked.get((row["aggregator"], name)) for name in names}
-    beside = [f"{title(name)} {state}" for name, state in states.items() if state]
-    return "\n".join([f" {chr(0x2212)} ".join(map(title, names)), *beside])
-
-
 def _class_table(task: Evaluated) -> Table:
     table = task.table("per_class")
     body = []
@@ -351,6 +308,12 @@ def _information_table(task: Evaluated) -> Table:
         "arm with a low NCMI may classify worse."
     )
     return Table(caption, header, body, 2)
+
+
+def _optional_figures(task: Evaluated, *names: str) -> list[Picture]:
+    """Those that there are: a single arm differs from nothing, two have no ranks."""
+    folder = task.folder / "figures"
+    return [_figure(task, name) for name in names if (folder / f"{name}.png").is_file()]
 
 
 def _figure(task: Evaluated, name: str) -> Picture:

@@ -1,9 +1,11 @@
 """How parts, metrics and numbers are named and written, and the answer as a sentence."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.evaluation import family, metrics, primary
 
 TITLES = {
     "cross_entropy": "cross-entropy",
@@ -75,7 +77,13 @@ def p_value(value: float) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of differences.tsv: an objective against the reference, under one aggregator."""
+    """One row of differences.tsv: an objective against the reference, under one aggregator.
+
+    Attributes:
+        p_holm: NaN for a comparison that belongs to no family.
+        verdict: see `family.verdict`.
+        fixed: difference, low and high of these trained models.
+    """
 
     aggregator: str
     objective: str
@@ -83,32 +91,73 @@ class Comparison:
     difference: float
     low: float
     high: float
+    p_value: float
+    p_holm: float
+    p_equivalence: float
     detectable: float
+    verdict: str
+    fixed: tuple[float, float, float]
 
-    @property
-    def verdict(self) -> str:
-        """`higher`, `lower`, or `none shown` where the interval holds zero."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else "none shown"
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Comparison":
+        names = [name for name in cls.__dataclass_fields__ if name != "fixed"]
+        fixed = row["fixed_difference"], row["fixed_low"], row["fixed_high"]
+        return cls(**{name: row[name] for name in names}, fixed=fixed)
 
 
-def answer(found: Comparison, confidence: float) -> str:
-    """The primary paired difference of macro-F1 as one sentence."""
-    percent = f"{100 * confidence:g} %"
+def answer(found: Comparison, rules: Mapping[str, Any]) -> str:
+    """What a difference of macro-F1 says, as a sentence: how large, how sure, better or not.
+
+    Args:
+        rules: the section `evaluation`: primary, confidence, equivalence_margin.
+    """
+    whom = f"against {title(found.reference)} with {title(found.aggregator)}"
+    percent = f"{100 * rules['confidence']:g} % interval"
+    if found.verdict == family.UNTESTED:
+        difference, low, high = found.fixed
+        return (
+            f"{title(found.objective)} changes macro-F1 by {signed(difference)} {whom} in these "
+            f"trained models ({percent} {interval(low, high)}), but nothing is shown of the arms: "
+            f"{untested(rules['primary'])}."
+        )
     sentence = (
         f"{title(found.objective)} changes macro-F1 by {signed(found.difference)} ({percent} "
-        f"interval {interval(found.low, found.high)}) against {title(found.reference)} with "
-        f"{title(found.aggregator)}"
+        f"{interval(found.low, found.high)}, {_chance(found)}) {whom}"
     )
+    return f"{sentence}: {_judgement(found, rules)}."
+
+
+def _chance(found: Comparison) -> str:
+    if math.isfinite(found.p_holm) and found.p_holm != found.p_value:
+        return f"p {_equals(found.p_value)}, with Holm's correction {_equals(found.p_holm)}"
+    return f"p {_equals(found.p_value)}"
+
+
+def _equals(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _judgement(found: Comparison, rules: Mapping[str, Any]) -> str:
     smallest = (
-        f"the smallest true difference that such data would have shown with 80 % probability is "
+        "the smallest true difference that such data would have shown with 80 % probability is "
         f"{number(found.detectable)}"
     )
-    if found.verdict == "none shown":
-        return f"{sentence}: no difference was shown; {smallest}."
-    better = "better" if found.verdict == "higher" else "worse"
-    return f"{sentence}: it is {better} on these data; {smallest}."
+    within = f"within {rules['equivalence_margin']:g} of each other"
+    if found.verdict in (family.BETTER, family.WORSE):
+        small = found.p_equivalence < 1 - rules["confidence"]
+        though = f", though the two are surely {within}" if small else ""
+        return f"it is {found.verdict}{though}; {smallest}"
+    if found.verdict == family.EQUIVALENT:
+        return f"the two are equivalent, {within} (p {_equals(found.p_equivalence)})"
+    return f"no difference was shown, nor that they are {within}; {smallest}"
+
+
+def untested(test: str) -> str:
+    """Why a primary test gave nothing, and what to do."""
+    if test == primary.CORRECTED_T:
+        return "a single fold does not vary, so set evaluation.primary to hierarchical_bootstrap"
+    return "a single training of each cannot say what another would give, so train more seeds"
 
 
 def single_answer(

@@ -15,6 +15,7 @@ from wsi_ncmi.evaluation import metrics, policies, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import compare
 from wsi_ncmi.evaluation.differences import Rules, difference_table, fixed_model_table
+from wsi_ncmi.evaluation.ranks import ranks
 from wsi_ncmi.evaluation.samples import Arm, ArmKey, Samples
 from wsi_ncmi.evaluation.scores import arm_of, model_metrics, passes_of, samples_of, score_table
 from wsi_ncmi.evaluation.sensitivity import sensitivity_table
@@ -28,7 +29,7 @@ from wsi_ncmi.predictions.splits import absent_from_validation
 from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.predictions.trials import rated_curves, read_searches
 from wsi_ncmi.predictions.validation import read_validation
-from wsi_ncmi.report import figures
+from wsi_ncmi.report import comparisons, figures
 from wsi_ncmi.report.sensitivity import sensitivity
 
 
@@ -113,6 +114,7 @@ def run(
     for name, content in (("predictions", task.predictions), ("scores", _parquet(scores))):
         with atomic_path(out_dir / f"{name}.parquet") as temporary:
             pq.write_table(content, temporary)
+    _draw_comparisons(out_dir / "figures", written["differences"], models, evaluation)
     _draw(out_dir / "figures", written, confusions, reliabilities, task, evaluation.confidence)
 
 
@@ -260,6 +262,24 @@ def _samples_by_part(
     counts = rows.groupby(["part", "label"]).size()
     parts = [part for part in ("train", "val", "test") if part in counts.index.levels[0]]
     return {p: {c: int(counts.get((p, c), 0)) for c in task.classes} for p in parts}
+
+
+def _draw_comparisons(
+    folder: Path, differences: pd.DataFrame, models: pd.DataFrame, evaluation: config.Evaluation
+) -> None:
+    """The forest of differences and the ranks over folds, where there is something to draw."""
+    confidence = evaluation.confidence
+    values = comparisons.block_values(models, ["repeat", "fold"])
+    ranked = ranks(values, 1 - confidence)
+    drawn = {"forest": comparisons.forest(differences, evaluation.equivalence_margin, confidence)}
+    if ranked is not None:
+        drawn["ranks"] = comparisons.critical_difference(ranked, f"{ranked.blocks} folds")
+    for name in ("forest", "ranks"):
+        path, picture = folder / f"{name}.png", drawn.get(name)
+        path.unlink(missing_ok=True)  # of an earlier run, with more arms
+        if picture is not None:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(picture)
 
 
 def _draw(

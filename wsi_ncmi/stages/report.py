@@ -14,6 +14,7 @@ from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.machine import machine
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
+from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
@@ -40,6 +41,7 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     if config.benchmark:
         own = {member.name for member in members(config.benchmark)}
         sections.append(overview_section([task for task in tasks if task.name in own]))
+    sections += across_tasks(tasks)
     for task in tasks:
         sections.append(task_section(task, searches[task.name]))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)

@@ -182,6 +182,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     names = [f"{name}.tsv" for name in tables]
     names += ["confusion.json", "summary.json", "predictions.parquet", "scores.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png", "sensitivity.png"]
+    names += ["forest.png", "ranks.png"]
     assert sorted(names) == sorted(path.name for path in first)
     for path in first:
         path.unlink()

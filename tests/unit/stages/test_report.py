@@ -53,7 +53,7 @@ def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
     assert {a[1:] for a in inner} == set(page.ids)
     data = [a for a in page.addresses if not a.startswith("#")]
     assert all(re.match(r"data:image/(png|jpeg|webp);base64,", a) for a in data)
-    assert len(data) == 5 + 4 + 2 * 2 * 2  # figures, overlays, heatmaps and strips
+    assert len(data) == 7 + 4 + 2 * 2 * 2  # figures, overlays, heatmaps and strips
     assert not re.search(r"url\(|@import|<script|https?://", text)
     assert len(re.findall(r"(?:NCMI|cross-entropy)(?: \d\.\d{3} → \d\.\d{3}){6} ", page.text)) == 4
     for words in (
