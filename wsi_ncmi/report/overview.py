@@ -144,7 +144,7 @@ def _difference_blocks(differences: pd.DataFrame) -> list[Block]:
     ]
     header = ["task", "aggregator", "objective", "against the reference", "difference", "interval"]
     caption = (
-        "By how much, and how sure: macro-F1 of every objective minus that of the reference under "
+        "Macro-F1 of every objective minus that of the reference under "
         "the same aggregator, by the primary test; p by Holm within the family of its task; and "
         "the smallest difference that the data would have shown."
     )
@@ -174,17 +174,20 @@ def _class_blocks(table: pd.DataFrame, reference: str) -> list[Block]:
     flat = found.stack().dropna()
     said: list[Block] = []
     if len(flat):
-        (task, name, objective), value = flat.idxmax(), flat.max()
-        low = flat.idxmin()
-        said = [
-            Text(
-                f"The largest gain is that of {title(objective)} in class {name} of {task} "
-                f"({signed(value)}), the largest loss that of {title(low[2])} in class {low[1]} of "
-                f"{low[0]} ({signed(flat.min())})."
-            )
-        ]
+        said = [Text(f"{_extreme(flat, 'gain')} {_extreme(-flat, 'loss')}")]
     header = ["task", "class", "samples", *map(title, found)]
     return [Heading("For which class"), *said, Table(BY_CLASS, header, body, 2)]
+
+
+def _extreme(flat: pd.Series, name: str) -> str:
+    """The largest of some changes of F1, by task, class and objective."""
+    (task, label, objective), value = flat.idxmax(), flat.max()
+    if value <= 0:
+        return f"No arm has a {name} in any class."
+    return (
+        f"The largest {name} is that of {title(objective)} in class {label} of {task}, "
+        f"{number(value)}."
+    )
 
 
 def cost_table(tasks: Sequence[Evaluated]) -> pd.DataFrame:
@@ -208,12 +211,12 @@ def _cost_blocks(tasks: Sequence[Evaluated]) -> list[Block]:
             f"{row['models']:.0f}",
             f"{row['seconds']:.1f}",
             f"{row['settings']:.0f}",
-            f"{row['hours']:.2f}",
+            f"{row['hours']:.2g}",
         ]
         for _, row in found.iterrows()
     ]
     header = ["aggregator", "objective", "models", "seconds", "settings", "hours"]
-    total = Text(f"All trainings together took {found['hours'].sum():.2f} hours.")
+    total = Text(f"All trainings together took {found['hours'].sum():.2g} hours.")
     return [Heading("At what cost"), total, Table(COST, header, body, 2)]
 
 
@@ -267,8 +270,8 @@ def _trouble_blocks(tasks: Sequence[Evaluated]) -> list[Block]:
         return [Text("No model failed, collapsed or was left undertrained.")]
     header = ["task", "aggregator", "objective", "models", *names]
     caption = (
-        "Models that could not be trained: failed ones diverged and have no result; collapsed ones "
-        "tell no classes apart, undertrained ones were still learning at their last epoch, and "
-        "both count in all values above."
+        "Models with a problem: failed ones diverged and have no result; collapsed ones tell no "
+        "classes apart, undertrained ones were still learning at their last epoch, and both count "
+        "in all values above."
     )
-    return [Heading("What could not be trained"), Table(caption, header, body, 3)]
+    return [Heading("What failed, collapsed or was undertrained"), Table(caption, header, body, 3)]
