@@ -18,6 +18,12 @@ RANKS = (
 
 def across_tasks(tasks: Sequence[Evaluated]) -> list[Section]:
     """A section for two tasks or more; none where nothing can be drawn of them."""
+    blocks = across_blocks(tasks)
+    return [Section("Across tasks", "across", blocks)] if blocks else []
+
+
+def across_blocks(tasks: Sequence[Evaluated]) -> list[Block]:
+    """The two figures, of two tasks or more."""
     if len(tasks) < 2:
         return []
     rules = tasks[0].summary["evaluation"]
@@ -31,4 +37,4 @@ def across_tasks(tasks: Sequence[Evaluated]) -> list[Section]:
     if ranked:
         picture = critical_difference(ranked, f"{ranked.blocks} tasks")
         blocks.append(Picture.of_png(picture, "ranks over all tasks", RANKS))
-    return [Section("Across tasks", "across", blocks)] if blocks else []
+    return blocks

@@ -10,6 +10,7 @@ import pandas as pd
 from wsi_ncmi.evaluation import family, metrics
 from wsi_ncmi.evaluation.ranks import ranks as ranked
 from wsi_ncmi.evaluation.sensitivity import rate_table
+from wsi_ncmi.report.across import across_blocks
 from wsi_ncmi.report.page import Block, Heading, Section, Table, Text
 from wsi_ncmi.report.task import Evaluated
 from wsi_ncmi.report.wording import interval, number, p_value, signed, title
@@ -42,6 +43,7 @@ def overview_section(tasks: Sequence[Evaluated]) -> Section:
         *(Text(text, "lead") for text in sentences(values, differences, reference, level)),
         rank_table(values),
         *_difference_blocks(differences),
+        *across_blocks(tasks),
         *_class_blocks(_joined(tasks, "per_class"), reference),
         *_cost_blocks(tasks),
         *_rate_blocks(tasks),

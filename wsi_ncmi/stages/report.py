@@ -41,7 +41,8 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     if config.benchmark:
         own = {member.name for member in members(config.benchmark)}
         sections.append(overview_section([task for task in tasks if task.name in own]))
-    sections += across_tasks(tasks)
+    else:
+        sections += across_tasks(tasks)
     for task in tasks:
         sections.append(task_section(task, searches[task.name]))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)

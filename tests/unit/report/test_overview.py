@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from wsi_ncmi.report import overview
-from wsi_ncmi.report.page import Table, Text
+from wsi_ncmi.report.page import Picture, Table, Text
 from wsi_ncmi.report.task import Evaluated
 
 PLACES = [("t", "abmil"), ("t", "mean"), ("u", "abmil"), ("u", "mean")]
@@ -110,6 +110,8 @@ def test_the_section_has_every_answer(two_tasks):
         ["again", "ABMIL", "cross-entropy", "6", "1", "0", "0"]
     ]
     assert len(cells(section, "Difference of F1")) == 2 * 4
+    pictures = [block.alt for block in section.blocks if isinstance(block, Picture)]
+    assert pictures == ["differences in all tasks"]  # no ranks over copies of one task
 
 
 def test_nothing_failed_is_said(two_tasks):
