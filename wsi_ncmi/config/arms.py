@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, model_validator
 
 from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
+from wsi_ncmi.config.rates import AUTO, auto_rate, steps_of
 
 # For `exclude`: a task without what a search tries, which decides no training.
 SEARCHES: dict[str, Any] = {"objectives": {"__all__": {"search"}}}
@@ -18,6 +19,7 @@ WEIGHT_DECAY = (
     "temperature take none."
 )
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class Training(Model):
@@ -48,8 +50,13 @@ class Training(Model):
             "half of the way to the network's, and the network goes on from them."
         ),
     )
-    learning_rate: float = Field(
-        1e-4, gt=0, description="The network's peak learning rate, above 0."
+    learning_rate: Rate | Literal["auto"] = Field(
+        AUTO,
+        description=(
+            "The network's peak learning rate, above 0. `auto`: by the number of optimiser steps, "
+            "0.03 / √steps, within 1e-4 and 3e-3 and rounded to 1, 2, 3 or 5 times a power of ten; "
+            "`sgd` needs a number. What it came to is recorded."
+        ),
     )
     weight_decay: float = Field(1e-5, ge=0, description=WEIGHT_DECAY)
     momentum: Fraction = Field(
@@ -118,7 +125,6 @@ class Training(Model):
             "equally often, drawn with replacement."
         ),
     )
-
     calibration: Literal["temperature", "bias", "vector"] = Field(
         "temperature",
         description=(
@@ -127,6 +133,25 @@ class Training(Model):
             "`vector`: a scale and a bias for each class."
         ),
     )
+
+    @model_validator(mode="after")
+    def _check_rate(self) -> Self:
+        if self.learning_rate == AUTO and self.optimiser == "sgd":
+            raise ValueError(
+                "learning_rate: auto suits adamw, adam and radam, found optimiser sgd: give a "
+                "number"
+            )
+        return self
+
+    def rate(self, steps: int) -> float:
+        """The peak learning rate of a training of so many optimiser steps."""
+        given = self.learning_rate
+        return auto_rate(steps) if isinstance(given, str) else given
+
+    def for_samples(self, samples: int) -> Self:
+        """With the rate as a number, for so many training samples."""
+        steps = steps_of(samples, self.epochs, self.batch_size)
+        return self.model_copy(update={"learning_rate": self.rate(steps)})
 
 
 class ImageTraining(Training):

@@ -94,17 +94,19 @@ def cells_of_seed(
     """All runs of a seed, fold by fold, with the candidates of each in a nested search.
 
     Args:
-        device: on which they are trained: it decides what `training.precision: auto` is.
+        device: on which they are trained: it decides what `training.precision: auto` is. What
+            `training.learning_rate: auto` is, the training samples of each fold's split decide.
     """
     facts = {"task": task_name, "cohort": cohort, "encoder": encoder, "bags_digest": bags}
     for fold, part in splits.groupby("fold"):
         place = {"fold": int(fold), "repeat": int(part.repeat.iloc[0]), "seed": seed}
         split = digest(part[SPLIT].to_dict("records"))
+        samples = part.loc[part.part == "train", "sample_id"].nunique()
         for aggregator, objective in itertools.product(task.aggregators, task.objectives):
             settings = task.candidates(objective) if task.is_nested else []
             variants = [task.under(objective, setting) for setting in settings] or [task]
             runs = [
-                _run(one, aggregator, objective, split, device, {**facts, **place})
+                _run(one, aggregator, objective, split, samples, device, {**facts, **place})
                 for one in variants
             ]
             among = tuple(run.model_digest for run in runs)
@@ -121,10 +123,11 @@ def _run(
     aggregator: str,
     objective: str,
     split: str,
+    samples: int,
     device: torch.device,
     place: Mapping[str, Any],
 ) -> Run:
-    settings = resolved(task.training_of(aggregator, objective), device)
+    settings = resolved(task.training_of(aggregator, objective).for_samples(samples), device)
     return Run(
         protocol=task.protocol.kind,
         aggregator=aggregator,

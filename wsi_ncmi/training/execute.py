@@ -82,6 +82,11 @@ class Setup:
     states: Mapping[str, nn.Module]
     stream: str | None = None
 
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.settings.epochs * self.data.steps_per_epoch()
+
     def seeds(self, epoch: int, step: int) -> int:
         """Of the random numbers of a step, which paired arms share."""
         return derive(self.run.seed, self.run.fold, f"step {epoch} {step}", self.stream)
@@ -135,7 +140,7 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
         log.warning("%s", error)
         fail(folder, run, history, error.reason, seconds + time.perf_counter() - started)
         return
-    state, remedy = conclude(history, run.run_id, setup.objective.main, setup.settings)
+    state, remedy = conclude(history, run.run_id, setup.objective.main, setup.settings, setup.steps)
     reopen(folder)
     classes = setup.configuration["classes"]
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)

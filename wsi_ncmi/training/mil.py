@@ -12,7 +12,8 @@ import torch
 
 from wsi_ncmi.aggregators.interface import Aggregator
 from wsi_ncmi.bags.cache import BagCache
-from wsi_ncmi.config import Part, Task
+from wsi_ncmi.config import Part, Task, Training
+from wsi_ncmi.config.rates import AUTO
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.losses.objective import Objective
@@ -66,7 +67,7 @@ def prepare(
         moments: of the training part, where they are known already.
     """
     arms = task.aggregators[run.aggregator], task.objectives[run.objective]
-    settings, classes = task.training_of(run.aggregator, run.objective), task.classes
+    settings, classes = settings_of(run, task), task.classes
     counts = np.bincount([s.target for s in parts["train"]], minlength=len(classes))
     class_counts = [int(n) for n in counts]
     torch.manual_seed(derive(run.seed, run.fold, "start", arms[1].stream))
@@ -96,6 +97,15 @@ def prepare(
         {"network": network, "objective": objective.main},
         arms[1].stream,
     )
+
+
+def settings_of(run: Run, task: Task) -> Training:
+    """The task's settings, with the learning rate that the run's record says `auto` came to."""
+    settings = task.training_of(run.aggregator, run.objective)
+    recorded = run.settings.get("training", {}).get("learning_rate")
+    if settings.learning_rate != AUTO or recorded is None:
+        return settings
+    return settings.model_copy(update={"learning_rate": recorded})
 
 
 def of_auxiliary(arm: Part) -> Part:

@@ -40,7 +40,7 @@ class Optimisers:
         self.parameters = network
         self.clip_norm = training.clip_norm
         groups = decay_groups(network, training.weight_decay, undecayed)
-        self.network = _network_optimiser(groups, training)
+        self.network = _network_optimiser(groups, training, training.rate(steps))
         self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
         self.lookahead = Lookahead(network) if training.lookahead else None
         self.largest_norm = next(iter([*network, *centroids]), torch.zeros(())).new_zeros(())
@@ -119,18 +119,18 @@ class Lookahead:
             fast.copy_(slow)
 
 
-def _network_optimiser(groups: list[dict[str, Any]], training: Training) -> Optimizer | None:
+def _network_optimiser(
+    groups: list[dict[str, Any]], training: Training, rate: float
+) -> Optimizer | None:
     if not groups:
         return None
     if training.optimiser == "sgd":
-        return SGD(groups, training.learning_rate, momentum=training.momentum)
+        return SGD(groups, rate, momentum=training.momentum)
     if training.optimiser == "radam":  # as its authors decay, and TransMIL after them
-        return RAdam(
-            groups, training.learning_rate, betas=training.betas, decoupled_weight_decay=True
-        )
+        return RAdam(groups, rate, betas=training.betas, decoupled_weight_decay=True)
     kind = {"adam": Adam, "adamw": AdamW}[training.optimiser]
     # In one pass over each tensor, as the engine does it.
-    return kind(groups, training.learning_rate, betas=training.betas, fused=True)
+    return kind(groups, rate, betas=training.betas, fused=True)
 
 
 def decay_groups(

@@ -87,7 +87,7 @@ def _train(
     for epoch in range(settings.epochs):
         history.epoch = epoch
         row = _train_epoch(network, objective, data, optimisers, seeds, epoch)
-        watch(history, row, context, objective.main, settings)
+        watch(history, row, context, objective.main, settings, steps)
         now, scores = validate(network, objective.main, data)
         history.curves.append(
             {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}

@@ -139,6 +139,37 @@ def test_no_problem_ends_with_0(sheet: Path, tmp_path: Path) -> None:
     assert run("--config", given, "--dim", "8") == 0
 
 
+TASKS = """\
+tasks:
+  one:
+    classes: [a, b]
+    protocol: {kind: kfold, folds: 5}
+    objectives:
+      cross_entropy: {}
+      ncmi: {training: {learning_rate: 0.004}}
+    aggregators: {abmil: {}, clam: {part: clam_sb, training: {preset: clam_sb}}}
+    training: {epochs: 20, batch_size: 16}
+"""
+
+
+def test_trainings_have_their_steps_and_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """850 bags of two classes: 544 train in a fold of five with a fifth for validation."""
+    lines = ["slide_id\tlabel\tpatient_id\tcentre"]
+    lines += [f"s{i}\t{'abc'[i % 3]}\tp{i}\tc" for i in range(1275)]
+    (tmp_path / "bags.tsv").write_text("\n".join(lines) + "\n")
+    bags = f"bags: {{path: x, format: h5, sheet: {tmp_path / 'bags.tsv'}}}\n"
+    named = f"cohort: c\n{bags}ignore_labels: [c]\n{TASKS}"
+    assert run("--config", config(tmp_path, named)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    at = printed.index("task one: about 544 training samples a fold")
+    steps = "680 steps (20 epochs, batch size 16)"
+    assert printed[at + 1] == f"  abmil + cross_entropy: {steps}, learning rate 0.001 (auto)"
+    assert printed[at + 2] == f"  abmil + ncmi: {steps}, learning rate 0.004"
+    assert printed[at + 3].endswith("learning rate 0.0001")  # the recipe's own
+
+
 def test_the_estimate_is_what_tiling_finds(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.tif", levels=4)
     planned = plan_slide(row(path), TILING, quick=False)

@@ -13,6 +13,7 @@ from wsi_ncmi.config import Config, ImageTask, Task, parse
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.predictions.read import read_manifests
+from wsi_ncmi.tools.plan.rates import rate_lines
 from wsi_ncmi.tools.plan.table import duration
 
 MEASURED = 10
@@ -64,8 +65,11 @@ def run(raw: Mapping[str, Any], seconds: float | None) -> None:
 
     recipes = {name: recipe.keys for name, recipe in presets().items()} if _names(raw) else {}
     config = parse(raw, recipes)
-    found = trainings(config, _rows(config), Path(config.results) / config.cohort)
+    rows = _rows(config)
+    found = trainings(config, rows, Path(config.results) / config.cohort)
     print_trainings(found, seconds)
+    for line in rate_lines(config, rows):
+        print(line)
 
 
 def try_to_run(raw: Mapping[str, Any], seconds: float | None) -> None:

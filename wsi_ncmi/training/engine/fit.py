@@ -160,7 +160,7 @@ class Fit:
             row = {"epoch": self.epoch, "part": "train", **curves[id(member)]}
             setup = member.setup
             main = setup.objective.main
-            watch(member.history, row, setup.run.run_id, main, setup.settings)
+            watch(member.history, row, setup.run.run_id, main, setup.settings, setup.steps)
         if not len(self.group):
             return
         now = validate(self.group)

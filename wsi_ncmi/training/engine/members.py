@@ -45,7 +45,7 @@ class Member:
     @property
     def steps(self) -> int:
         """Of the whole training."""
-        return self.setup.settings.epochs * self.data.steps_per_epoch()
+        return self.setup.steps
 
     @property
     def family(self) -> str:

@@ -78,7 +78,8 @@ class StackedOptimiser:
     ) -> None:
         self.parameters = dict(parameters)
         self.settings = settings[0]
-        self.schedule = Schedule([t.learning_rate for t in settings], settings, steps)
+        rates = [t.rate(count) for t, count in zip(settings, steps, strict=True)]
+        self.schedule = Schedule(rates, settings, steps)
         self.decay = torch.tensor([t.weight_decay for t in settings], dtype=torch.float64)
         exempt = {name for name, t in parameters.items() if t.ndim <= 2}
         self.undecayed = exempt | set(undecayed)
