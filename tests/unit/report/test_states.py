@@ -7,6 +7,7 @@ import pandas as pd
 from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.stages import report
 
+ARMS = [("abmil", "cross_entropy"), ("abmil", "ncmi")]
 REMEDY = "set space: features (the learning rate was 0.003)"
 LONGER = "raise training.learning_rate (it was 0.0001) or training.epochs (20)"
 
@@ -31,13 +32,14 @@ def first_sentence(found):
 
 
 def test_the_answer_begins_with_a_collapsed_arm(fabricate, evaluation, settings):
-    cohort, rows, index = fabricate()
+    cohort, rows, index = fabricate(ARMS)
     become(cohort, "collapsed", REMEDY, objective="ncmi", seeds=[1])
+    become(cohort, "undertrained", LONGER, objective="cross_entropy", seeds=[0])
     folder = evaluation(cohort, index)
     states = json.loads((folder / "summary.json").read_text())["states"]
     expected = {"runs": 6, "trained": 4, "collapsed": 2, "undertrained": 0, "failed": 0}
     assert states[1] == {"aggregator": "abmil", "objective": "ncmi", **expected, "remedy": REMEDY}
-    assert states[3]["collapsed"] == 0
+    assert (states[0]["undertrained"], states[0]["runs"]) == (2, 6)
     found = page(cohort, settings, rows)
     assert first_sentence(found).startswith(
         "No finding about the losses: 2 of 6 models of NCMI collapsed"
@@ -45,26 +47,19 @@ def test_the_answer_begins_with_a_collapsed_arm(fabricate, evaluation, settings)
     assert found.count("2 of 6 collapsed") == 1  # beside the arm's metrics
     assert "NCMI collapsed" in found  # beside the difference
     assert f"their classes have not come apart; {REMEDY}." in found
+    # a minority that is undertrained is counted, with what to change, and no more
+    assert "were undertrained" not in found
+    assert LONGER in found
 
 
 def test_the_reference_counts_as_well(fabricate, evaluation, settings):
-    cohort, rows, index = fabricate()
+    cohort, rows, index = fabricate(ARMS)
     become(cohort, "undertrained", LONGER, objective="cross_entropy")
     evaluation(cohort, index)
     found = page(cohort, settings, rows)
     assert first_sentence(found).startswith(
         "No finding about the losses: 6 of 6 models of cross-entropy were undertrained"
     )
-    assert LONGER in found
-
-
-def test_some_undertrained_models_are_counted_and_no_more(fabricate, evaluation, settings):
-    cohort, rows, index = fabricate()
-    become(cohort, "undertrained", LONGER, objective="cross_entropy", seeds=[0])
-    folder = evaluation(cohort, index)
-    assert json.loads((folder / "summary.json").read_text())["states"][0]["undertrained"] == 2
-    found = page(cohort, settings, rows)
-    assert "No finding about the losses" not in found
     assert LONGER in found
 
 
