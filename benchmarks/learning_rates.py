@@ -159,7 +159,7 @@ def main() -> None:
     keys = ["task", "objective", "epochs", "batch_size", "asked", "learning_rate"]
     counts = {"steps": "mean", "folds": "sum", "undertrained": "sum", "collapsed": "sum"}
     table = rows.groupby(keys, sort=False).agg({**counts, **dict.fromkeys(MEASURES, "mean")})
-    table = table.round({"steps": 0, **dict.fromkeys(MEASURES, 3)}).reset_index()
+    table = table.round(dict.fromkeys(MEASURES, 3)).astype({"steps": int}).reset_index()
     print(table.to_string())
     before = [read_frame(asked.out)] if asked.out.is_file() else []
     write_frame(asked.out, pd.concat([*before, table.astype(str)]))
