@@ -7,7 +7,14 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
 from wsi_ncmi.config.rates import AUTO, auto_rate, steps_of
@@ -19,7 +26,8 @@ WEIGHT_DECAY = (
     "temperature take none."
 )
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NUMBER: TypeAdapter[float] = TypeAdapter(Rate)
 
 
 class Training(Model):
@@ -133,6 +141,12 @@ class Training(Model):
             "`vector`: a scale and a bias for each class."
         ),
     )
+
+    @field_validator("learning_rate", mode="wrap")
+    @classmethod
+    def _number_or_auto(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        # Of a union, each alternative would say what is wrong with a number.
+        return handler(value) if value == AUTO else NUMBER.validate_python(value)
 
     @model_validator(mode="after")
     def _check_rate(self) -> Self:

@@ -45,3 +45,14 @@ def test_a_negative_rate_and_another_word_are_refused() -> None:
     for wrong in (-1.0, 0.0, "fast"):
         with pytest.raises(ValidationError):
             Training(learning_rate=wrong)
+
+
+def test_one_thing_is_said_of_a_wrong_rate() -> None:
+    with pytest.raises(ValidationError) as error:
+        Training(learning_rate=-1.0)
+    assert [one["msg"] for one in error.value.errors()] == ["Input should be greater than 0"]
+    assert error.value.errors()[0]["loc"] == ("learning_rate",)
+    with pytest.raises(ValidationError):
+        ImageTraining(learning_rate="auto")
+    with pytest.raises(ValidationError):
+        Training(learning_rate=float("inf"))

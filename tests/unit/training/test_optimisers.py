@@ -92,7 +92,9 @@ def test_the_optimiser_of_the_settings(name: Any, kind: type) -> None:
 
 def test_a_step_of_the_centroids_leaves_the_network() -> None:
     weight, xi = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    settings = Training(optimiser="sgd", centroid_learning_rate=0.5, warmup_fraction=0.0)
+    settings = Training(
+        optimiser="sgd", learning_rate=1e-4, centroid_learning_rate=0.5, warmup_fraction=0.0
+    )
     optimisers = Optimisers([weight], [xi], settings, 4)
     optimisers.step_centroids((xi**2).sum())
     assert xi.tolist() == [0.0, 0.0]  # 1 - 0.5 · 2

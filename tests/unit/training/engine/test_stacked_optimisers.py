@@ -178,5 +178,7 @@ def test_what_models_of_one_optimiser_share() -> None:
     assert shared(Training()) == shared(Training(learning_rate=1.0, weight_decay=1.0, epochs=3))
     others = [Training(optimiser="adam"), Training(betas=(0.5, 0.9)), Training(lookahead=True)]
     assert all(shared(Training()) != shared(other) for other in others)
-    sgd = [Training(optimiser="sgd", momentum=momentum) for momentum in (0.0, 0.5)]
+    sgd = [
+        Training(optimiser="sgd", learning_rate=0.1, momentum=momentum) for momentum in (0.0, 0.5)
+    ]
     assert shared(sgd[0]) != shared(sgd[1])
