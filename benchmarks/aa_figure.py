@@ -23,11 +23,10 @@ def draw(path: Path) -> bytes:
     rows = pd.DataFrame(found["rows"])
     pools = [(pool["task"], pool["arm"]) for pool in found["pools"]]
     with styled():
-        figure = new_figure(9.2, 3.6)
+        figure = new_figure(9.2, 3.8)
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
         _rejections(left, rows[(rows["kind"] == "none") & (rows["seeds"] == SHOWN)], pools)
         _power(right, rows[rows["seeds"] == SHOWN], pools)
-        figure.tight_layout()
         return png(figure)
 
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ class Pool:
 
     def resamples(self, count: int, seed: int) -> Floats:
         """Macro-F1 of each seed in resamples of patients `[S, R]`, the same for all pools."""
-        found = np.empty((self.seeds, count), np.float32)
+        found: Floats = np.empty((self.seeds, count))
         drawn = resampling.patient_weights(self.patients, count, seed, block=500)
         for part, weights in drawn:
             of_samples = weights[self.patient]
@@ -119,15 +120,14 @@ def read(path: Path) -> Iterator[Pool]:
     with np.load(path) as arrays:
         for name in json.loads(str(arrays["pools"])):
             task = name.split("/")[0]
-            of_samples = (arrays[f"{task}/{key}"].astype(np.int64) for key in SAMPLES)
-            yield Pool(*name.split("/"), *of_samples, arrays[name].astype(np.int64))
+            target, patient, fold = (arrays[f"{task}/{key}"].astype(np.int64) for key in SAMPLES)
+            predicted = arrays[name].astype(np.int64)
+            yield Pool(task, name.split("/")[1], target, patient, fold, predicted)
 
 
 def write(pools: Sequence[Pool], path: Path) -> None:
     """All pools in one compressed file."""
-    arrays: dict[str, np.ndarray] = {
-        "pools": np.array(json.dumps([f"{p.task}/{p.arm}" for p in pools]))
-    }
+    arrays: dict[str, Any] = {"pools": np.array(json.dumps([f"{p.task}/{p.arm}" for p in pools]))}
     for pool in pools:
         arrays |= {f"{pool.task}/{key}": getattr(pool, key).astype(np.int16) for key in SAMPLES}
         arrays[f"{pool.task}/{pool.arm}"] = pool.predicted.astype(np.uint8)
