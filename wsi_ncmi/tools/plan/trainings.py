@@ -12,7 +12,6 @@ from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.config import Config, ImageTask, Task, parse
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.predictions.read import read_manifests
 from wsi_ncmi.tools.plan.rates import rate_lines
 from wsi_ncmi.tools.plan.table import duration
 
@@ -135,6 +134,8 @@ def _folds(task: Task, rows: Sequence[SlideRow]) -> int:
 
 def _measured(folder: Path) -> tuple[float | None, int]:
     """Mean seconds of a trained model, and of how many."""
+    from wsi_ncmi.predictions.read import read_manifests  # imports torch
+
     manifests = sorted(folder.glob("seed-*.tsv"))
     seconds = read_manifests(manifests)["seconds"].dropna() if manifests else pd.Series(dtype=float)
     return (float(seconds.mean()), len(seconds)) if len(seconds) else (None, 0)
