@@ -261,7 +261,8 @@ def _calibration_table(task: Evaluated) -> Table:
         "Calibration on the test part, all folds and seeds, before → after the temperature that is "
         "fitted on validation: NLL, Brier score and expected calibration error (ECE) of the "
         "predicted class, by bins of equal width and by bins of equal mass. Lower is better; an "
-        "ECE that hangs on the bins says little. –: trained before the temperature was recorded."
+        "ECE that hangs on the bins says little. –: more than a temperature was fitted, or the "
+        "models are of an earlier version."
     )
     return Table(caption, ["aggregator", "objective", *header], body, 2)
 
