@@ -34,8 +34,8 @@ if CONFIG.bags:
     # The bags are no input: the digest follows every one of them, and braces of a path are text.
     rule import_bags:
         output:
-            index=cache("{encoder}") + "/index.tsv",
-            encoder=cache("{encoder}") + "/encoder.json",
+            index=f"{ROOT}/cache/{{encoder}}/index.tsv",
+            encoder=f"{ROOT}/cache/{{encoder}}/encoder.json",
         log:
             f"{ROOT}/logs/import_bags/{{encoder}}.log",
         benchmark:

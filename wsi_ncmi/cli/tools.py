@@ -64,7 +64,7 @@ def plan(
     training_seconds: float | None,
     threads: int,
 ) -> int:
-    """Say what every slide and all trainings will take, and what is wrong.
+    """Say what slides and trainings take, and what is wrong.
 
     SHEET is the slide sheet; without it, that of the configuration.
     """
