@@ -20,9 +20,11 @@ COLUMNS = [*SETTING, *RESULT, *TRIAL]
 CURVES = ["setting", "epoch", "log_loss", "macro_f1"]
 CELL = ["aggregator", "objective", "repeat", "fold", "seed"]
 """Where a nested search was made."""
-OF_RUN = ["setting", "chosen", "options", "training", *RESULT, "seconds", "digest", "reason"]
+OF_RUN = ["setting", "chosen", "options", "training", "learning_rate", *RESULT]
+OF_RUN += ["seconds", "digest", "reason"]
 WHOLE = ("setting", "epoch", "epochs")
-REAL = ("macro_f1", "log_loss", "balanced_accuracy", "auroc", "best_epoch", "seconds")
+SCORES = ("macro_f1", "log_loss", "balanced_accuracy", "auroc")
+REAL = (*SCORES, "learning_rate", "best_epoch", "seconds")
 NUMBERS: dict[str, type] = {**dict.fromkeys(WHOLE, int), **dict.fromkeys(REAL, float)}
 
 
@@ -118,10 +120,8 @@ def rated_curves(
     rates = {tuple(one[k] for k in ARM): one["training"]["learning_rate"] for one in settings}
     searched = set(search[ARM].itertuples(index=False, name=None))
     plain = curves[(curves["part"] == "val") & ~_arm_of(curves).isin(searched)]
-    tried = search_curves.merge(
-        search.assign(learning_rate=_rates_of(search))[[*CELL, "setting", "learning_rate"]],
-        on=[*CELL, "setting"],
-    )
+    place = [*CELL, "setting"]
+    tried = search_curves.merge(search[[*place, "learning_rate"]], on=place)
     both = pd.concat([part for part in (plain, tried) if len(part)] or [plain])
     own = _arm_of(both).map(rates).astype(float)
     found = both.assign(learning_rate=both.get("learning_rate", own).fillna(own))
@@ -131,9 +131,3 @@ def rated_curves(
 def _arm_of(table: pd.DataFrame) -> pd.Series:
     keys = list(table[ARM].itertuples(index=False, name=None))
     return pd.Series(keys, index=table.index, dtype=object)
-
-
-def _rates_of(search: pd.DataFrame) -> pd.Series:
-    """The learning rate of every setting of a search; NaN where it does not name one."""
-    found = [(yaml.safe_load(text) or {}).get("learning_rate") for text in search["training"]]
-    return pd.Series(found, index=search.index, dtype=float)

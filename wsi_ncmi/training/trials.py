@@ -76,6 +76,7 @@ def _said(candidates: Sequence[Fitted], rows: Sequence[Row], chosen: Row | None)
         {
             **row,
             **{key: flow(value) for key, value in setup.run.setting.items()},
+            "learning_rate": setup.run.settings["training"]["learning_rate"],
             "setting": number,
             "chosen": "yes" if row is chosen else "no",
         }

@@ -87,6 +87,7 @@ def test_every_fold_has_the_best_setting_of_its_own_validation(
         assert run["setting"]["training"] == yaml.safe_load(expected["training"])
         assert run["settings"]["training"]["learning_rate"] in RATES["learning_rate"]
         assert run["among"] == [row["digest"] for row in rows]
+    assert list(settings.learning_rate) == RATES["learning_rate"] * 4
     assert len(curves) == 8 * TRAINING["epochs"]
     # NCMI's class means come after the last epoch.
     own = curves[(curves.epoch == 1) & (curves.objective == "cross_entropy")]
@@ -180,7 +181,7 @@ def test_what_is_no_longer_searched_is_forgotten(
 def test_a_run_none_of_whose_settings_trains_has_failed(
     trained: Callable[..., Path], make_task: Callable[..., Task]
 ) -> None:
-    wild = {"training": {"optimiser": "sgd"}}
+    wild = {"training": {"optimiser": "sgd", "learning_rate": 1.0}}
     wild |= {"search": {"training": {"learning_rate": [1e35, 1e36]}}}
     out = trained(make_task(ncmi=wild))
     manifest = read_manifests([out / "seed-0.tsv"])
@@ -200,8 +201,8 @@ def test_curves_have_the_rates_that_were_tried() -> None:
     arms = [{"aggregator": "a", "objective": o} for o in ("searched", "plain")]
     search = pd.DataFrame(
         [
-            {**arms[0], **cell, "setting": number, "training": text}
-            for number, text in enumerate(["{learning_rate: 0.01}", "{}"])
+            {**arms[0], **cell, "setting": number, "learning_rate": rate}
+            for number, rate in enumerate([0.01, 0.001])
         ]
     )
     tried = pd.DataFrame(
