@@ -85,7 +85,8 @@ def without_decay(optimiser: torch.optim.Optimizer) -> set[int]:
 
 
 def check_decay(name: str, module: nn.Module, network: list[nn.Parameter], own: Any = ()) -> None:
-    settings = Training.model_validate({"optimiser": name, "weight_decay": 0.1})
+    given = {"optimiser": name, "learning_rate": 0.1, "weight_decay": 0.1}
+    settings = Training.model_validate(given)
     optimisers = Optimisers(network, list(own), settings, 4)
     kept = [p for o in (optimisers.network, optimisers.centroids) if o for p in o.param_groups]
     placed = [id(p) for group in kept for p in group["params"]]

@@ -45,15 +45,27 @@ def test_which_weights_are_scored(selections: list[str], words: str, tmp_path: A
 
 def test_the_settings_of_each_arm() -> None:
     made = summary(
-        {"selection": "best_loss", "optimiser": "sgd", "schedule": "constant", "epochs": 7},
-        {"selection": "averaged", "optimiser": "radam", "lookahead": True, "batch_size": 3},
+        {
+            "selection": "best_loss",
+            "optimiser": "sgd",
+            "schedule": "constant",
+            "learning_rate": 0.02,
+            "epochs": 7,
+        },
+        {
+            "selection": "averaged",
+            "optimiser": "radam",
+            "lookahead": True,
+            "learning_rate": 0.0001,
+            "batch_size": 3,
+        },
     )
     table = settings_table({"arm0": Tuning(), "arm1": Tuning()}, made)
     assert [row[3:] for row in table.rows] == [
         [
             "of the epoch of the smallest log-loss on validation",
             "sgd, constant",
-            "0.0001",
+            "0.02",
             "7",
             "1",
         ],
