@@ -1,8 +1,10 @@
 """Tiny pyramids of known content and µm/px; a small cohort of bags, see `made_bags`."""
 
+import importlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +13,13 @@ from made_bags import cache_folder, splits  # noqa: F401
 from made_slides import Made, write_slide
 
 WritePyramid = Callable[..., Path]
+
+
+@pytest.fixture
+def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a module of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The benchmarks of slides and bags read what they say, and record what they measured."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -20,12 +19,6 @@ from wsi_ncmi.slides.reader import open_slide
 
 CPU = torch.device("cpu")
 TILES = (4, 2)
-
-
-@pytest.fixture
-def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """benchmarks/many_tasks.py: what is at chance, who is scored, and what the table counts."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,6 @@ import pandas as pd
 import pytest
 
 Module = Callable[[str], Any]
-
-
-@pytest.fixture
-def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    return importlib.import_module
 
 
 def iris(benchmark: Module) -> Any:

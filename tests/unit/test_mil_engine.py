@@ -1,7 +1,6 @@
 """benchmarks/mil_engine.py: the ways do the same work, and the figures are of what they say."""
 
 import argparse
-import importlib
 import json
 import mmap
 from collections.abc import Callable
@@ -17,12 +16,6 @@ from wsi_ncmi import registry
 from wsi_ncmi.aggregators.bags import BagBatch
 
 ABMIL = {"hidden_dim": 16, "attention_dim": 4}
-
-
-@pytest.fixture
-def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    return importlib.import_module
 
 
 @pytest.fixture
