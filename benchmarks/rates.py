@@ -58,7 +58,10 @@ def panel(axes: Axes, rows: pd.DataFrame) -> None:
             colour, dashes = colour_of(number), LINES.get(int(epochs), ":")
             axes.plot(line["rate"], line["value"], dashes, color=colour, marker=".", label=label)
             axes.fill_between(line["rate"], line["low"], line["high"], color=colour, alpha=0.06)
+    rates = sorted(rows["rate"].unique())
     axes.set(title=str(rows["task"].iloc[0]), xscale="log", xlabel="learning rate")
+    axes.set_xticks(rates, [f"{rate:.0e}" for rate in rates])
+    axes.minorticks_off()
 
 
 def draw(table: pd.DataFrame, out: Path) -> None:
