@@ -27,6 +27,7 @@ def draw(path: Path) -> bytes:
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
         _rejections(left, rows[(rows["kind"] == "none") & (rows["seeds"] == SHOWN)], pools)
         _power(right, rows[rows["seeds"] == SHOWN], pools)
+        right.legend(*left.get_legend_handles_labels(), loc="lower right")
         return png(figure)
 
 
@@ -45,7 +46,6 @@ def _rejections(axes: Axes, rows: pd.DataFrame, pools: list[tuple[str, str]]) ->
     axes.set_yticks(np.arange(len(tests))[::-1], tests)
     axes.set(xlabel="pairs of equal arms that differ at p < 0.05", xlim=(0, None))
     axes.set_title(f"No difference, {SHOWN} seeds against {SHOWN}")
-    axes.legend(loc="lower right")
 
 
 def _power(axes: Axes, rows: pd.DataFrame, pools: list[tuple[str, str]]) -> None:
