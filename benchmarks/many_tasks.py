@@ -1,7 +1,7 @@
 """Many tasks at one setting: does a loss train wherever cross-entropy does?
 
     python benchmarks/many_tasks.py --shared ../shared/data
-    python benchmarks/many_tasks.py --tasks iris musk1 --seeds 1 --out /tmp/few
+    python benchmarks/many_tasks.py --tasks iris musk1 --seeds 1 --out few
 
 Every arm has its defaults and every task the same training settings, so that nothing is tuned or
 chosen. Two aggregators (bags) or two networks (images) and `--seeds` seeds a task; a seed draws the
