@@ -26,7 +26,7 @@ from wsi_ncmi.losses.functional import few
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.divergences import Direction
 from wsi_ncmi.losses.functional.maps import Map
-from wsi_ncmi.losses.functional.packing import Arrangement, far_apart
+from wsi_ncmi.losses.functional.packing import Arrangement
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.ncmi_base import (
@@ -34,6 +34,7 @@ from wsi_ncmi.losses.ncmi_base import (
     Evaluated,
     NCMIBase,
     Schedule,
+    initial_xi,
     smallest_divergence,
 )
 from wsi_ncmi.losses.objective import Objective, Phase
@@ -143,8 +144,7 @@ class NCMI(NCMIBase):
 
     def _register_classes(self) -> None:
         options = self.options
-        directions = far_apart(self.classes, self.dim, options.seed, options.initial_centroids)
-        xi = directions * (options.centroid_scale or 1 / options.temperature)
+        xi = initial_xi(self.classes, self.dim, options)
         log_q = log_map(xi, self.map)
         kind = KINDS[options.centroids]
         self.centroids = kind(self.map, options.centroid_start_epoch, options.centroid_decay)

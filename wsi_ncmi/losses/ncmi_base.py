@@ -17,6 +17,7 @@ from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.maps import Map
+from wsi_ncmi.losses.functional.packing import Arrangement, far_apart
 from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.objective import LossOutput, Objective, Phase
@@ -39,6 +40,12 @@ class SharedOptions(Protocol):
     def centre(self) -> CentreKind: ...
     @property
     def centre_decay(self) -> float: ...
+    @property
+    def initial_centroids(self) -> Arrangement: ...
+    @property
+    def centroid_scale(self) -> float | None: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def ratio_decay(self) -> float: ...
 
@@ -236,6 +243,12 @@ class NCMIBase(Objective):
         for name, parameter in self.named_parameters():
             groups["centroids" if name == "xi" else "network"].append(parameter)
         return groups
+
+
+def initial_xi(count: int, dim: int, options: SharedOptions) -> Tensor:
+    """Where `count` ξ start, [count, m]."""
+    directions = far_apart(count, dim, options.seed, options.initial_centroids)
+    return directions * (options.centroid_scale or 1 / options.temperature)
 
 
 def smallest_divergence(log_q: Tensor, classes: int) -> Tensor:

@@ -25,10 +25,16 @@ from torch import Tensor, nn
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.losses import functional
 from wsi_ncmi.losses.functional.divergences import Direction
-from wsi_ncmi.losses.functional.packing import Arrangement, far_apart
+from wsi_ncmi.losses.functional.packing import Arrangement
 from wsi_ncmi.losses.functional.precision import at_least_float32
 from wsi_ncmi.losses.functional.ratios import Reduction
-from wsi_ncmi.losses.ncmi_base import CentreKind, NCMIBase, Schedule, smallest_divergence
+from wsi_ncmi.losses.ncmi_base import (
+    CentreKind,
+    NCMIBase,
+    Schedule,
+    initial_xi,
+    smallest_divergence,
+)
 from wsi_ncmi.losses.objective import Objective, Phase
 
 FIT_STEPS = 10
@@ -84,10 +90,8 @@ class NCMIMixture(NCMIBase):
         options = options or Options()
         super().__init__(embedding_dim, class_counts, options, embedding_dim)
         k = options.centroids_per_class
-        xi = far_apart(
-            self.classes * k, embedding_dim, options.seed, options.initial_centroids
-        ).view(self.classes, k, embedding_dim)
-        xi = xi * (options.centroid_scale or 1 / options.temperature)
+        xi = initial_xi(self.classes * k, embedding_dim, options)
+        xi = xi.view(self.classes, k, embedding_dim)
         self.xi = nn.Parameter(xi)
         self.register_buffer("log_means", functional.centred_log_nsf(xi))
         self._add_running_state()
