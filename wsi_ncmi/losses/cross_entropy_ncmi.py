@@ -23,6 +23,7 @@ from wsi_ncmi.losses import ncmi, ncmi_mixture
 from wsi_ncmi.losses.classifier import Classifier
 from wsi_ncmi.losses.cross_entropy import class_weights
 from wsi_ncmi.losses.functional.divergences import Direction
+from wsi_ncmi.losses.functional.linear import stacked_linear
 from wsi_ncmi.losses.functional.packing import Arrangement
 from wsi_ncmi.losses.functional.ratios import Reduction
 from wsi_ncmi.losses.logit_adjusted import log_prior
@@ -125,7 +126,7 @@ class CrossEntropyNCMI(Classifier):
         stacked = self.class_counts.ndim > 1
         if not stacked or not isinstance(self.head, nn.Linear):
             return super().logits(z)
-        return z @ self.head.weight.mT + self.head.bias.unsqueeze(-2)
+        return stacked_linear(self.head, z)
 
     def loss(self, logits: Tensor, embedding: Tensor, target: Tensor) -> LossOutput:
         if not self.is_scheduled:

@@ -25,6 +25,7 @@ from wsi_ncmi.losses.centroids import KINDS
 from wsi_ncmi.losses.functional import few
 from wsi_ncmi.losses.functional.distributions import log_map
 from wsi_ncmi.losses.functional.divergences import Direction
+from wsi_ncmi.losses.functional.linear import stacked_linear
 from wsi_ncmi.losses.functional.maps import Map
 from wsi_ncmi.losses.functional.packing import Arrangement
 from wsi_ncmi.losses.functional.precision import at_least_float32
@@ -54,7 +55,7 @@ class Options:
             `ema_ratio`: the same with running means, so that small batches follow the large-batch
             ratio.
         centroids: the class distributions q. `learnable`: trained (the paper). `fixed`: the initial
-            corners. `ema`: running means of batches. `epoch_mean`: class means of the previous
+            ones. `ema`: running means of batches. `epoch_mean`: class means of the previous
             epoch.
         centroid_gradient: `ratio`: the gradient of q runs through a and b. `cmi_only`: through a
             alone.
@@ -184,8 +185,7 @@ class NCMI(NCMIBase):
         z = at_least_float32(embedding)
         if not isinstance(self.space, nn.Linear):
             return z
-        # Not `linear`: a stack of models has a layer for each.
-        return z @ self.space.weight.mT + self.space.bias.unsqueeze(-2)
+        return stacked_linear(self.space, z)
 
     def log_centroids(self) -> Tensor:
         """Centred logs [C, m] of the class distributions q that training compares with."""
