@@ -78,12 +78,17 @@ class ABMIL(Aggregator):
         super().__init__()
         self.embedding_dim = options.hidden_dim
         widths = [feature_dim, *(options.instance_dims or ()), options.hidden_dim]
+        self.widest = max(widths[1:])
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), nn.ReLU(), Dropout(options.dropout)]
         self.instance = InstanceLayers(*layers)
         kind = GatedAttention if options.gated else TanhAttention
         self.attention = kind(options.hidden_dim, options.attention_dim)
+
+    @property
+    def instance_dim(self) -> int:
+        return self.widest
 
     def forward(self, bags: BagBatch, targets: Tensor | None = None) -> BagOutput:
         hidden = self.instance(bags.features)  # [T, m]

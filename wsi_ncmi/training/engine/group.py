@@ -244,8 +244,8 @@ class Group:
 def joined_streams(batches: Sequence[Batch], width: int) -> list[list[int]]:
     """Places of batches that are computed together: of one model each, as many bags, like sizes.
 
-    In none more than half of the instances are padding. Larger ones gain nothing: there calls take
-    less time than what they compute.
+    Padding is less than half of the instances, or takes less time than the call that it saves.
+    Larger batches gain nothing: there calls take less time than what they compute.
 
     Args:
         width: of an instance's activation.
@@ -258,12 +258,18 @@ def joined_streams(batches: Sequence[Batch], width: int) -> list[list[int]]:
     ]
     found: list[list[tuple[int, int, int]]] = []
     for one in sorted(lone):
-        bags, instances, _ = found[-1][0] if found else (0, 0, 0)
-        if one[0] == bags and one[1] < 2 * instances:
+        if found and found[-1][0][0] == one[0] and _alike([*found[-1], one], width):
             found[-1].append(one)
         else:
             found.append([one])
     return [[place for *_, place in some] for some in found if len(some) > 1]
+
+
+def _alike(batches: Sequence[tuple[int, int, int]], width: int) -> bool:
+    """Whether batches (bags, instances, place), sorted, are worth their padding."""
+    sizes = [instances for _, instances, _ in batches]
+    padding = len(sizes) * sizes[-1] - sum(sizes)
+    return sizes[-1] < 2 * sizes[0] or padding * width < fused.LEAST
 
 
 class Sums:

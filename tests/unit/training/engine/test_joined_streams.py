@@ -80,7 +80,9 @@ def test_only_like_sizes_of_lone_models_are_joined() -> None:
         given.bags.features = torch.zeros(instances, 1)
         return given
 
-    batches = [batch(9, 2), batch(5, 2), batch(10, 2), batch(9, 1), batch(5, 2, models=2)]
+    batches = [batch(1900, 2), batch(1000, 2), batch(3900, 2), batch(9, 1), batch(5, 2, models=2)]
     assert group.joined_streams(batches, 8) == [[1, 0]]
     assert group.joined_streams(batches[3:], 8) == []
     assert group.joined_streams(batches, 2**13) == []  # as large as pays for itself
+    small = [batch(40, 1), batch(2, 1), batch(9, 1)]
+    assert group.joined_streams(small, 8) == [[1, 2, 0]]  # padding costs less than a call
