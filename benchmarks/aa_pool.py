@@ -78,15 +78,19 @@ class Pool:
         found = resampling.macro_f1(flat, labels_of(self.target))
         return found.reshape(confusion.shape[:-2])
 
-    def resamples(self, count: int, seed: int) -> Floats:
-        """Macro-F1 of each seed in resamples of patients `[S, R]`, the same for all pools."""
-        found: Floats = np.empty((self.seeds, count))
-        drawn = resampling.patient_weights(self.patients, count, seed, block=500)
-        for part, weights in drawn:
+    def resampled_confusions(self, count: int, seed: int) -> Floats:
+        """Of each seed and fold in resamples of patients, the same for all pools.
+
+        `[S, F, R, C, C]`: target, predicted.
+        """
+        found = np.empty((self.seeds, self.folds, count, self.classes, self.classes), np.float32)
+        members = [self.fold == f for f in range(self.folds)]
+        for part, weights in resampling.patient_weights(self.patients, count, seed, block=500):
             of_samples = weights[self.patient]
             for row, predicted in enumerate(self.predicted):
-                confusion = resampling.confusions(self.target, predicted, of_samples, self.classes)
-                found[row, part] = self.macro_f1(confusion)
+                for f, own in enumerate(members):
+                    given = self.target[own], predicted[own], of_samples[own]
+                    found[row, f, part] = resampling.confusions(*given, self.classes)
         return found
 
     def worsened(self, difference: float, seed: int) -> "Pool":

@@ -14,7 +14,7 @@ STAGE_VERSIONS = {
     "pack": 2,
     "splits": 2,
     "train": 5,
-    "evaluate": 5,
+    "evaluate": 6,
     "attention": 2,
     "report": 5,
     "images": 5,

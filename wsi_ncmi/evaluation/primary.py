@@ -13,17 +13,22 @@ so Var(d̄) = (1/B + n_test/n_train) s², with B − 1 degrees of freedom.
 **Hierarchical bootstrap**: patients and trainings vary, crossed with each other, as do cases and
 readers in studies of diagnosis (Gallas 2006). For the difference of the pooled metric,
 
-    Var = V_patients + max(0, V_trainings − V_both).
+    Var = V_trainings + max(0, V_patients − V_both).
 
 V_patients is the variance, over resamples of patients, of the mean over seeds. V_trainings is the
 variance between seeds by their number S. What a single training makes of a single patient is in
 both, so it is taken off once: V_both is the variance over resamples of a seed's deviation from the
 mean of seeds, summed over seeds, by S (S − 1). Resampling patients and seeds together would count
 it three times (Owen 2007).
+
+What remains of V_patients is that patients differ in what all trainings make of them, a variance,
+and floored at 0. What remains of V_trainings is no variance: a model that gains samples of one
+class loses some of another, so that the metric moves less than independent samples would make it.
 """
 
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -131,32 +136,45 @@ def hierarchical_bootstrap(
     """
     difference = arm.values.mean(axis=-1) - reference.values.mean(axis=-1)
     mean = arm.resamples.mean(axis=-2) - reference.resamples.mean(axis=-2)
-    patients = _variance(mean)
     sides = [arm.minus(reference)] if paired else [arm, reference]
-    found = [training_variance(side) for side in sides]
-    training = np.sum([variance for variance, _ in found], axis=0)
-    variance = patients + training
+    found = [of_trainings(side) for side in sides]
+    patients = np.maximum(0, _variance(mean) - np.sum([one.both for one in found], axis=0))
+    variance = patients + np.sum([one.spread for one in found], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Satterthwaite 1946.
-        share = patients**2 / (n_patients - 1) + sum(v**2 / f for v, f in found)
+        share = patients**2 / (n_patients - 1) + sum(one.spread**2 / one.freedom for one in found)
         freedom = np.where(variance > 0, variance**2 / share, n_patients - 1.0)
     freedom = np.where(np.isnan(variance), np.nan, freedom)
     return Outcome(difference, np.sqrt(variance), freedom)
 
 
-def training_variance(passes: Passes) -> tuple[Floats, Floats]:
-    """Variance of the mean over passes that is due to training alone, and its degrees of freedom.
+class Trainings(NamedTuple):
+    """Of a side's mean over passes, NaN without a second seed or repeat; arrays `[...]`.
 
-    With several repeats of the partition it is the larger of two: by the seeds within repeats, and
-    by the means of repeats. NaN without a second seed or repeat.
+    Attributes:
+        spread: V_trainings, the variance between trainings.
+        both: V_both, what single trainings make of single patients.
+        freedom: degrees of freedom of `spread`.
+    """
+
+    spread: Floats
+    both: Floats
+    freedom: Floats
+
+
+def of_trainings(passes: Passes) -> Trainings:
+    """Components of one side.
+
+    With several repeats of the partition they are those of which more is training's own: of the
+    seeds within repeats, or of the means of repeats.
     """
     repeats = np.unique(passes.repeat)
     own = [passes.repeat == r for r in repeats]
-    within = [_between(_only(passes, rows)) for rows in own]
-    seeds = np.sum(within, axis=0) / len(repeats) ** 2
-    freedom = np.full(seeds.shape, _freedom_of_seeds(passes, len(repeats)))
+    within = np.sum([_between(_only(passes, rows)) for rows in own], axis=0) / len(repeats) ** 2
+    freedom = np.full(within[0].shape, _freedom_of_seeds(passes, len(repeats)))
+    seeds = Trainings(within[0], within[1], freedom)
     if len(repeats) == 1:
-        return seeds, freedom
+        return seeds
     whole = Passes(
         np.stack([passes.values[..., rows].mean(axis=-1) for rows in own], axis=-1),
         np.stack([passes.resamples[..., rows, :].mean(axis=-2) for rows in own], axis=-2),
@@ -164,9 +182,11 @@ def training_variance(passes: Passes) -> tuple[Floats, Floats]:
         repeats,
         passes.folds,
     )
-    splits = _between(whole)
-    larger = np.isnan(seeds) | (splits > seeds)
-    return np.where(larger, splits, seeds), np.where(larger, len(repeats) - 1.0, freedom)
+    spread, both = _between(whole)
+    splits = Trainings(spread, both, np.full(freedom.shape, len(repeats) - 1.0))
+    own_of_seeds, own_of_splits = (one.spread - one.both for one in (seeds, splits))
+    larger = np.isnan(own_of_seeds) | (own_of_splits > own_of_seeds)
+    return Trainings._make(np.where(larger, *pair) for pair in zip(splits, seeds, strict=True))
 
 
 def _freedom_of_seeds(passes: Passes, n_repeats: int) -> float:
@@ -193,14 +213,14 @@ def _only(passes: Passes, rows: np.ndarray) -> Passes:
 
 
 def _between(passes: Passes) -> Floats:
-    """max(0, V_trainings − V_both) of the mean over passes; NaN for a single one."""
+    """V_trainings and V_both of the mean over passes `[2, ...]`; NaN for a single one."""
     count = passes.values.shape[-1]
     if count < 2:
-        return np.full(passes.values.shape[:-1], np.nan)
+        return np.full((2, *passes.values.shape[:-1]), np.nan)
     spread = resampling.nanmean(_variance(passes.rearranged)) / count
     deviations = passes.resamples - passes.resamples.mean(axis=-2, keepdims=True)
     both = _variance(deviations).sum(axis=-1) / (count * (count - 1))
-    return np.maximum(0, spread - both)
+    return np.stack([spread, both])
 
 
 def _variance(values: Floats) -> Floats:

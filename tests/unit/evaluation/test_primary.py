@@ -9,7 +9,7 @@ from wsi_ncmi.evaluation.primary import (
     Passes,
     corrected_t,
     hierarchical_bootstrap,
-    training_variance,
+    of_trainings,
 )
 from wsi_ncmi.evaluation.samples import arrangements
 
@@ -75,9 +75,10 @@ def accuracies(pairs, *, seed_sd, seeds=4, folds=5, patients=150, shift=0.0, res
     return arm(shift), arm(0.0), patients
 
 
+@pytest.mark.parametrize("seeds", [2, 4])
 @pytest.mark.parametrize("seed_sd", [0.0, 0.3])
-def test_arms_that_are_trained_alike_are_told_apart_in_five_percent(seed_sd):
-    arm, reference, patients = accuracies(1000, seed_sd=seed_sd)
+def test_arms_that_are_trained_alike_are_told_apart_in_five_percent(seed_sd, seeds):
+    arm, reference, patients = accuracies(1000, seed_sd=seed_sd, seeds=seeds)
     found = hierarchical_bootstrap(arm, reference, patients, paired=False)
     assert 0.03 <= np.mean(found.p_value < 0.05) <= 0.07
     # The standard error is right on average, and by resampling patients alone it would not be.
@@ -86,6 +87,36 @@ def test_arms_that_are_trained_alike_are_told_apart_in_five_percent(seed_sd):
     of_patients = (arm.resamples - reference.resamples).mean(1).std(axis=-1, ddof=1)
     alone = np.mean(np.abs(found.difference) > 1.96 * of_patients)
     assert (alone > 0.15) == (seed_sd > 0)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_components_by_hand(alike):
+    """Patients add what is above their share in single trainings: nothing where they are `alike`."""
+    rng = np.random.default_rng(int(alike))
+    of_all = 0 if alike else rng.normal(0, 0.02, 200)
+    sides = [
+        Passes(
+            rng.normal(0.8, 0.01, 3),
+            sign * of_all + rng.normal(0.8, 0.01, (3, 200)),
+            rng.normal(0.8, 0.01, (4, 3)),
+            np.zeros(3, int),
+            folds=5,
+        )
+        for sign in (0.5, -0.5)
+    ]
+    trainings, both = [], []
+    for side in sides:
+        trainings.append(np.mean([np.var(row, ddof=1) for row in side.rearranged]) / 3)
+        mean = side.resamples.mean(0)
+        both.append(sum(np.var(row - mean, ddof=1) for row in side.resamples) / (3 * 2))
+    patients = np.var(sides[0].resamples.mean(0) - sides[1].resamples.mean(0), ddof=1)
+    excess = max(0, patients - sum(both))
+    assert (excess == 0) == alike
+    found = hierarchical_bootstrap(*sides, 150, paired=False)
+    assert found.error**2 == pytest.approx(sum(trainings) + excess)
+    own = 1 / (1 / 10 + (1 / 2 - 1 / 10) / 4)  # between one arrangement's 2 and all folds' 10
+    share = sum(v**2 / own for v in trainings) + excess**2 / 149
+    assert found.freedom == pytest.approx(found.error**4 / share)
 
 
 def test_the_detectable_difference_is_found_in_four_of_five():
@@ -124,15 +155,15 @@ def test_variance_of_trainings_by_hand():
     values = np.array([0.5, 0.6, 0.7, 0.8])
     still = np.tile(values[:, None], 10)  # resamples change nothing
     seeds = Passes(values, still, values[None], np.zeros(4, int), folds=5)
-    variance, freedom = training_variance(seeds)
+    variance, _, freedom = of_trainings(seeds)
     assert variance == pytest.approx(np.var(values, ddof=1) / 4)
     assert freedom == pytest.approx(3)  # one arrangement
     repeats = Passes(values, still, values[None], np.array([0, 0, 1, 1]), folds=5)
-    variance, freedom = training_variance(repeats)
+    variance, _, freedom = of_trainings(repeats)
     assert variance == pytest.approx(np.var([0.55, 0.75], ddof=1) / 2)
     assert freedom == 1
     alike = Passes(values, still, values[None], np.array([0, 1, 1, 0]), folds=5)
-    variance, freedom = training_variance(alike)
+    variance, _, freedom = of_trainings(alike)
     assert variance == pytest.approx((0.3**2 / 2 + 0.1**2 / 2) / 2 / 4)
     assert freedom == pytest.approx(2)
 
