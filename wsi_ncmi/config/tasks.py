@@ -169,7 +169,7 @@ class ImageTask(TaskBase):
     dataset: str = Field(
         description=(
             "Kind of data set, a file of `wsi_ncmi/images/datasets`: `fashion_mnist`, `mnist`, "
-            "`cifar10`, `cifar100` or `image_folder`."
+            "`cifar10`, `cifar100`, `tiny_imagenet`, `imagenet`, `image_folder` or `webdataset`."
         )
     )
     path: LocalPath = Field(description="Folder or file with the data set.")

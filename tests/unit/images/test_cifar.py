@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wsi_ncmi.images.datasets import cifar10, cifar100
-from wsi_ncmi.images.datasets.files.cifar import read_pickle
+from wsi_ncmi.images.datasets.files.cifar_python import read_pickle
 from wsi_ncmi.images.datasets.interface import DatasetError
 
 
@@ -128,3 +128,65 @@ def test_a_batch_of_another_shape_is_refused(tmp_path, change, message):
     folder = write_folder(tmp_path / "x", content)
     with pytest.raises(DatasetError, match=f"test_batch: .*{message}"):
         cifar10.build(folder, cifar10.Options())
+
+
+def write_binary(folder, records, names):
+    folder.mkdir(parents=True)
+    for name, rows in records.items():
+        (folder / name).write_bytes(rows.astype(np.uint8).tobytes())
+    for name, classes in names.items():
+        (folder / name).write_text("\n".join(classes) + "\n\n")  # as published
+    return folder
+
+
+def packed(folder, archive):
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    return archive
+
+
+def test_the_binary_version_gives_the_images_of_the_python_one(tmp_path):
+    content = cifar10_files()
+    python = cifar10.build(write_folder(tmp_path / "py", content), cifar10.Options())
+    rows = {
+        name: np.column_stack([content[name][b"labels"], content[name][b"data"]])
+        for name in (*cifar10.PYTHON.train, "test_batch")
+    }
+    names = [f"class {i}" for i in range(10)]
+    folder = write_binary(
+        tmp_path / "cifar-10-batches-bin",
+        {f"{name}.bin": values for name, values in rows.items()},
+        {"batches.meta.txt": names},
+    )
+    archive = packed(folder, tmp_path / "any-name.tar.gz")
+    for path in (folder, tmp_path, archive):
+        binary = cifar10.build(path, cifar10.Options())
+        assert binary.classes == names
+        for part in ("train", "test"):
+            own, other = getattr(binary, part), getattr(python, part)
+            assert list(own.ids) == list(other.ids)
+            np.testing.assert_array_equal(own.targets, other.targets)
+            np.testing.assert_array_equal(own.pixels, other.pixels)
+
+
+def test_a_binary_record_of_cifar100_begins_with_the_coarse_label(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 3072))
+    rows = np.column_stack([np.arange(100) // 5, np.arange(100), pixels])
+    names = {
+        "fine_label_names.txt": [f"fine {i}" for i in range(100)],
+        "coarse_label_names.txt": [f"coarse {i}" for i in range(20)],
+    }
+    folder = write_binary(
+        tmp_path / "cifar-100-binary", {"train.bin": rows, "test.bin": rows}, names
+    )
+    packed(folder, tmp_path / "cifar-100-binary.tar.gz")
+    for path in (folder, tmp_path / "cifar-100-binary.tar.gz"):
+        fine = cifar100.build(path, cifar100.Options())
+        coarse = cifar100.build(path, cifar100.Options(labels="coarse"))
+        assert fine.train.targets.tolist() == list(range(100))
+        assert coarse.train.targets.tolist() == [i // 5 for i in range(100)]
+        assert (fine.classes[57], coarse.classes[11]) == ("fine 57", "coarse 11")
+        np.testing.assert_array_equal(fine.train.pixels[3][4, 5], pixels[3, [133, 1157, 2181]])
+    (folder / "test.bin").write_bytes(b"x" * 3075)
+    with pytest.raises(DatasetError, match=r"test.bin: 3075 bytes, expected a multiple of 3074"):
+        cifar100.build(folder, cifar100.Options())

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from wsi_ncmi.images.datasets import image_folder
+from wsi_ncmi.images.datasets.files import stored
 from wsi_ncmi.images.datasets.image_folder import Options
 from wsi_ncmi.images.datasets.interface import DatasetError, dataset_digest
 
@@ -104,10 +105,10 @@ def test_other_layouts_are_refused(tmp_path, files, message):
 
 
 def test_what_is_no_folder_and_no_zip_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="no such folder or zip"):
+    with pytest.raises(DatasetError, match="no such folder, zip or tar"):
         image_folder.build(tmp_path / "none", Options())
     (tmp_path / "a.zip").write_bytes(b"PK nothing")
-    with pytest.raises(DatasetError, match="neither a folder nor a zip"):
+    with pytest.raises(DatasetError, match="no zip and no whole plain tar"):
         image_folder.build(tmp_path / "a.zip", Options())
 
 
@@ -139,7 +140,7 @@ def test_a_grey_image_has_three_equal_channels(tmp_path):
 
 def test_images_are_decoded_once_while_there_is_room(tmp_path, monkeypatch):
     root = write_folder(tmp_path / "a", layout())
-    monkeypatch.setattr(image_folder, "KEPT_BYTES", 100)  # one image of 90 bytes
+    monkeypatch.setattr(stored, "KEPT_BYTES", 100)  # one image of 90 bytes
     train = image_folder.build(root, Options()).train
     first = [train.pixels[0], train.pixels[1]]
     assert train.pixels[0] is first[0]

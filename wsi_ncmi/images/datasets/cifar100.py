@@ -1,12 +1,22 @@
-"""CIFAR-100: a hundred classes of 32 × 32 photographs, from its python pickles."""
+"""CIFAR-100: a hundred classes of 32 × 32 photographs, python or binary version."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from wsi_ncmi.bounds import check_options
-from wsi_ncmi.images.datasets.files import cifar
+from wsi_ncmi.images.datasets.files import cifar, cifar_binary, cifar_python
 from wsi_ncmi.images.datasets.interface import ImageDataset
+
+PYTHON = cifar.Names(
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    train=("train",),
+    test=("test",),
+    meta="meta",
+)
+PUBLISHED = 50_000, 10_000
+LABEL_BYTES = ("coarse", "fine")  # of a binary record, in their order
 
 
 @dataclass(frozen=True)
@@ -24,14 +34,20 @@ class Options:
 
 
 def build(path: Path, options: Options) -> ImageDataset:
-    layout = cifar.Layout(
-        folder="cifar-100-python",
-        archive="cifar-100-python.tar.gz",
-        source="https://www.cs.toronto.edu/~kriz/cifar.html",
-        train=("train",),
-        test=("test",),
-        meta="meta",
-        labels=f"{options.labels}_labels".encode(),
-        names=f"{options.labels}_label_names".encode(),
+    """Both versions give the same images in the same order.
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    binary = cifar.Names(
+        folder="cifar-100-binary",
+        archive="cifar-100-binary.tar.gz",
+        train=("train.bin",),
+        test=("test.bin",),
+        meta=f"{options.labels}_label_names.txt",
     )
-    return cifar.read_dataset(path, layout)
+    is_binary, opened = cifar.open_files(path, (PYTHON, binary))
+    if is_binary:
+        which = LABEL_BYTES.index(options.labels)
+        return cifar_binary.read_dataset(opened, binary, len(LABEL_BYTES), which, PUBLISHED)
+    return cifar_python.read_dataset(opened, PYTHON, f"{options.labels}_", PUBLISHED)

@@ -63,7 +63,9 @@ class Images:
     def select(self, rows: NDArray[np.int64]) -> "Images":
         """The images of the given rows, in their order; no pixel is copied."""
         ids = [self.ids[row] for row in rows]
-        return Images(ids, self.targets[rows], _Chosen(self.pixels, rows))
+        chosen = getattr(self.pixels, "select", None)
+        pixels = chosen(rows) if chosen else _Chosen(self.pixels, rows)
+        return Images(ids, self.targets[rows], pixels)
 
     def split(self, fraction: float, seed: int, name: str) -> tuple["Images", "Images"]:
         """(what stays, what is taken): a share of every class is taken, both in their old order.
@@ -98,6 +100,7 @@ class ImageDataset:
         train, test: its parts; validation is taken from `train` later.
         files: what it was read from, for its digest.
         protocol: "official" if the test part is the data set's own, "holdout" if it was cut off.
+        published: how many images the training and test parts have as published; None: any number.
     """
 
     classes: list[str]
@@ -105,6 +108,7 @@ class ImageDataset:
     test: Images
     files: tuple[Path, ...]
     protocol: str = "official"
+    published: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for part, images in (("training", self.train), ("test", self.test)):

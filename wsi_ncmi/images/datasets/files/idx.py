@@ -55,7 +55,8 @@ def read_dataset(folder: Path, classes: list[str], source: str) -> ImageDataset:
     """MNIST's four files in `folder` (or `folder`/raw): train and t10k, images and labels."""
     train, train_files = _read_part(folder, "train", "train", len(classes), source)
     test, test_files = _read_part(folder, "t10k", "test", len(classes), source)
-    return ImageDataset(classes, train, test, (*train_files, *test_files))
+    files = (*train_files, *test_files)
+    return ImageDataset(classes, train, test, files, published=(60_000, 10_000))
 
 
 def _read_part(
