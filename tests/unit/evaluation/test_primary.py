@@ -91,7 +91,7 @@ def test_arms_that_are_trained_alike_are_told_apart_in_five_percent(seed_sd, see
 
 @pytest.mark.parametrize("alike", [False, True])
 def test_components_by_hand(alike):
-    """Patients add what is above their share in single trainings: nothing where they are `alike`."""
+    """Patients add what is above their share in single trainings: nothing where `alike`."""
     rng = np.random.default_rng(int(alike))
     of_all = 0 if alike else rng.normal(0, 0.02, 200)
     sides = [
