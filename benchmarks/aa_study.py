@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 LEVEL, CONFIDENCE, POWER = 0.05, 0.95, 0.8
 RESAMPLES, ARRANGEMENTS = 500, 16
 CHUNK = 50
-DIFFERENCES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
+DIFFERENCES = (0.005, 0.01, 0.02, 0.03)
 SEEDS = (2, 3, 5, 10)
 COMMON = 5
 """Seeds of an arm where power is measured."""

@@ -1,0 +1,241 @@
+"""The hypotheses of docs/hypotheses.md, decided by finished studies (docs/results.md).
+
+    python benchmarks/hypotheses.py results/results/runs/* results/results-labels/runs/* \
+        --figure docs/images/hypotheses.png
+
+Reads `evaluation/scores.parquet` of tasks, and writes every comparison into results/hypotheses.tsv;
+without folders it draws and prints what results/hypotheses.tsv has.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from hypotheses_figure import draw
+from measure import RESULTS
+
+from wsi_ncmi.evaluation import family, resampling
+from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.evaluation.primary import Passes, hierarchical_bootstrap
+from wsi_ncmi.evaluation.samples import Arm, Samples, arrangements
+from wsi_ncmi.evaluation.scores import arm_of, samples_of
+from wsi_ncmi.files.atomic import write_bytes
+from wsi_ncmi.files.frame import write_frame
+from wsi_ncmi.files.table import DIGITS
+
+TABLE = RESULTS / "hypotheses.tsv"
+RESAMPLES, ARRANGEMENTS, SEED = 2000, 16, 0
+LEVEL, MARGIN, CONFIDENCE = 0.05, 0.01, 0.95
+Measure = Literal["macro-F1", "rarest F1", "rarest recall"]
+CE, NCMI = "cross_entropy", "ncmi"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One line of docs/hypotheses.md.
+
+    Attributes:
+        protocol: the beginning of the names of the task's protocols.
+        decides: the p-value that decides it.
+    """
+
+    name: str
+    protocol: str
+    arm: str
+    references: tuple[str, ...] = (CE,)
+    measures: tuple[Measure, ...] = ("macro-F1",)
+    decides: Literal["p_value", "p_equivalence"] = "p_value"
+
+
+BALANCED = ("cross_entropy_weighted", "logit_adjusted")
+RAREST: tuple[Measure, ...] = ("rarest F1", "rarest recall")
+HYPOTHESES = (
+    Hypothesis("H1", "kfold", "cross_entropy_ncmi"),
+    Hypothesis("H2", "kfold", NCMI, decides="p_equivalence"),
+    Hypothesis("H4", "few", NCMI),
+    Hypothesis("H5", "noise", NCMI),
+    Hypothesis("H6", "kfold", NCMI, BALANCED, RAREST),
+    *(Hypothesis("exploration", "kfold", arm) for arm in ("ncmi_paper", *BALANCED)),
+    Hypothesis("exploration", "few", "cross_entropy_ncmi"),
+    Hypothesis("exploration", "noise", "cross_entropy_ncmi"),
+)
+
+
+@dataclass(eq=False)
+class Evaluated:
+    """A task's test predictions, with the resamples of its patients."""
+
+    task: str
+    protocol: str
+    table: pd.DataFrame
+    classes: list[str]
+    samples: Samples
+    weights: Floats
+    passes: dict[tuple[str, str], dict[Measure, Passes]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluated":
+        """Of a task's folder of runs.
+
+        Raises:
+            SystemExit: it has not been evaluated.
+        """
+        path = folder / "evaluation" / "scores.parquet"
+        if not path.is_file():
+            raise SystemExit(f"{path}: not found: run the study first (docs/results.md)")
+        table = pd.read_parquet(path)
+        classes = json.loads((path.parent / "summary.json").read_text())["classes"]
+        samples = samples_of(table, classes)[1]
+        drawn = resampling.patient_weights(samples.n_patients, RESAMPLES, SEED, RESAMPLES)
+        weights = next(drawn)[1][samples.patient]
+        task, protocol = folder.name.rsplit("-", 1)
+        return cls(task, protocol, table, classes, samples, weights)
+
+    @property
+    def rarest(self) -> int:
+        """The class of which fewest samples are tested."""
+        return int(np.bincount(self.samples.target).argmin())
+
+    def of(self, key: tuple[str, str]) -> dict[Measure, Passes]:
+        """An arm's (aggregator, objective) passes in every measure."""
+        if key not in self.passes:
+            self.passes[key] = self._passes(arm_of(self.table, key, self.classes))
+        return self.passes[key]
+
+    def _passes(self, arm: Arm) -> dict[Measure, Passes]:
+        if not arm.scored.all():
+            raise SystemExit(f"{self.task}-{self.protocol}: an arm lacks models of some folds")
+        assert self.samples.fold is not None
+        folds = np.unique(self.samples.fold, return_inverse=True)[1]
+        orders = arrangements(arm.repeats, int(folds.max()) + 1, ARRANGEMENTS, SEED)
+        rows = arm.predicted
+        once = self._measured(rows, np.ones((len(folds), 1)))
+        others = [
+            self._measured(arm.rearranged(order, folds).predicted, np.ones((len(folds), 1)))
+            for order in orders
+        ]
+        resampled = self._measured(rows, self.weights)
+        return {
+            name: Passes(
+                once[name][:, 0],
+                resampled[name],
+                np.stack([other[name][:, 0] for other in others]),
+                arm.repeats,
+                int(folds.max()) + 1,
+            )
+            for name in once
+        }
+
+    def _measured(self, rows: Ints, weights: Floats) -> dict[Measure, Floats]:
+        """Of each row of predictions under each weighting `[S, R]`."""
+        own = [
+            resampling.confusions(self.samples.target, row, weights, len(self.classes))
+            for row in rows
+        ]
+        rare = self.rarest
+        return {
+            "macro-F1": np.stack([resampling.macro_f1(c, self.samples.labels) for c in own]),
+            "rarest F1": np.stack([resampling.f1_per_class(c)[:, rare] for c in own]),
+            "rarest recall": np.stack([resampling.recall_per_class(c)[:, rare] for c in own]),
+        }
+
+
+def compared(task: Evaluated, hypothesis: Hypothesis) -> Iterator[dict[str, Any]]:
+    """A row for each aggregator, reference and measure."""
+    arms = task.table[["aggregator", "objective"]].drop_duplicates()
+    for aggregator, own in arms.groupby("aggregator", sort=False):
+        there = set(own["objective"])
+        for reference in hypothesis.references:
+            if {hypothesis.arm, reference} <= there:
+                for measure in hypothesis.measures:
+                    pair = (str(aggregator), hypothesis.arm), (str(aggregator), reference)
+                    yield _row(task, hypothesis, pair, measure)
+
+
+def _row(
+    task: Evaluated,
+    hypothesis: Hypothesis,
+    pair: tuple[tuple[str, str], tuple[str, str]],
+    measure: Measure,
+) -> dict[str, Any]:
+    arm, reference = (task.of(key)[measure] for key in pair)
+    # Arms of one seed share their stream.
+    found = hierarchical_bootstrap(arm, reference, task.samples.n_patients, paired=True)
+    low, high = found.interval(CONFIDENCE)
+    return {
+        "hypothesis": hypothesis.name,
+        "task": task.task,
+        "protocol": task.protocol,
+        "aggregator": pair[0][0],
+        "arm": hypothesis.arm,
+        "reference": pair[1][1],
+        "measure": measure,
+        "rarest": task.classes[task.rarest],
+        "seeds": len(arm.values),
+        "value": float(arm.values.mean()),
+        "reference_value": float(reference.values.mean()),
+        "difference": float(found.difference),
+        "low": float(low),
+        "high": float(high),
+        "p_value": float(found.p_value),
+        "p_equivalence": float(found.equivalence(MARGIN)),
+        "detectable": float(found.detectable(CONFIDENCE)),
+    }
+
+
+def decided(tasks: Sequence[Evaluated]) -> pd.DataFrame:
+    """All comparisons; `p_holm`: a hypothesis is a family over tasks, aggregators and measures."""
+    rows = [
+        row | {"decides": hypothesis.decides}
+        for hypothesis in HYPOTHESES
+        for task in tasks
+        if task.protocol.startswith(hypothesis.protocol)
+        for row in compared(task, hypothesis)
+    ]
+    table = pd.DataFrame(rows)
+    chosen = np.where(table["decides"] == "p_value", table["p_value"], table["p_equivalence"])
+    table["p_holm"] = np.nan
+    for name, own in table.groupby("hypothesis"):
+        if name != "exploration":
+            table.loc[own.index, "p_holm"] = family.holm(chosen[own.index])
+    return table
+
+
+def markdown(table: pd.DataFrame) -> Iterator[str]:
+    """The tables of docs/results.md."""
+    for name, own in table.groupby("hypothesis", sort=False):
+        yield f"\n{name}\n"
+        yield "| task | protocol | aggregator | arm | reference | measure | both | difference | 95 % | p | equivalence | adjusted | detectable |"  # noqa: E501
+        yield "|" + "---|" * 13
+        for row in own.itertuples():
+            measure = row.measure.replace("rarest", row.rarest)
+            yield (
+                f"| {row.task} | {row.protocol} | {row.aggregator} | {row.arm} | {row.reference} | "
+                f"{measure} | {row.value:.3f}, {row.reference_value:.3f} | {row.difference:+.3f} | "
+                f"{row.low:+.3f} to {row.high:+.3f} | {row.p_value:.2g} | {row.p_equivalence:.2g} "
+                f"| {row.p_holm:.2g} | {row.detectable:.3f} |"
+            )
+
+
+def main() -> None:
+    """Decide, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="*", help="results/<cohort>/runs/<task>")
+    parser.add_argument("--figure", type=Path, help="PNG to draw")
+    arguments = parser.parse_args()
+    if arguments.runs:
+        table = decided([Evaluated.read(folder) for folder in arguments.runs])
+        write_frame(TABLE, table.round(DIGITS))
+    table = pd.read_csv(TABLE, sep="\t")
+    print("\n".join(markdown(table)))
+    if arguments.figure:
+        write_bytes(arguments.figure, draw(table))
+
+
+if __name__ == "__main__":
+    main()
