@@ -22,7 +22,7 @@ from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.encoders.weights import read_state
 from wsi_ncmi.files.frame import read_frame
-from wsi_ncmi.images.data import balanced, load_dataset, to_square
+from wsi_ncmi.images.data import balanced, open_source, to_square
 
 DEMO = Path(__file__).parents[1] / "tests/data/demo_bags.h5"
 IMAGES = 3_000
@@ -184,7 +184,7 @@ def lc_images(source: Source) -> Samples:
 def images(source: Source, dataset: str, path: str) -> Samples:
     """3,000 training images of a data set, every class equally often."""
     task = ImageTask(dataset=dataset, path=str(source.shared / "images" / path))
-    data = load_dataset(task)
+    data = open_source(task)
     found = balanced(data, "train", IMAGES, 0)
     values = [np.asarray(found.pixels[i]) for i in range(len(found))]
     return Samples.of("images", values, [data.classes[t] for t in found.targets])

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wsi_ncmi.config import ImageTask
+from wsi_ncmi.stages import image_index
+
 WNIDS = ("n01440764", "n01443537", "n02102040")
 WORDS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "English springer")
 
@@ -103,3 +106,9 @@ def imagenet_val() -> dict[str, bytes]:
     return {
         f"ILSVRC2012_val_{i + 1:08d}.JPEG": picture(50 + i, 16, "JPEG") for i in range(len(TRUE))
     }
+
+
+def index_of(task: ImageTask, folder: Path) -> Path:
+    """Index a task's data set into a folder, and give the folder."""
+    image_index.run(task, folder / "summary.json", 1)
+    return folder

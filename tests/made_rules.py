@@ -79,8 +79,11 @@ def _params(body: str, names: dict[str, Any]) -> str:
     values = eval(f"dict({found['body']})", {**names, "input": _Anything()})
     checked = names["CHECKED"]
     (task,) = checked.task_names
+    source = next(iter(names["SOURCES"]), "")
     cases = [
-        SimpleNamespace(task=task, bucket=str(bucket), seed="0", arm=arm, encoder=encoder)
+        SimpleNamespace(
+            task=task, bucket=str(bucket), seed="0", arm=arm, encoder=encoder, source=source
+        )
         for encoder in checked.config.encoders
         for bucket in checked.buckets or [0]
         for arm in checked.task(task).searched or [""]

@@ -18,6 +18,7 @@ STAGE_VERSIONS = {
     "attention": 2,
     "report": 5,
     "images": 5,
+    "image_index": 1,
 }
 
 FINGERPRINT_BLOCK = 4096

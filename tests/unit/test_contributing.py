@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import paint
+from made_images import index_of
 
 from wsi_ncmi import encoders, registry
 from wsi_ncmi.aggregators.bags import BagBatch
@@ -175,7 +176,8 @@ def test_data_set_is_trained_on(add: Callable[[str], str], tmp_path: Path) -> No
             "training": {**TRAINING, "epochs": 3},
         }
     )
-    images.run("toy", task, "c", 0, tmp_path / "runs", 1)
+    index = index_of(task, tmp_path / "index")
+    images.run("toy", task, "c", 0, index, tmp_path / "runs", 1)
     folder = tmp_path / "runs" / "test_resnet--cross_entropy--fold0--seed0"
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert rows.groupby("part").size().to_dict() == {"val": 16, "test": 20}

@@ -30,7 +30,13 @@ FEATURE_THREADS = 8 if GPU else 1
 SLIDE_MINUTES = str(CONFIG.slide_minutes)
 
 
+# Indexes of image data sets: what they say of a data set holds for every cohort.
+DATA_SETS = f"{CONFIG.results}/data-sets"
+SOURCES = SETTINGS.image_sources()
+
+
 wildcard_constraints:
+    source="|".join(map(re.escape, SOURCES)) or "none",
     bucket=r"\d+",
     encoder="|".join(map(re.escape, CONFIG.encoders)),
     seed=r"\d+",
@@ -65,6 +71,11 @@ def cache_of(wildcards):
 def index_of(wildcards):
     """Index of a task's cache; images have none."""
     return [] if CONFIG.images else f"{cache_of(wildcards)}/index.tsv"
+
+
+def index_of_images(wildcards):
+    """Summary of the index of an image task's data set."""
+    return f"{DATA_SETS}/{SETTINGS.image_source(wildcards.task)}/summary.json"
 
 
 def settled_index(stamp, wildcards):

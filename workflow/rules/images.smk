@@ -2,7 +2,30 @@
 
 if CONFIG.images:
 
+    rule image_index:
+        output:
+            f"{DATA_SETS}/{{source}}/summary.json",
+        log:
+            f"{DATA_SETS}/{{source}}/index.log",
+        benchmark:
+            f"{DATA_SETS}/{{source}}/benchmark.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 8
+        resources:
+            mem_mb=8000,
+            runtime=1440,
+        params:
+            task=lambda wildcards: SETTINGS.image_index(SOURCES[wildcards.source]),
+            images=lambda wildcards: DIGESTS.images(SOURCES[wildcards.source]),
+            version=SETTINGS.versions("image_index"),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} images index --task {params.task:q}"
+            " --out {output:q} --threads {threads:q}"
+
     rule image_splits:
+        input:
+            index_of_images,
         output:
             f"{ROOT}/runs/{{task}}/splits.tsv",
         log:
@@ -13,14 +36,16 @@ if CONFIG.images:
             "../../environment.yml"
         params:
             task=lambda wildcards: SETTINGS.image_splits(wildcards.task),
+            index=subpath(input[0], parent=True),
             images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images splits --task {params.task:q}"
-            " --out {output:q}"
+            " --index {params.index:q} --out {output:q}"
 
     rule train_images:
         input:
+            index=index_of_images,
             splits=f"{ROOT}/runs/{{task}}/splits.tsv",
         output:
             f"{ROOT}/runs/{{task}}/seed-{{seed}}.tsv",
@@ -39,9 +64,11 @@ if CONFIG.images:
             task=lambda wildcards: SETTINGS.training(wildcards.task),
             cohort=CONFIG.cohort,
             folder=subpath(output[0], parent=True),
+            index=subpath(input.index, parent=True),
             images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task:q}"
             " --task {params.task:q} --cohort {params.cohort:q}"
-            " --seed {wildcards.seed:q} --out {params.folder:q} --threads {threads:q}"
+            " --seed {wildcards.seed:q} --index {params.index:q} --out {params.folder:q}"
+            " --threads {threads:q}"

@@ -39,6 +39,8 @@ if CONFIG.tasks:
 if CONFIG.images:
 
     rule search_image_arm:
+        input:
+            index_of_images,
         output:
             f"{ROOT}/search/{{task}}/{{arm}}.tsv",
         log:
@@ -56,12 +58,13 @@ if CONFIG.images:
             task=lambda wildcards: SETTINGS.search(wildcards.task, wildcards.arm),
             cohort=CONFIG.cohort,
             seed=lambda wildcards: CHECKED.task(wildcards.task).seeds[0],
+            index=subpath(input[0], parent=True),
             images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} search images --name {wildcards.task:q}"
             " --task {params.task:q} --cohort {params.cohort:q} --seed {params.seed:q}"
-            " --out {output:q} --threads {threads:q}"
+            " --index {params.index:q} --out {output:q} --threads {threads:q}"
 
 
 rule search:

@@ -19,9 +19,10 @@ cohort = click.option("--cohort", required=True, help="The cohort's name, for th
 encoder = click.option("--encoder", required=True, help="The encoder's name, for the records.")
 splits = option.path("--splits", "The task's folds, as `splits` writes them.")
 common = (cohort, option.seed(), option.path("--out", "Where results are written."), option.threads)
-on_images = option.together(name, option.task("ImageTask"), *common)
+index = option.path("--index", "Folder of the data set's index, as `images index` writes it.")
+on_images = option.together(name, option.task("ImageTask"), index, *common)
 on_bags = option.together(name, option.task("Task"), encoder, option.cache, splits, *common)
-ORDER = ("name", "task", "cohort", "encoder", "seed", "cache", "splits", "out", "threads")
+ORDER = ("name", "task", "cohort", "encoder", "seed", "index", "cache", "splits", "out", "threads")
 
 
 def _in_order(given: dict[str, Any]) -> Iterator[Any]:
@@ -47,14 +48,26 @@ def search_bags(**given: Any) -> None:
     stage.run_bags(*_in_order(given))
 
 
+@commands.command("images index")
+@option.task("ImageTask")
+@option.path("--out", "summary.json of the index, in a folder of its own.")
+@option.threads
+def images_index(task: "ImageTask", out: Path, threads: int) -> None:
+    """Read, check and hash all images of a data set, once for all jobs."""
+    from wsi_ncmi.stages import image_index as stage
+
+    stage.run(task, out, threads)
+
+
 @commands.command("images splits")
 @option.task("ImageTask")
+@index
 @option.path("--out", "The table of parts to write, TSV.")
-def images_splits(task: "ImageTask", out: Path) -> None:
+def images_splits(task: "ImageTask", index: Path, out: Path) -> None:
     """Write the parts of an image task."""
     from wsi_ncmi.stages import images as stage
 
-    stage.run_splits(task, out)
+    stage.run_splits(task, index, out)
 
 
 @commands.command("images train")

@@ -176,6 +176,21 @@ class ImageTask(TaskBase):
     options: dict[str, Any] = Field(
         {}, description="The data set's own options; each data set has a table under Parts."
     )
+    corrupt: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description=(
+            "Images that cannot be decoded. `refuse`: an error that names them. `skip`: they are "
+            "left out, and the report says how many."
+        ),
+    )
+    overlap: Literal["warn", "refuse", "drop"] = Field(
+        "warn",
+        description=(
+            "Test images that are in the training part too, pixel by pixel. `warn`: all are used, "
+            "and the report says how many. `refuse`: an error. `drop`: they are left out of "
+            "training."
+        ),
+    )
     train_samples: int | None = Field(
         None,
         ge=1,

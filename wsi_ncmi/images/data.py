@@ -1,7 +1,10 @@
 """From a data set to the parts that a task trains, validates and tests on."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,13 @@ from PIL import Image
 
 from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
+from wsi_ncmi.images.datasets.files.stored import stored
 from wsi_ncmi.images.datasets.interface import DatasetError, ImageDataset, Images
+from wsi_ncmi.images.index.checks import PARTS, kept, warnings_of
+from wsi_ncmi.images.index.record import Index, files_digest, read_index
+from wsi_ncmi.images.index.state import check_unchanged
+
+log = logging.getLogger(__name__)
 
 STATISTICS_IMAGES = 10_000
 # A channel that never changes has no deviation to divide by.
@@ -19,8 +28,8 @@ LEAST_STD = 1 / 255
 Parts = Mapping[str, Images]
 
 
-def load_dataset(task: ImageTask) -> ImageDataset:
-    """The task's data set.
+def open_source(task: ImageTask) -> ImageDataset:
+    """The task's data set by its files alone: nothing is decoded or checked.
 
     Raises:
         PartError: no such part, or an option it does not know.
@@ -29,6 +38,66 @@ def load_dataset(task: ImageTask) -> ImageDataset:
     module = registry.load("dataset", task.dataset)
     dataset: ImageDataset = module.build(Path(task.path), registry.options_of(module, task.options))
     return dataset
+
+
+def source_of(task: ImageTask) -> dict[str, Any]:
+    """What decides an index, beside the files: tasks that agree in it share one."""
+    return {"dataset": task.dataset, "options": task.options}
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A data set as a task uses it.
+
+    Attributes:
+        files_digest: of its files, wherever they lie.
+        warnings: what a reader of results should know of its images, a sentence each.
+    """
+
+    dataset: ImageDataset
+    files_digest: str
+    warnings: list[str]
+
+
+def load_dataset(task: ImageTask, folder: Path) -> Loaded:
+    """The task's data set by its index: no file is looked for, decoded or hashed again.
+
+    Args:
+        folder: of the index, see `stages.image_index`.
+
+    Raises:
+        DatasetError: there is no index, a file has changed since, a class has no image, or there
+            are images that the task refuses (`corrupt`, `overlap`).
+    """
+    index, root = read_index(folder), Path(task.path)
+    if index.source != source_of(task):
+        raise DatasetError(f"{folder}: an index of {index.source}, expected {source_of(task)}")
+    check_unchanged(index, root)
+    policies = {"corrupt": task.corrupt, "overlap": task.overlap}
+    warnings = warnings_of(index, policies)
+    for sentence in warnings:
+        log.warning("%s: %s", task.path, sentence)
+    rows = kept(index, policies)
+    train, test = _stored(index, rows, root) if index.stored else _read(index, rows, task)
+    files = tuple(root / name if name else root for name in index.files["file"])
+    dataset = ImageDataset(index.classes, train, test, files, index.protocol, index.published)
+    return Loaded(dataset, files_digest(index, root), warnings)
+
+
+def _stored(index: Index, rows: pd.DataFrame, root: Path) -> list[Images]:
+    own = [rows[rows["part"] == part] for part in PARTS]
+    return [stored(root, index.members(r), r["target"].to_numpy(np.int64)) for r in own]
+
+
+def _read(index: Index, rows: pd.DataFrame, task: ImageTask) -> list[Images]:
+    """Arrays, which are read as a whole."""
+    dataset, found = open_source(task), []
+    for part in PARTS:
+        images: Images = getattr(dataset, part)
+        of_part = index.images["part"] == part
+        chosen = np.flatnonzero(index.images.index[of_part].isin(rows.index))
+        found.append(images if len(chosen) == len(images) else images.select(chosen))
+    return found
 
 
 def partition(dataset: ImageDataset, task: ImageTask) -> dict[str, Images]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.planning.checked import CheckedConfig
-from wsi_ncmi.provenance import STAGE_VERSIONS
+from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 
 
 class Settings:
@@ -35,10 +35,25 @@ class Settings:
         """What the splits of a task on bags read of it."""
         return self._checked.task(name).model_dump_json(include={"classes", "sample", "protocol"})
 
+    def image_source(self, name: str) -> str:
+        """What names the index of a task's data set: tasks on the same images share one."""
+        task = self._checked.config.images[name]
+        return f"{task.dataset}-{digest([task.dataset, task.path, task.options])[:8]}"
+
+    def image_sources(self) -> dict[str, str]:
+        """The first task of each of these."""
+        tasks = reversed(self._checked.config.images)
+        return {self.image_source(name): name for name in tasks}
+
+    def image_index(self, name: str) -> str:
+        """What an index reads of a task: where its images are."""
+        return self._checked.task(name).model_dump_json(include={"dataset", "path", "options"})
+
     def image_splits(self, name: str) -> str:
         """What the splits of an image task read of it: its images, and how many of them."""
         images = {"dataset", "path", "options"}
         parts = {"train_samples", "test_samples", "validation_fraction", "subset_seed"}
+        parts |= {"corrupt", "overlap"}
         return self._checked.task(name).model_dump_json(include=images | parts)
 
     def attention(self, name: str) -> str:

@@ -1,13 +1,16 @@
 """The splits of a task, as its models were trained on them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from wsi_ncmi.files.atomic import write_json
 from wsi_ncmi.files.frame import read_frame
 
 SHOWN_FOLDS = 10
+NOTED = "data_set.json"
 
 
 def read_splits(path: Path) -> pd.DataFrame:
@@ -46,3 +49,15 @@ def with_bags(splits: pd.DataFrame, index: Path) -> pd.DataFrame:
     """
     status = read_frame(index)
     return splits[splits.slide_id.isin(status.slide_id[status.status == "ok"])]
+
+
+def note_warnings(task_dir: Path, warnings: Sequence[str]) -> None:
+    """Keep beside a task's splits what a reader of its results should know of its data."""
+    write_json(task_dir / NOTED, {"warnings": list(warnings)})
+
+
+def noted_warnings(task_dir: Path) -> list[str]:
+    """What was noted; nothing for a task on bags."""
+    path = task_dir / NOTED
+    found: list[str] = json.loads(path.read_text())["warnings"] if path.is_file() else []
+    return found

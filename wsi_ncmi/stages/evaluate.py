@@ -25,7 +25,7 @@ from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
 from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams, score_scales
-from wsi_ncmi.predictions.splits import absent_from_validation
+from wsi_ncmi.predictions.splits import absent_from_validation, noted_warnings
 from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.predictions.trials import rated_curves, read_searches
 from wsi_ncmi.predictions.validation import read_validation
@@ -108,7 +108,11 @@ def run(
             "ordinal": ordinal,
             "metrics": list(names),
             "settings": settings,
-            "warnings": [*_absent(task, task_dir, index), *_confounded(rows)],
+            "warnings": [
+                *_absent(task, task_dir, index),
+                *_confounded(rows),
+                *noted_warnings(task_dir),
+            ],
         },
     )
     for name, content in (("predictions", task.predictions), ("scores", _parquet(scores))):

@@ -11,10 +11,9 @@ import torch
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.frame import write_frame
-from wsi_ncmi.images.data import load_dataset, partition, split_table
-from wsi_ncmi.images.datasets.interface import ImageDataset, dataset_digest
+from wsi_ncmi.images.data import Loaded, load_dataset, partition, split_table
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
-from wsi_ncmi.predictions.splits import absent_from_validation
+from wsi_ncmi.predictions.splits import absent_from_validation, note_warnings
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
 from wsi_ncmi.training.images import ImageParts, train_run
 from wsi_ncmi.training.precision import resolved
@@ -23,18 +22,28 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    task_name: str, task: ImageTask, cohort: str, seed: int, out_dir: Path, threads: int
+    task_name: str,
+    task: ImageTask,
+    cohort: str,
+    seed: int,
+    index: Path,
+    out_dir: Path,
+    threads: int,
 ) -> None:
     """Train every model of a seed that is not done yet, then write the seed's manifest.
+
+    Args:
+        index: folder of the data set's index.
 
     Raises:
         UserError: the data set, the model or an option cannot be used.
     """
     torch.set_num_threads(threads)
     device = pick_device()
-    dataset = load_dataset(task)
+    loaded = load_dataset(task, index)
+    dataset = loaded.dataset
     parts = partition(dataset, task)
-    facts = data_facts(task, dataset, {part: list(parts[part].ids) for part in parts})
+    facts = data_facts(task, loaded, {part: list(parts[part].ids) for part in parts})
     wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
     pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
     log.info("%s: %d of %d runs done before", task_name, len(wanted) - len(pending), len(wanted))
@@ -46,11 +55,15 @@ def run(
     write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 
-def run_splits(task: ImageTask, out: Path) -> None:
-    """Write `splits.tsv` of an image task: one fold, the data set's own test part."""
-    dataset = load_dataset(task)
-    table = split_table(partition(dataset, task), dataset.classes)
-    for sentence in absent_from_validation(table, dataset.classes):
+def run_splits(task: ImageTask, index: Path, out: Path) -> None:
+    """Write `splits.tsv` of an image task: one fold, the data set's own test part.
+
+    What the report is to tell of the images is noted beside it.
+    """
+    loaded = load_dataset(task, index)
+    table = split_table(partition(loaded.dataset, task), loaded.dataset.classes)
+    note_warnings(out.parent, loaded.warnings)
+    for sentence in absent_from_validation(table, loaded.dataset.classes):
         log.warning("%s", sentence)
     write_frame(out, table)
 
@@ -88,14 +101,14 @@ def runs_of_seed(
         )
 
 
-def data_facts(task: ImageTask, dataset: ImageDataset, ids: dict[str, list[str]]) -> dict[str, Any]:
+def data_facts(task: ImageTask, loaded: Loaded, ids: dict[str, list[str]]) -> dict[str, Any]:
     """What a run's digest says of its images and its network; where they lie is not part of it."""
     network = ("model", "pretrained", "small_stem", "image_size", "augmentation")
     return {
         "dataset": task.dataset,
         "options": task.options,
-        "files": dataset_digest(dataset, Path(task.path)),
-        "classes": dataset.classes,
+        "files": loaded.files_digest,
+        "classes": loaded.dataset.classes,
         "split": digest(ids),
         **task.model_dump(mode="json", include=set(network)),
     }

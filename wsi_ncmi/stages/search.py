@@ -79,13 +79,14 @@ def run_bags(
 
 
 def run_images(
-    task_name: str, task: ImageTask, cohort: str, seed: int, out: Path, threads: int
+    task_name: str, task: ImageTask, cohort: str, seed: int, index: Path, out: Path, threads: int
 ) -> None:
     """Try an arm's settings on images; see `run_bags`."""
     torch.set_num_threads(threads)
-    device, dataset = pick_device(), load_dataset(task)
+    device, loaded = pick_device(), load_dataset(task, index)
+    dataset = loaded.dataset
     found = partition(dataset, task)
-    facts = images.data_facts(task, dataset, {part: list(found[part].ids) for part in found})
+    facts = images.data_facts(task, loaded, {part: list(found[part].ids) for part in found})
     parts = {part: found[part] for part in LEARNT_FROM}
     measured = image_training.ImageParts.measure(dataset.classes, parts, task.image_size)
 

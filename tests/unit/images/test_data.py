@@ -6,7 +6,7 @@ from wsi_ncmi.errors import PartError
 from wsi_ncmi.images.data import (
     balanced,
     channel_statistics,
-    load_dataset,
+    open_source,
     partition,
     split_table,
     to_square,
@@ -115,8 +115,8 @@ def test_unknown_data_sets_and_options_are_refused(idx_folder):
     with pytest.raises(
         PartError, match="unknown dataset 'svhn': expected one of cifar10, cifar100"
     ):
-        load_dataset(task().model_copy(update={"dataset": "svhn"}))
+        open_source(task().model_copy(update={"dataset": "svhn"}))
     with pytest.raises(PartError, match="mnist: unknown option 'size'"):
-        load_dataset(task(options={"size": 3}))
+        open_source(task(options={"size": 3}))
     with pytest.raises(PartError, match="test_fraction must be in \\(0, 1\\)"):
-        load_dataset(ImageTask(dataset="image_folder", path="x", options={"test_fraction": 1.5}))
+        open_source(ImageTask(dataset="image_folder", path="x", options={"test_fraction": 1.5}))

@@ -1,15 +1,20 @@
+import hashlib
 import logging
 import zipfile
 from io import BytesIO
 
 import numpy as np
 import pytest
+from made_images import index_of
 from PIL import Image
 
+from wsi_ncmi.config import ImageTask
+from wsi_ncmi.images.data import load_dataset
 from wsi_ncmi.images.datasets import image_folder
 from wsi_ncmi.images.datasets.files import stored
 from wsi_ncmi.images.datasets.image_folder import Options
-from wsi_ncmi.images.datasets.interface import DatasetError, dataset_digest
+from wsi_ncmi.images.datasets.interface import DatasetError
+from wsi_ncmi.provenance import digest
 
 
 def png(value, mode="RGB", size=(6, 5)):
@@ -147,21 +152,30 @@ def test_images_are_decoded_once_while_there_is_room(tmp_path, monkeypatch):
     assert train.pixels[1] is not first[1]
 
 
+def task_of(root):
+    return ImageTask(dataset="image_folder", path=str(root))
+
+
+def digest_of(root, folder):
+    return load_dataset(task_of(root), index_of(task_of(root), folder)).files_digest
+
+
 def test_the_digest_is_of_names_and_bytes_and_not_of_the_place(tmp_path):
     files = layout()
     one, two = (write_folder(tmp_path / name, files) for name in ("one", "two"))
-    digests = [dataset_digest(image_folder.build(root, Options()), root) for root in (one, two)]
-    assert digests[0] == digests[1]
+    assert digest_of(one, tmp_path / "a") == digest_of(two, tmp_path / "b")
+    data = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert digest_of(one, tmp_path / "a") == digest([[name, data[name]] for name in sorted(data)])
     (two / "train/cat/0.png").write_bytes(png((9, 9, 9)))
-    assert dataset_digest(image_folder.build(two, Options()), two) != digests[0]
+    assert digest_of(two, tmp_path / "b") != digest_of(one, tmp_path / "a")
 
 
 def test_other_files_beside_the_images_decide_nothing(tmp_path):
     root = write_folder(tmp_path / "a", layout(("train", "test")))
-    before = dataset_digest(image_folder.build(root, Options()), root)
+    before = digest_of(root, tmp_path / "i")
     others = {"README.md": b"x", "train/cat/.DS_Store": b"x", "extra/cat/0.png": png((1, 2, 3))}
     write_folder(root, others)
-    assert dataset_digest(image_folder.build(root, Options()), root) == before
+    assert digest_of(root, tmp_path / "i") == before
 
 
 def test_linked_folders_are_followed(tmp_path):
@@ -172,7 +186,9 @@ def test_linked_folders_are_followed(tmp_path):
     linked = image_folder.build(tmp_path / "data", Options())
     assert [len(linked.train), len(linked.test)] == [8, 8]
     direct = image_folder.build(stored, Options())
-    assert dataset_digest(linked, tmp_path / "data") == dataset_digest(direct, stored)
+    assert list(linked.train.ids) == list(direct.train.ids)
+    digests = [digest_of(path, tmp_path / path.name) for path in (tmp_path / "data", stored)]
+    assert digests[0] == digests[1]
 
 
 def test_the_real_cifar10_jpegs(shared_data):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from made_images import index_of
 
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.stages import choose, images, search
@@ -35,7 +36,8 @@ def test_a_trial_on_images_is_a_run_without_its_test_part(task, tmp_path, monkey
         return original(self, part)
 
     monkeypatch.setattr(ImageData, "evaluation", recorded)
-    search.run_images("garments", task, "mnist", 0, tmp_path / "s" / "ncmi.tsv", 1)
+    index = index_of(task, tmp_path / "index")
+    search.run_images("garments", task, "mnist", 0, index, tmp_path / "s" / "ncmi.tsv", 1)
     assert {part for part, _ in asked} == {"train", "val"}
     assert {parts for _, parts in asked} == {("train", "val")}
     rows = choose.read_trials(tmp_path / "s" / "ncmi.tsv")
@@ -43,7 +45,7 @@ def test_a_trial_on_images_is_a_run_without_its_test_part(task, tmp_path, monkey
 
     arm = {"options": {"temperature": 0.5}}
     final = ImageTask.model_validate({**task.model_dump(), "objectives": {"ncmi": arm}})
-    images.run("garments", final, "mnist", 0, tmp_path / "runs", 1)
+    images.run("garments", final, "mnist", 0, index, tmp_path / "runs", 1)
     folder = tmp_path / "runs" / "test_resnet--ncmi--fold0--seed0"
     assert rows[1]["digest"] == json.loads((folder / "run.json").read_text())["digest"]
     frame = pd.read_parquet(folder / "predictions.parquet")

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from made_images import index_of
 
 from wsi_ncmi.config import Evaluation, ImageTask, Transform, parse
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.evaluation.policies import validation_curves
-from wsi_ncmi.images.data import load_dataset, partition
+from wsi_ncmi.images.data import open_source, partition
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
 from wsi_ncmi.predictions.validation import read_validation
 from wsi_ncmi.stages import evaluate, images
@@ -37,8 +38,9 @@ def trained(tmp_path_factory, write_idx_dataset):
     root = tmp_path_factory.mktemp("images")
     task = small_task(write_idx_dataset(root / "data", per_class=60))
     out = root / "runs" / "garments"
-    images.run("garments", task, "mnist", 0, out, 1)
-    images.run_splits(task, out / "splits.tsv")
+    index = index_of(task, root / "index")
+    images.run("garments", task, "mnist", 0, index, out, 1)
+    images.run_splits(task, index, out / "splits.tsv")
     return task, out
 
 
@@ -66,7 +68,7 @@ def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
     }
     task = trained[0].model_copy(update={"augmentation": flips})
     task = ImageTask.model_validate({**task.model_dump(), "objectives": arms})
-    dataset = load_dataset(task)
+    dataset = open_source(task)
     parts = partition(dataset, task)
     found = ImageParts.measure(dataset.classes, parts, None)
     runs = images.runs_of_seed("t", task, "mnist", 0, "official", {}, CPU)
@@ -118,12 +120,14 @@ def test_a_rerun_does_nothing_and_a_changed_arm_trains_alone(trained, monkeypatc
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     started = []
     monkeypatch.setattr(images, "train_run", lambda run, *_: started.append(run.objective))
-    images.run("garments", task, "mnist", 0, out, 1)
-    images.run_splits(task, out / "splits.tsv")
+    index = out.parent.parent / "index"
+    images.run("garments", task, "mnist", 0, index, out, 1)
+    images.run_splits(task, index, out / "splits.tsv")
     assert started == []
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files} == before
     objectives = {"cross_entropy": {}, "ncmi": {"options": {"temperature": 0.5}}}
-    images.run("garments", small_task(task.path, objectives=objectives), "mnist", 0, out, 1)
+    other = small_task(task.path, objectives=objectives)
+    images.run("garments", other, "mnist", 0, index, out, 1)
     assert started == ["ncmi"]
 
 
@@ -134,10 +138,12 @@ def test_moved_data_keep_their_runs_and_changed_data_do_not(
     started = []
     monkeypatch.setattr(images, "train_run", lambda run, *_: started.append(run.objective))
     moved = write_idx_dataset(tmp_path / "moved", per_class=60)
-    images.run("garments", small_task(moved), "mnist", 0, out, 1)
+    task = small_task(moved)
+    images.run("garments", task, "mnist", 0, index_of(task, tmp_path / "one"), out, 1)
     assert started == []
     changed = write_idx_dataset(tmp_path / "changed", per_class=60, seed=1)
-    images.run("garments", small_task(changed), "mnist", 0, out, 1)
+    task = small_task(changed)
+    images.run("garments", task, "mnist", 0, index_of(task, tmp_path / "two"), out, 1)
     assert started == ["cross_entropy", "ncmi"]
 
 
@@ -145,7 +151,7 @@ def test_moved_data_keep_their_runs_and_changed_data_do_not(
 def test_a_checkpoint_gives_the_stored_scores_again(trained, run_id):
     task, out = trained
     encoder, objective, content = load_run(out / run_id, CPU)
-    dataset = load_dataset(task)
+    dataset = open_source(task)
     test = partition(dataset, task)["test"]
     batch = torch.from_numpy(np.stack([test.pixels[i] for i in range(40)])).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -173,7 +179,7 @@ def test_the_runs_can_be_evaluated(trained):
 def test_the_same_seed_gives_the_same_predictions(trained, tmp_path):
     task, out = trained
     only = small_task(task.path, objectives={"cross_entropy": {}})
-    images.run("garments", only, "mnist", 0, tmp_path, 1)
+    images.run("garments", only, "mnist", 0, out.parent.parent / "index", tmp_path, 1)
     again, before = (
         pd.read_parquet(folder / RUNS[0] / "predictions.parquet") for folder in (tmp_path, out)
     )
@@ -184,7 +190,7 @@ def test_a_network_that_diverges_is_a_row(trained, tmp_path):
     wild = {"optimiser": "sgd", "learning_rate": 1e30, "clip_norm": None, "epochs": 1}
     objectives = {"cross_entropy": {}, "ncmi": {"training": wild}}
     task = small_task(trained[0].path, objectives=objectives)
-    images.run("garments", task, "mnist", 0, tmp_path, 1)
+    images.run("garments", task, "mnist", 0, trained[1].parent.parent / "index", tmp_path, 1)
     manifest = pd.read_csv(tmp_path / "seed-0.tsv", sep="\t", keep_default_na=False)
     assert manifest.status.tolist() == ["ok", "failed"]
     assert "not finite in epoch 0" in manifest.reason[1]
@@ -300,7 +306,7 @@ def test_the_example_configuration_trains_on_five_thousand_images(root, shared_d
     raw = yaml.safe_load((root / "config" / "images.yaml").read_text())
     task = parse(raw).images["garments"]
     here = task.model_copy(update={"path": str(shared_data / "images" / "fashion-mnist")})
-    parts = partition(load_dataset(here), here)
+    parts = partition(open_source(here), here)
     assert {part: np.bincount(parts[part].targets).tolist() for part in parts} == {
         "train": [500] * 10,
         "val": [100] * 10,

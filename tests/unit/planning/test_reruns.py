@@ -29,6 +29,7 @@ from wsi_ncmi.config import Config
 STEPS = {
     "demo_slides": "demo",
     "import_bags": "pack",
+    "image_index": "index",
     "image_splits": "splits",
     "train_images": "train",
     "search_arm": "search",
@@ -122,7 +123,7 @@ def test_a_column_runs_what_the_table_says(root: Path, column: str) -> None:
     [
         ("slides", "a.tif", {"tiles", "features", "train", "report"}),
         ("bags", "h5/a.h5", {"pack", "train"}),
-        ("images", "mnist/train-images-idx3-ubyte", {"splits", "train", "search"}),
+        ("images", "mnist/train-images-idx3-ubyte", {"index", "splits", "train", "search"}),
     ],
 )
 def test_a_replaced_file_runs_what_reads_it(

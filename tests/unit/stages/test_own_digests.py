@@ -26,6 +26,7 @@ from wsi_ncmi.cohorts.sheet import OVERRIDES, checked_sheet
 from wsi_ncmi.cohorts.split_file import SplitRow
 from wsi_ncmi.config import Arm, Config, Setting, parse
 from wsi_ncmi.extraction.extract import Extractor
+from wsi_ncmi.images.data import Loaded
 from wsi_ncmi.images.datasets.interface import ImageDataset, Images
 from wsi_ncmi.stages import images, train
 from wsi_ncmi.tiling.one_slide import SlideTiles
@@ -117,8 +118,8 @@ PARTS = [("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")]
 def _facts(config: Config) -> dict[str, Any]:
     part = Images(["i0", "i1"], np.array([0, 1]), np.zeros((2, 8, 8, 3), np.uint8))
     dataset = ImageDataset(["x", "y"], part, part, files=(Path("w.pt"),))
-    task = config.images["t"].model_copy(update={"path": "."})
-    return images.data_facts(task, dataset, {"train": ["i0"]})
+    loaded = Loaded(dataset, "of the files", [])
+    return images.data_facts(config.images["t"], loaded, {"train": ["i0"]})
 
 
 @pytest.mark.parametrize("key", [key for key in ALL if TRAINING.match(key)])

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.provenance import digest, sha256_file
 
 
 class DatasetError(UserError):
@@ -98,7 +97,7 @@ class ImageDataset:
     Attributes:
         classes: names in the order of the targets.
         train, test: its parts; validation is taken from `train` later.
-        files: what it was read from, for its digest.
+        files: what it was read from.
         protocol: "official" if the test part is the data set's own, "holdout" if it was cut off.
         published: how many images the training and test parts have as published; None: any number.
     """
@@ -119,10 +118,3 @@ class ImageDataset:
                     f"{self.files[0].parent}: the {part} part has no image of class {names}; every "
                     "class needs images in both parts"
                 )
-
-
-def dataset_digest(dataset: ImageDataset, root: Path) -> str:
-    """Digest of names below `root` and SHA-256 of all files: the same wherever the data lie."""
-    base = root if root.is_dir() else root.parent
-    names = {file.relative_to(base).as_posix(): file for file in dataset.files}
-    return digest([[name, sha256_file(names[name])] for name in sorted(names)])
