@@ -76,7 +76,7 @@ def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS / "aa_simulated.json")
-    parser.add_argument("--repetitions", type=int, default=5000)
+    parser.add_argument("--repetitions", type=int, default=3000)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for (name, sd), seeds, paired in itertools.product(SEED_SDS.items(), SEEDS, (False, True)):

@@ -140,7 +140,8 @@ def welch(pairs: Pairs) -> Outcome:
     one, other = (side.values for side in pairs.passes)
     parts = [side.var(axis=1, ddof=1) / side.shape[1] for side in (one, other)]
     total = parts[0] + parts[1]
-    freedom = total**2 / ((parts[0] ** 2 + parts[1] ** 2) / (one.shape[1] - 1))
+    with np.errstate(invalid="ignore"):  # two equal seeds
+        freedom = total**2 / ((parts[0] ** 2 + parts[1] ** 2) / (one.shape[1] - 1))
     return Outcome(one.mean(1) - other.mean(1), np.sqrt(total), freedom)
 
 
@@ -226,8 +227,8 @@ def study(
 def power(found: Outcome, difference: float) -> Floats:
     """With which probability each test says that it finds a true difference."""
     quantile = stats.t.ppf(1 - LEVEL / 2, found.freedom)
-    shift = abs(difference) / found.error
     with np.errstate(all="ignore"):
+        shift = abs(difference) / found.error
         upper = stats.nct.sf(quantile, found.freedom, shift)
         lower = stats.nct.cdf(-quantile, found.freedom, shift)
     # Far from zero the noncentral distribution cannot be computed, and the answer is plain.
