@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from wsi_ncmi.evaluation.ranks import ranks
-from wsi_ncmi.report.comparisons import block_values, critical_difference, forest
+from wsi_ncmi.predictions.states import marked_arms
+from wsi_ncmi.report.comparisons import block_values, critical_difference, forest, with_marks
 from wsi_ncmi.report.page import Block, Picture, Section
 from wsi_ncmi.report.task import FIGURES, Evaluated
 
@@ -27,10 +28,17 @@ def across_blocks(tasks: Sequence[Evaluated]) -> list[Block]:
     if len(tasks) < 2:
         return []
     rules = tasks[0].summary["evaluation"]
-    differences = pd.concat([task.table("differences").assign(task=task.name) for task in tasks])
+    marks = [marked_arms(task.summary["states"]) for task in tasks]
+    differences = pd.concat(
+        [
+            with_marks(task.table("differences").assign(task=task.name), own)
+            for task, own in zip(tasks, marks, strict=True)
+        ]
+    )
     drawn = forest(differences, rules["equivalence_margin"], rules["confidence"])
     models = pd.concat([task.table("model_metrics") for task in tasks])
-    ranked = ranks(block_values(models, ["task"]), 1 - rules["confidence"])
+    of_any = {key: f"{state} in a task" for own in marks for key, state in own.items()}
+    ranked = ranks(block_values(models, ["task"], of_any), 1 - rules["confidence"])
     blocks: list[Block] = []
     if drawn:
         blocks.append(Picture.of_png(drawn, "differences in all tasks", FIGURES["forest"]))

@@ -1,6 +1,8 @@
 """The figures of comparisons: a forest of differences, and critical differences of ranks; PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,19 +10,22 @@ from matplotlib.axes import Axes
 
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.evaluation.ranks import Ranks
+from wsi_ncmi.evaluation.samples import ArmKey
 from wsi_ncmi.evaluation.scores import ARM
 from wsi_ncmi.report.style import GREY, colour_of, new_figure, png, styled
 from wsi_ncmi.report.wording import MINUS, arm_title, signed, title
 
 MARGIN_SHADE = "#e5e7eb"
 ROW = 0.42  # inches
+Marks = Mapping[ArmKey, str]
 
 
 def forest(differences: pd.DataFrame, margin: float, confidence: float) -> bytes | None:
     """Every difference of macro-F1 with its interval, the margin of equivalence shaded.
 
     Args:
-        differences: see `evaluation.differences`; a column `task`, where there are several.
+        differences: see `evaluation.differences`; a column `task`, where there are several, and
+            one `mark`, see `with_marks`.
         margin: of macro-F1.
         confidence: of the intervals, for the axis.
 
@@ -51,7 +56,8 @@ def forest(differences: pd.DataFrame, margin: float, confidence: float) -> bytes
 def _forest_row(axes: Axes, row: pd.Series, y: float, colour: str) -> None:
     axes.plot([row["fixed_low"], row["fixed_high"]], [y + 0.22] * 2, color=GREY, linewidth=1)
     axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.4)
-    axes.plot(row["difference"], y, "o", color=colour, markersize=6.5, markeredgecolor="white")
+    dot: Any = {"markerfacecolor": "white"} if row.get("mark") else {"markeredgecolor": "white"}
+    axes.plot(row["difference"], y, "o", color=colour, markersize=6.5, **dot)
     text = f"{signed(row['difference'])}  {row['verdict']}"
     axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
 
@@ -59,18 +65,41 @@ def _forest_row(axes: Axes, row: pd.Series, y: float, colour: str) -> None:
 def _row_name(row: pd.Series) -> str:
     names = [str(row["task"])] if "task" in row else []
     what = f"{title(row['objective'])} {MINUS} {title(row['reference'])}"
-    return ", ".join([*names, title(row["aggregator"]), what])
+    named = ", ".join([*names, title(row["aggregator"]), what])
+    return f"{named}\n({row['mark']})" if row.get("mark") else named
 
 
-def block_values(models: pd.DataFrame, blocks: Sequence[str]) -> pd.DataFrame:
+def with_marks(differences: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """A column `mark`: why a row says nothing of the losses; empty where it does.
+
+    Args:
+        marks: arms that collapsed or were undertrained, see `predictions.states.marked_arms`.
+    """
+
+    def of(row: Mapping[Hashable, Any]) -> str:
+        arms = (row["aggregator"], row["objective"]), (row["aggregator"], row["reference"])
+        found = [f"{title(arm[1])} {marks[arm]}" for arm in arms if arm in marks]
+        return ", ".join(found)
+
+    return differences.assign(mark=[of(row) for row in differences.to_dict("records")])
+
+
+def block_values(
+    models: pd.DataFrame, blocks: Sequence[str], marks: Marks = MappingProxyType({})
+) -> pd.DataFrame:
     """Macro-F1 of every arm (column) in every block (row), averaged over the rest.
 
     Args:
         models: see `scores.model_metrics`.
         blocks: columns that make a block, such as repeat and fold.
+        marks: arms whose names say that they collapsed or were undertrained.
     """
     own = models[models["metric"] == metrics.MACRO_F1]
-    arms = [arm_title(a, o) for a, o in own[ARM].itertuples(index=False)]
+    names = {
+        key: f"{arm_title(*key)} ({marks[key]})" if key in marks else arm_title(*key)
+        for key in own[ARM].drop_duplicates().itertuples(index=False, name=None)
+    }
+    arms = [names[key] for key in own[ARM].itertuples(index=False, name=None)]
     wide = own.assign(arm=arms).pivot_table(index=list(blocks), columns="arm", values="value")
     return wide[list(dict.fromkeys(arms))]
 

@@ -118,7 +118,8 @@ def run(
     for name, content in (("predictions", task.predictions), ("scores", _parquet(scores))):
         with atomic_path(out_dir / f"{name}.parquet") as temporary:
             pq.write_table(content, temporary)
-    _draw_comparisons(out_dir / "figures", written["differences"], models, evaluation)
+    marks = marked_arms(state_counts(task.runs))
+    _draw_comparisons(out_dir / "figures", written["differences"], models, evaluation, marks)
     _draw(out_dir / "figures", written, confusions, reliabilities, task, evaluation.confidence)
 
 
@@ -269,13 +270,18 @@ def _samples_by_part(
 
 
 def _draw_comparisons(
-    folder: Path, differences: pd.DataFrame, models: pd.DataFrame, evaluation: config.Evaluation
+    folder: Path,
+    differences: pd.DataFrame,
+    models: pd.DataFrame,
+    evaluation: config.Evaluation,
+    marks: Mapping[ArmKey, str],
 ) -> None:
     """The forest of differences and the ranks over folds, where there is something to draw."""
     confidence = evaluation.confidence
-    values = comparisons.block_values(models, ["repeat", "fold"])
+    values = comparisons.block_values(models, ["repeat", "fold"], marks)
     ranked = ranks(values, 1 - confidence)
-    drawn = {"forest": comparisons.forest(differences, evaluation.equivalence_margin, confidence)}
+    marked = comparisons.with_marks(differences, marks)
+    drawn = {"forest": comparisons.forest(marked, evaluation.equivalence_margin, confidence)}
     if ranked is not None:
         drawn["ranks"] = comparisons.critical_difference(ranked, f"{ranked.blocks} folds")
     for name in ("forest", "ranks"):

@@ -38,7 +38,7 @@ def made(tmp_path):
         columns = ["aggregator", "objective", "reference", "metric", "difference"]
         frame = pd.DataFrame(differences) if differences else pd.DataFrame(columns=columns)
         frame.to_csv(folder / "differences.tsv", sep="\t", index=False)
-        return Evaluated(name, folder, {"evaluation": EVALUATION})
+        return Evaluated(name, folder, {"states": [], "evaluation": EVALUATION})
 
     return make
 

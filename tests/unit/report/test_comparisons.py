@@ -12,6 +12,7 @@ from wsi_ncmi.report.comparisons import (
     block_values,
     critical_difference,
     forest,
+    with_marks,
 )
 from wsi_ncmi.report.differences import comparison_answer, difference_blocks
 from wsi_ncmi.report.style import colour_of
@@ -53,6 +54,24 @@ def test_forest_draws_every_difference_and_shades_the_margin():
     assert ink(drawn(0.02, 0.02), MARGIN_SHADE) > 1.5 * ink(drawn(0.02, 0.01), MARGIN_SHADE) > 0
     nothing = pd.DataFrame([difference("ncmi", np.nan)])
     assert forest(nothing, 0.01, 0.95) is None
+
+
+def test_an_arm_that_collapsed_is_marked():
+    rows = pd.DataFrame([difference("ncmi", 0.01), difference("hybrid", -0.01)])
+    marks = {("abmil", "ncmi"): "collapsed", ("mean", "hybrid"): "collapsed"}
+    marked = with_marks(rows, marks)
+    assert list(marked["mark"]) == ["NCMI collapsed", ""]
+    # Its dot is hollow, and its name says why.
+    assert ink(forest(marked, 0.01, 0.95), colour_of(1)) < ink(
+        forest(rows, 0.01, 0.95), colour_of(1)
+    )
+    of_reference = with_marks(rows, {("abmil", "cross_entropy"): "undertrained"})
+    assert list(of_reference["mark"]) == ["cross-entropy undertrained"] * 2
+    models = pd.DataFrame(
+        {"aggregator": "abmil", "objective": ["ncmi", "hybrid"], "fold": 0, "metric": "macro_f1",
+         "value": 0.5}
+    )  # fmt: skip
+    assert "collapsed" in block_values(models, ["fold"], marks).columns[0]
 
 
 def test_critical_difference_joins_what_does_not_differ():
