@@ -180,6 +180,8 @@ OTHER: dict[str, Any] = {
     "images.<>.model": "resnet34",
     "images.<>.augmentation.[].name": "VerticalFlip",
     "images.<>.augmentation.[].options": {"p": 1.0},
+    "images.<>.batch_augmentation.[].name": "RandomVerticalFlip",
+    "images.<>.batch_augmentation.[].options": {"p": 1.0},
 }
 OF_SEVERAL = {**BASES["bags"]["bags"], "others": {"uni": {"path": "pt", "format": "pt"}}}
 WITH: dict[str, dict[str, Any]] = {
@@ -188,6 +190,9 @@ WITH: dict[str, dict[str, Any]] = {
     "benchmark.encoders": {"slides": None, "bags": OF_SEVERAL},
     "extraction.augmentation": {"extraction.augmentation": {"transforms": [TRANSFORM]}},
     "images.<>.augmentation": {"images.<>.augmentation": [TRANSFORM]},
+    "images.<>.batch_augmentation": {
+        "images.<>.batch_augmentation": [{"name": "RandomHorizontalFlip"}]
+    },
     "images.<>.options": {"images.<>.dataset": "image_folder"},
     "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {

@@ -24,7 +24,7 @@ ENCODER = CONFIG.encoder_folder
 READS_SLIDES = CHECKED.reads_slides
 # Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
 GPU = int(has_gpu())
-# A GPU is fed by several reading threads; without one, each core takes a bucket of its own.
+# A GPU is fed by several reading threads; without one, each core takes a job of its own.
 FEATURE_THREADS = 8 if GPU else 1
 # A resource and no param: another limit changes no result, so that nothing runs again for it.
 SLIDE_MINUTES = str(CONFIG.slide_minutes)

@@ -55,7 +55,7 @@ if CONFIG.images:
             f"{ROOT}/benchmarks/train/{{task}}/seed-{{seed}}.tsv"
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: FEATURE_THREADS
         resources:
             gpu=GPU,
             mem_mb=16000,

@@ -49,7 +49,7 @@ if CONFIG.images:
             f"{ROOT}/benchmarks/search/{{task}}/{{arm}}.tsv"
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: FEATURE_THREADS
         resources:
             gpu=GPU,
             mem_mb=16000,

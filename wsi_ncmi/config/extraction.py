@@ -9,11 +9,11 @@ from wsi_ncmi.config.base import Fraction, LocalPath, Model, Name, Seed
 
 
 class Transform(Model):
-    """One albumentations transform by its class name."""
+    """One transform of albumentations (of kornia in `batch_augmentation`) by its class name."""
 
     name: str = Field(description="Class name of the transform, such as `HueSaturationValue`.")
     options: dict[str, Any] = Field(
-        {}, description="Its arguments. An argument that albumentations does not know is an error."
+        {}, description="Its arguments. An argument that the library does not know is an error."
     )
 
 

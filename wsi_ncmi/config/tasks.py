@@ -235,10 +235,36 @@ class ImageTask(TaskBase):
     augmentation: list[Transform] = Field(
         [], description="albumentations transforms, applied in this order to training images only."
     )
+    batch_augmentation: list[Transform] = Field(
+        [],
+        description=(
+            "kornia transforms (`kornia.augmentation`), applied in this order to batches of "
+            "training images on the device, after `augmentation`."
+        ),
+    )
+    loading: Literal["auto", "device", "workers"] = Field(
+        "auto",
+        description=(
+            "Where images come from; it changes speed alone. `device`: they are decoded once and "
+            "kept on the device as uint8, without `augmentation`. `workers`: each batch is decoded "
+            "when it is needed, in the job's threads but one. `auto`: `device` without "
+            "`augmentation` and up to 4 GiB, else `workers`."
+        ),
+    )
     training: ImageTraining = Field(
         ImageTraining(),
         description="Settings of a training run, for all arms; the defaults are for images.",
     )
+
+    @model_validator(mode="after")
+    def _check_loading(self) -> "ImageTask":
+        if self.loading == "device" and self.augmentation:
+            raise ValueError(
+                "loading: device decodes each image once, so that augmentation (albumentations, "
+                "image by image) cannot be: move its transforms to batch_augmentation (kornia), or "
+                "set loading: workers"
+            )
+        return self
 
     def training_of(self, objective: str) -> Training:
         """The settings of an objective's arm: the task's, with what the arm overrides."""

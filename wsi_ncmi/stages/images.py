@@ -34,6 +34,7 @@ def run(
 
     Args:
         index: folder of the data set's index.
+        threads: of which all but one decode images, where these are not kept on the device.
 
     Raises:
         UserError: the data set, the model or an option cannot be used.
@@ -51,7 +52,7 @@ def run(
         images = ImageParts.measure(dataset.classes, parts, task.image_size)
         for number, one in enumerate(pending, 1):
             log.info("%d/%d %s", number, len(pending), one.run_id)
-            train_run(one, task, images, out_dir / one.run_id, device)
+            train_run(one, task, images, out_dir / one.run_id, device, threads - 1)
     write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 
@@ -104,6 +105,7 @@ def runs_of_seed(
 def data_facts(task: ImageTask, loaded: Loaded, ids: dict[str, list[str]]) -> dict[str, Any]:
     """What a run's digest says of its images and its network; where they lie is not part of it."""
     network = ("model", "pretrained", "small_stem", "image_size", "augmentation")
+    by_batch = task.model_dump(mode="json")["batch_augmentation"]
     return {
         "dataset": task.dataset,
         "options": task.options,
@@ -111,4 +113,6 @@ def data_facts(task: ImageTask, loaded: Loaded, ids: dict[str, list[str]]) -> di
         "classes": loaded.dataset.classes,
         "split": digest(ids),
         **task.model_dump(mode="json", include=set(network)),
+        # Left out where there is none, so that earlier models stay current.
+        **({"batch_augmentation": by_batch} if by_batch else {}),
     }

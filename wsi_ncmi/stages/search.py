@@ -96,7 +96,7 @@ def run_images(
         )
 
     def prepare(run: Run, candidate: ImageTask) -> Setup:
-        return image_training.prepare(run, candidate, measured, device)
+        return image_training.prepare(run, candidate, measured, device, threads - 1)
 
     _search(task, run_of, prepare, _one_by_one, out)
 

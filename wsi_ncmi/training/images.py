@@ -1,7 +1,7 @@
 """One run on images: a timm network and an objective."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from wsi_ncmi.config import SEARCHES, ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
 from wsi_ncmi.files.patience import patiently
-from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.images.data import Parts, channel_statistics, to_square
-from wsi_ncmi.images.datasets.interface import DatasetError, Images
+from wsi_ncmi.images.loading.loader import Held, Loader
 from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
@@ -34,6 +33,7 @@ class ImageParts:
     Attributes:
         mean, std: [3], of the training part's channels in 0..1.
         size: (height, width) of what the network sees.
+        held: images that are on a device, for all networks.
     """
 
     classes: list[str]
@@ -41,6 +41,7 @@ class ImageParts:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     size: tuple[int, int]
+    held: Held = field(default_factory=dict)
 
     @classmethod
     def measure(cls, classes: list[str], parts: Parts, image_size: int | None) -> "ImageParts":
@@ -80,22 +81,23 @@ class ImageData:
         fold: int,
         device: torch.device,
         stream: str | None = None,
+        workers: int = 0,
     ) -> None:
-        self.parts, self.size, self.side = images.parts, images.size, task.image_size
+        self.parts, self.device, self.epochs = images.parts, device, settings.epochs
         self.batch_size, self.sampling = settings.batch_size, settings.sampling
-        self.augmenter = Augmenter(task.augmentation) if task.augmentation else None
-        self.seed, self.fold, self.stream, self.device = seed, fold, stream, device
-        self.epochs = settings.epochs
+        self.seed, self.fold, self.stream = seed, fold, stream
+        self.loader = Loader(
+            task, images.parts, images.size, device, self._derive, workers, images.held
+        )
 
     def steps_per_epoch(self) -> int:
         return len(self._starts())
 
     def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        train = self.parts["train"]
         rng = np.random.default_rng(self._derive(f"order {epoch}"))
-        order = epoch_order(train.targets, self.sampling, rng)
-        for start in self._starts()[first:]:
-            yield self._batch(train, order[start : start + self.batch_size], epoch)
+        order = epoch_order(self.parts["train"].targets, self.sampling, rng)
+        starts = self._starts()[first:]
+        yield from self._batches("train", [order[s : s + self.batch_size] for s in starts], epoch)
 
     def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self._in_order(part, None)
@@ -105,10 +107,9 @@ class ImageData:
         yield from self._in_order("train", self.epochs)
 
     def _in_order(self, part: str, epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        images = self.parts[part]
-        rows = np.arange(len(images))
-        for start in range(0, len(images), self.batch_size):
-            yield self._batch(images, rows[start : start + self.batch_size], epoch)
+        rows = np.arange(len(self.parts[part]))
+        starts = range(0, len(rows), self.batch_size)
+        yield from self._batches(part, [rows[s : s + self.batch_size] for s in starts], epoch)
 
     def _derive(self, purpose: str) -> int:
         return derive(self.seed, self.fold, purpose, self.stream)
@@ -120,40 +121,38 @@ class ImageData:
         alone = self.batch_size > 1 and count % self.batch_size == 1
         return starts[:-1] if alone and len(starts) > 1 else starts
 
-    def _batch(
-        self, images: Images, rows: NDArray[np.int64], epoch: int | None
-    ) -> tuple[Tensor, Tensor]:
-        stacked = np.stack([self._image(images, int(row), epoch) for row in rows])
-        batch, target = torch.from_numpy(stacked), torch.from_numpy(images.targets[rows])
-        if self.device.type == "cuda":
-            batch, target = batch.pin_memory(), target.pin_memory()
-        # [B, h, w, 3] seen as [B, 3, h, w] is channels last already.
-        moved = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return moved, target.to(self.device, non_blocking=True)
-
-    def _image(self, images: Images, row: int, epoch: int | None) -> NDArray[np.uint8]:
-        image = np.ascontiguousarray(images.pixels[row])
-        if self.augmenter is not None and epoch is not None:
-            image = self.augmenter(image, self._derive(f"augment {epoch} {row}"))
-        image = to_square(image, self.side)
-        if image.shape[:2] != self.size:
-            raise DatasetError(
-                f"{images.ids[row]}: {image.shape[0]} x {image.shape[1]} pixels"
-                f"{'' if epoch is None else ' (after augmentation)'}, expected {self.size[0]} x "
-                f"{self.size[1]} as the first training image: set image_size"
-            )
-        return image
+    def _batches(
+        self, part: str, rows: Sequence[NDArray[np.int64]], epoch: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A batch for each of `rows`, with its targets."""
+        targets = self.parts[part].targets
+        for images, own in zip(self.loader.batches(part, rows, epoch), rows, strict=True):
+            target = torch.from_numpy(targets[own])
+            if self.device.type == "cuda":
+                target = target.pin_memory()
+            yield images, target.to(self.device, non_blocking=True)
 
 
 def train_run(
-    run: Run, task: ImageTask, images: ImageParts, folder: Path, device: torch.device
+    run: Run,
+    task: ImageTask,
+    images: ImageParts,
+    folder: Path,
+    device: torch.device,
+    workers: int = 0,
 ) -> None:
     """Train, score validation and test once, and write the run's records into `folder`."""
-    execute(prepare(run, task, images, device), folder)
+    execute(prepare(run, task, images, device, workers), folder)
 
 
-def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device) -> Setup:
-    """Build what the run names, on the device; without the part `test` it can only validate."""
+def prepare(
+    run: Run, task: ImageTask, images: ImageParts, device: torch.device, workers: int = 0
+) -> Setup:
+    """Build what the run names, on the device; without the part `test` it can only validate.
+
+    Args:
+        workers: processes that decode images ahead.
+    """
     arm, settings = task.objectives[run.objective], task.training_of(run.objective)
     targets = images.parts["train"].targets
     counts = [int(n) for n in np.bincount(targets, minlength=len(images.classes))]
@@ -175,7 +174,7 @@ def prepare(run: Run, task: ImageTask, images: ImageParts, device: torch.device)
         settings,
         ImageNetwork(encoder),
         JointObjective(objective.to(device), {}),
-        ImageData(images, task, settings, run.seed, run.fold, device, arm.stream),
+        ImageData(images, task, settings, run.seed, run.fold, device, arm.stream, workers),
         {part: identity(found.ids) for part, found in images.parts.items()},
         configuration,
         {"encoder": encoder, "objective": objective},

@@ -79,8 +79,9 @@ def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
     batches = [next(iter(setup.data.training(0))) for setup in setups.values()]
     assert torch.equal(batches[0][0], batches[1][0])
     assert not torch.equal(batches[0][1], batches[2][1])
-    row = parts["train"]
-    pictures = [setup.data._batch(row, np.arange(40), 0)[0] for setup in setups.values()]
+    rows = [np.arange(40)]
+    loaders = [setup.data.loader for setup in setups.values()]
+    pictures = [next(loader.batches("train", rows, 0)) for loader in loaders]
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
     assert [setup.stream for setup in setups.values()] == [None, None, "own"]

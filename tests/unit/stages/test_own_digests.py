@@ -37,7 +37,7 @@ TILING = [key for key in ALL if key.startswith("tiling.")]
 EXTRACTION = [key for key in ALL if key.startswith("extraction.")]
 TRAINING = re.compile(
     r"^(tasks|images)\.<>\.(training\..*|objectives\.<>\.(part|options|training|stream)|standardise"
-    r"|aggregators\..*|model|pretrained|small_stem|image_size|augmentation.*|dataset|options)$"
+    r"|aggregators\..*|model|pretrained|small_stem|image_size|(batch_)?augmentation.*|dataset|options)$"
 )
 # They say where bags lie, what is refused, and what an encoder is: its facts are in the digest.
 NOT_OF_BAGS = {"any_scale", "name", "encoder", "options", "weights", "autocast"}

@@ -30,8 +30,11 @@ class UndecodableError(DatasetError):
     """One image that cannot be used; `reason` says why."""
 
     def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}: replace or remove it")
-        self.reason = reason
+        super().__init__(where, reason)  # as it is made again from another process
+        self.where, self.reason = where, reason
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}: replace or remove it"
 
 
 class StoredPixels:

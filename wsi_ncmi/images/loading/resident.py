@@ -1,0 +1,27 @@
+"""A part's images as one uint8 tensor on the device."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsi_ncmi.images.loading.decoded import DecodedImages
+
+
+def pixels_on(device: torch.device, images: DecodedImages) -> Tensor:
+    """uint8 [n, h, w, 3] on the device.
+
+    Raises:
+        DatasetError: an image cannot be decoded, or has another size than the first.
+    """
+    found = np.empty((len(images), *images.size, 3), np.uint8)
+
+    def fill(row: int) -> None:
+        found[row] = images.image(row)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+        for _ in pool.map(fill, range(len(images))):
+            pass
+    return torch.from_numpy(found).to(device)
