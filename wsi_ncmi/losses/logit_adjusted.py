@@ -42,8 +42,6 @@ class LogitAdjusted(Classifier):
 
     adjustment: Tensor
 
-    takes_mixed = True
-
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:
