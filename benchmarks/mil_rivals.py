@@ -17,11 +17,13 @@ from torch.optim import SGD, AdamW
 
 from wsi_ncmi.aggregators.abmil import ABMIL
 from wsi_ncmi.aggregators.dropout import Dropout
-from wsi_ncmi.training import reference
+from wsi_ncmi.training import evaluation
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.interface import Embedded, Network
-from wsi_ncmi.training.optimisers import cosine, decay_groups
+from wsi_ncmi.training.learner import detached
+from wsi_ncmi.training.optimisers import decay_groups
 from wsi_ncmi.training.precision import mixed
+from wsi_ncmi.training.schedules import factor
 from wsi_ncmi.training.seeds import seed_generators
 
 FEW = 2  # models that a way trains which takes one after another
@@ -70,7 +72,7 @@ class Trainee:
     def __init__(self, setup: Setup, network: Network | None = None, *, fused: bool = True) -> None:
         self.setup, self.objective = setup, setup.objective
         self.network = network or setup.network
-        reference.start(setup.network, self.objective, setup.data)
+        evaluation.start(setup.network, self.objective, setup.data)
         groups = self.objective.parameter_groups()
         self.own = [*self.network.parameters(), *groups["network"]]
         settings = setup.settings
@@ -80,7 +82,6 @@ class Trainee:
             self.optimisers.append(SGD(groups["centroids"], settings.centroid_learning_rate))
         self.rates = settings.learning_rate, settings.centroid_learning_rate
         self.steps = settings.epochs * setup.data.steps_per_epoch()
-        self.warmup = round(settings.warmup_fraction * self.steps)
         self.done = 0
 
     def run_epoch(self, epoch: int, batches: Iterator[tuple[Any, Tensor]] | None = None) -> None:
@@ -92,15 +93,15 @@ class Trainee:
         self.objective.end_epoch(epoch)
 
     def step(self, bags: Any, target: Tensor) -> None:
-        factor = cosine(self.done, self.warmup, self.steps)
+        share = factor(self.setup.settings, self.done, self.steps)
         for optimiser, rate in zip(self.optimisers, self.rates, strict=False):
             for group in optimiser.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * share
             optimiser.zero_grad()
         with mixed(self.setup.settings.precision, target.device):
             output = self.network(bags, target)
         if len(self.optimisers) > 1:
-            own = self.objective.state_loss(reference.detached(output), target)
+            own = self.objective.state_loss(detached(output), target)
             if own is not None:
                 own.backward()
                 self.optimisers[1].step()
@@ -205,7 +206,7 @@ class Mapped(Way):
         super().__init__(work, most)
         self.setups = work.setups(self.trained)
         for setup in self.setups:
-            reference.start(setup.network, setup.objective, setup.data)
+            evaluation.start(setup.network, setup.objective, setup.data)
         self.joint = [nn.ModuleList([s.network, s.objective]) for s in self.setups]
         self.groups = [
             range(at, min(at + work.arms, self.trained)) for at in range(0, self.trained, work.arms)

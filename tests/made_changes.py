@@ -104,6 +104,7 @@ ARMS = {"cross_entropy": {}, "ncmi": {"search": {"options": {"temperature": [0.1
 TASK = {"classes": ["x", "y"], "objectives": ARMS, "aggregators": {"abmil": {}}}
 TRANSFORM = {"name": "HorizontalFlip"}
 NETWORK = {"method": "model", "weights": "m.pt"}
+SGD = {"optimiser": "sgd", "learning_rate": 0.1}
 FILE = {"kind": "file", "file": "folds.tsv"}
 BASES: dict[str, dict[str, Any]] = {
     "slides": {"cohort": "c", "slides": {"sheet": "slides.tsv"}, "tasks": {"t": TASK}},
@@ -149,6 +150,7 @@ OTHER: dict[str, Any] = {
     "<task>.reference": "ncmi",
     "<task>.seeds": [0, 1],
     "<task>.training.betas": [0.5, 0.9],
+    "<task>.training.milestones": [0.5],
     "<task>.training.precision": "bf16",  # on a CPU `auto` is fp32, and the same run
     "<task>.objectives.<>.part": "ncmi_mixture",
     "<task>.objectives.<>.options": {"centroid_decay": 0.5},
@@ -194,6 +196,8 @@ WITH: dict[str, dict[str, Any]] = {
         "images.<>.batch_augmentation": [{"name": "RandomHorizontalFlip"}]
     },
     "images.<>.options": {"images.<>.dataset": "image_folder"},
+    "tasks.<>.training.nesterov": {"tasks.<>.training": SGD},
+    "images.<>.training.nesterov": {"images.<>.training": SGD},
     "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {
         "tasks.<>.protocol": {"kind": "holdout_centres", "test_centres": ["c1"]}

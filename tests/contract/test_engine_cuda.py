@@ -9,7 +9,7 @@ from made_aggregators import NARROW
 from made_groups import CPU, MemoryBags, made_setup, states
 
 from wsi_ncmi import registry
-from wsi_ncmi.training.engine.checkpoint import Checkpoints
+from wsi_ncmi.training.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
 

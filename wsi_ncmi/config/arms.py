@@ -5,14 +5,16 @@ The part of the configuration (see `config`) that tasks on bags and on images sh
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -32,6 +34,9 @@ NUMBER: TypeAdapter[float] = TypeAdapter(Rate)
 
 class Training(Model):
     """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
+
+    UNSAID: ClassVar[tuple[str, ...]] = ("nesterov", "milestones", "milestone_factor")
+    """Keys that a record lacks where they have their defaults."""
 
     epochs: int = Field(
         50, ge=1, description="Number of epochs; with `early_stopping`, the largest number."
@@ -70,6 +75,10 @@ class Training(Model):
     momentum: Fraction = Field(
         0.9, description="Momentum of `sgd`, 0 to 1; other optimisers ignore it."
     )
+    nesterov: bool = Field(
+        False,
+        description="With `sgd`: Nesterov's momentum, which needs `momentum` above 0.",
+    )
     centroid_learning_rate: float = Field(
         0.1,
         gt=0,
@@ -85,12 +94,29 @@ class Training(Model):
             "`schedule`."
         ),
     )
-    schedule: Literal["cosine", "constant"] = Field(
+    schedule: Literal["cosine", "constant", "multi_step", "one_cycle"] = Field(
         "cosine",
         description=(
-            "The learning rate after the warm-up: falls to zero along a `cosine`, or stays "
-            "`constant`."
+            "The learning rate after the warm-up: falls to zero along a `cosine`, stays "
+            "`constant`, or is multiplied by `milestone_factor` at every one of `milestones` "
+            "(`multi_step`). `one_cycle`: rises along a cosine from 1/25 of the rate over the "
+            "warm-up, and falls along another to 1/250000, as torch's OneCycleLR; the momentum "
+            "stays."
         ),
+    )
+    milestones: list[Fraction] = Field(
+        [0.3, 0.6, 0.8],
+        min_length=1,
+        description=(
+            "With `multi_step`: fractions of all steps, rising. The default is 60, 120 and 160 "
+            "epochs of 200."
+        ),
+    )
+    milestone_factor: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="With `multi_step`: factor on the learning rate at a milestone, 0 to 1.",
     )
     clip_norm: float | None = Field(
         5.0,
@@ -100,12 +126,13 @@ class Training(Model):
             "it. `null`: no clipping."
         ),
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description=(
             "Precision of the network; pooling and losses are float32 or wider. `bf16`: automatic "
-            "mixed precision. `auto`: `bf16` on a GPU that has it, else `fp32`. What it came to is "
-            "recorded, and models of one arm in two precisions are not evaluated together."
+            "mixed precision. `fp16`: the same with scaled gradients, for images only. `auto`: "
+            "`bf16` on a GPU that has it, else `fp32`. What it came to is recorded, and models of "
+            "one arm in two precisions are not evaluated together."
         ),
     )
     selection: Literal["last", "early_stopping", "best_loss", "averaged"] = Field(
@@ -148,6 +175,43 @@ class Training(Model):
         # Of a union, each alternative would say what is wrong with a number.
         return handler(value) if value == AUTO else NUMBER.validate_python(value)
 
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, value: list[float]) -> list[float]:
+        if any(after <= before for before, after in itertools.pairwise(value)):
+            raise ValueError(f"must rise, found {value}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_keys_of_images(cls, given: Any) -> Any:
+        if cls is Training and isinstance(given, Mapping):
+            own = ImageTraining.model_fields.keys() - cls.model_fields.keys()
+            found = [f"{key} {value!r}" for key, value in given.items() if key in own]
+            found += ["precision fp16"] if given.get("precision") == "fp16" else []
+            if found:
+                raise ValueError(
+                    f"found {', '.join(found)}, which is for images: many models on bags train in "
+                    "one pass, which has none of it: leave it out"
+                )
+        return given
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> Self:
+        if self.nesterov and not (self.optimiser == "sgd" and self.momentum > 0):
+            raise ValueError(
+                f"nesterov is for optimiser sgd with a momentum above 0, found {self.optimiser} "
+                f"with momentum {self.momentum}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Later keys at their defaults are not said: what decides a training is as before."""
+        found: dict[str, Any] = plain(self)
+        defaults = {name: type(self).model_fields[name].default for name in self.UNSAID}
+        return {k: v for k, v in found.items() if k not in defaults or v != defaults[k]}
+
     @model_validator(mode="after")
     def _check_rate(self) -> Self:
         if self.learning_rate == AUTO and self.optimiser == "sgd":
@@ -171,14 +235,71 @@ class Training(Model):
 class ImageTraining(Training):
     """Defaults for networks on small images."""
 
+    UNSAID: ClassVar[tuple[str, ...]] = (
+        *Training.UNSAID,
+        "accumulation",
+        "ema_decay",
+        "mixup",
+        "cutmix",
+        "compile",
+        "deterministic",
+    )
+
     epochs: int = Field(
         30, ge=1, description="Number of epochs; with `early_stopping`, the largest number."
     )
-    batch_size: int = Field(128, ge=1, description="Images per step.")
+    batch_size: int = Field(
+        128, ge=1, description="Images per step, of all processes and micro-batches together."
+    )
     learning_rate: float = Field(
         1e-3, gt=0, description="The network's peak learning rate, above 0."
     )
     weight_decay: float = Field(5e-4, ge=0, description=WEIGHT_DECAY)
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Micro-batches into which a batch is divided where it does not fit into memory. The "
+            "loss is that of the whole batch, whichever it is, and only batch norms see the parts; "
+            "each image goes through the network once more, without gradients."
+        ),
+    )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=(
+            "Decay of a running mean of the weights over the steps, above 0 and below 1, which is "
+            "validated and scored in place of the weights; after n steps it is at most "
+            "(1 + n) / (10 + n). `null`: none."
+        ),
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "α of mixup (arXiv 1710.09412), 0 or more: images and their losses are mixed in pairs "
+            "by a share from Beta(α, α). 0: none. For cross-entropy and its family alone."
+        ),
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "α of CutMix (arXiv 1905.04899), 0 or more: a rectangle is of another image. With "
+            "`mixup` too, half of the batches have either."
+        ),
+    )
+    compile: bool = Field(
+        False, description="Compile the network by torch.compile; the first steps take minutes."
+    )
+    deterministic: bool = Field(
+        False,
+        description=(
+            "Only operations that give the same bits every time. On a CPU all do; on a GPU it "
+            "is slower."
+        ),
+    )
 
 
 class Part(Model):

@@ -46,6 +46,8 @@ class Focal(Classifier):
 
     class_weights: Tensor
 
+    takes_mixed = True
+
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:

@@ -42,6 +42,8 @@ class LogitAdjusted(Classifier):
 
     adjustment: Tensor
 
+    takes_mixed = True
+
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:

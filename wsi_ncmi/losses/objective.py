@@ -47,6 +47,9 @@ class Objective(nn.Module, ABC):
     stackable: bool = True
     """Whether many can be stacked and mapped over (torch.func), and compiled as one graph."""
 
+    takes_mixed: bool = False
+    """Whether the loss of a sample for either of two classes means something, as mixup needs."""
+
     @property
     def takes_stacks(self) -> bool:
         """Whether its methods take a stack of models as it is, without a map.
@@ -165,7 +168,11 @@ class Objective(nn.Module, ABC):
 
     def scores(self, embedding: Tensor) -> Tensor:
         """Class log-odds [B, C] as the phase `temperature` calibrated them; of instances too."""
-        return self._calibrated_by()(self.raw_scores(embedding))
+        return self.calibrated(self.raw_scores(embedding))
+
+    def calibrated(self, raw: Tensor) -> Tensor:
+        """Raw scores [B, C] as the phase `temperature` calibrated them."""
+        return self._calibrated_by()(raw)
 
     def probabilities(self, embedding: Tensor) -> Tensor:
         """softmax of the scores, [B, C]: calibrated by the phase `temperature`."""

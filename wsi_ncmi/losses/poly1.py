@@ -37,6 +37,8 @@ class Options:
 class Poly1(Classifier):
     """−ln p_y + ε (1 − p_y) with p = softmax(W z + b), averaged over the batch."""
 
+    takes_mixed = True
+
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:

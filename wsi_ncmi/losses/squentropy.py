@@ -31,6 +31,8 @@ class Options:
 class Squentropy(Classifier):
     """−ln softmax(f)_y + Σ_{j ≠ y} f_j² / (C − 1) with f = W z + b, averaged over the batch."""
 
+    takes_mixed = True
+
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None
     ) -> None:

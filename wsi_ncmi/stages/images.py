@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from wsi_ncmi.config import ImageTask
@@ -15,7 +16,8 @@ from wsi_ncmi.images.data import Loaded, load_dataset, partition, split_table
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import absent_from_validation, note_warnings
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
-from wsi_ncmi.training.images import ImageParts, train_run
+from wsi_ncmi.training.distributed import local_rank, processes, rank, wait_for_all
+from wsi_ncmi.training.images import ImageParts, check_arms, train_run
 from wsi_ncmi.training.precision import resolved
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ def run(
 ) -> None:
     """Train every model of a seed that is not done yet, then write the seed's manifest.
 
+    Under torchrun each model is trained by all processes together, and the first one writes.
+
     Args:
         index: folder of the data set's index.
         threads: of which all but one decode images, where these are not kept on the device.
@@ -40,20 +44,36 @@ def run(
         UserError: the data set, the model or an option cannot be used.
     """
     torch.set_num_threads(threads)
-    device = pick_device()
+    with processes():
+        _train(task_name, task, cohort, seed, index, out_dir, threads)
+
+
+def _train(
+    task_name: str,
+    task: ImageTask,
+    cohort: str,
+    seed: int,
+    index: Path,
+    out_dir: Path,
+    threads: int,
+) -> None:
+    device = pick_device(local_rank())
     loaded = load_dataset(task, index)
     dataset = loaded.dataset
     parts = partition(dataset, task)
+    check_arms(task, np.bincount(parts["train"].targets, minlength=len(dataset.classes)).tolist())
     facts = data_facts(task, loaded, {part: list(parts[part].ids) for part in parts})
     wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
     pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
+    wait_for_all()  # each has seen what is done before one writes
     log.info("%s: %d of %d runs done before", task_name, len(wanted) - len(pending), len(wanted))
     if pending:
         images = ImageParts.measure(dataset.classes, parts, task.image_size)
         for number, one in enumerate(pending, 1):
             log.info("%d/%d %s", number, len(pending), one.run_id)
             train_run(one, task, images, out_dir / one.run_id, device, threads - 1)
-    write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
+    if rank() == 0:
+        write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
 
 
 def run_splits(task: ImageTask, index: Path, out: Path) -> None:

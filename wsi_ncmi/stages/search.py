@@ -25,7 +25,7 @@ from wsi_ncmi.stages import images, train
 from wsi_ncmi.training import images as image_training
 from wsi_ncmi.training import mil
 from wsi_ncmi.training.bags import fold_samples
-from wsi_ncmi.training.engine.checkpoint import Checkpoints
+from wsi_ncmi.training.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup
 from wsi_ncmi.training.finite import DivergedError

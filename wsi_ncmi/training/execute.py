@@ -25,10 +25,13 @@ from wsi_ncmi.predictions.records import (
     write_predictions,
 )
 from wsi_ncmi.predictions.validation import write_validation
+from wsi_ncmi.training.checkpoint import Checkpoints
+from wsi_ncmi.training.distributed import rank, wait_for_all
+from wsi_ncmi.training.evaluation import score
 from wsi_ncmi.training.finite import DivergedError, History, divergence
 from wsi_ncmi.training.interface import Data, Network
 from wsi_ncmi.training.joint import JointObjective
-from wsi_ncmi.training.reference import fit, score
+from wsi_ncmi.training.reference import fit
 from wsi_ncmi.training.seeds import derive
 from wsi_ncmi.training.tensorboard import Events
 from wsi_ncmi.training.watch import conclude
@@ -88,14 +91,17 @@ class Setup:
         return self.settings.epochs * self.data.steps_per_epoch()
 
     def seeds(self, epoch: int, step: int) -> int:
-        """Of the random numbers of a step, which paired arms share."""
-        return derive(self.run.seed, self.run.fold, f"step {epoch} {step}", self.stream)
+        """Of the random numbers of a step, which paired arms share, and processes do not."""
+        process = f" process {rank()}" if rank() else ""
+        return derive(self.run.seed, self.run.fold, f"step {epoch} {step}{process}", self.stream)
 
-    def fit(self) -> History:
-        """Train by the plain loop."""
-        given = self.network, self.objective, self.data, self.settings
-        with Events.asked() as events:
-            return fit(*given, self.run.run_id, self.seeds, partial(events.see, self.run))
+    def fit(self, checkpoints: Checkpoints | None = None) -> History:
+        """Train by the plain loop; see `reference.fit`."""
+        given = self.network, self.objective, self.data, self.settings, self.run.run_id
+        first = rank() == 0
+        with Events.asked() if first else Events(None) as events:
+            see = partial(events.see, self.run)
+            return fit(*given, self.seeds, see, checkpoints, self.run.model_digest)
 
     def score(self, part: str, history: History) -> tuple[Tensor, Tensor]:
         """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.
@@ -113,17 +119,27 @@ class Setup:
 
 
 def execute(setup: Setup, folder: Path) -> None:
-    """Train by the plain loop and write the run's records; see `record`."""
+    """Train by the plain loop and write the run's records; see `record`.
+
+    Interrupted, it goes on from its last checkpoint, which lies beside the runs' folders.
+    """
     started = time.perf_counter()
+    checkpoints = Checkpoints(folder.parent / "checkpoints", folder.name)
     try:
-        history = setup.fit()
+        history = setup.fit(checkpoints)
     except DivergedError as error:
         history = error.history
     record(setup, history, folder, time.perf_counter() - started)
+    if rank() == 0:
+        checkpoints.remove()
+    wait_for_all()
+    checkpoints.end_if_asked()
 
 
 def record(setup: Setup, history: History, folder: Path, seconds: float) -> None:
     """Score validation and test once, and write the records of a run that was trained.
+
+    Of several processes all score and the first writes.
 
     A model that diverges has records too: its curves, and a `run.json` that says where and why.
 
@@ -137,8 +153,12 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
             raise DivergedError(run.run_id, history.failure, history)
         scored = [setup.scored(part, history) for part in ("val", "test")]
     except DivergedError as error:
+        if rank() > 0:
+            return
         log.warning("%s", error)
         fail(folder, run, history, error.reason, seconds + time.perf_counter() - started)
+        return
+    if rank() > 0:
         return
     state, remedy = conclude(history, run.run_id, setup.objective.main, setup.settings, setup.steps)
     reopen(folder)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from wsi_ncmi.config import SEARCHES, ImageTask, Training
@@ -17,13 +18,21 @@ from wsi_ncmi.files.patience import patiently
 from wsi_ncmi.images.data import Parts, channel_statistics, to_square
 from wsi_ncmi.images.loading.loader import Held, Loader
 from wsi_ncmi.images.models import ImageEncoder, build_network
+from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.training.distributed import check_share, share_of_batch, share_of_part
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.interface import Embedded, Network
 from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.learner import for_images
+from wsi_ncmi.training.mixing import check_mixing
 from wsi_ncmi.training.order import epoch_order
+from wsi_ncmi.training.reference import check_batch_size
 from wsi_ncmi.training.seeds import derive
+
+TRIAL_WIDTH = 64
+"""Of the embedding with which an objective is built for a look at it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +98,7 @@ class ImageData:
         self.loader = Loader(
             task, images.parts, images.size, device, self._derive, workers, images.held
         )
+        check_share(settings.batch_size)
 
     def steps_per_epoch(self) -> int:
         return len(self._starts())
@@ -96,8 +106,9 @@ class ImageData:
     def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng(self._derive(f"order {epoch}"))
         order = epoch_order(self.parts["train"].targets, self.sampling, rng)
-        starts = self._starts()[first:]
-        yield from self._batches("train", [order[s : s + self.batch_size] for s in starts], epoch)
+        batches = [order[s : s + self.batch_size] for s in self._starts()]
+        own = [rows[share_of_batch(len(rows))] for rows in batches[first:]]
+        yield from self._batches("train", own, epoch)
 
     def evaluation(self, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self._in_order(part, None)
@@ -107,7 +118,7 @@ class ImageData:
         yield from self._in_order("train", self.epochs)
 
     def _in_order(self, part: str, epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = np.arange(len(self.parts[part]))
+        rows = np.arange(len(self.parts[part]))[share_of_part(len(self.parts[part]))]
         starts = range(0, len(rows), self.batch_size)
         yield from self._batches(part, [rows[s : s + self.batch_size] for s in starts], epoch)
 
@@ -118,7 +129,8 @@ class ImageData:
         # One image alone has no batch statistics; another epoch has another one in its place.
         count = len(self.parts["train"])
         starts = list(range(0, count, self.batch_size))
-        alone = self.batch_size > 1 and count % self.batch_size == 1
+        rest = count % self.batch_size // ranks()  # of each process, in the last batch
+        alone = rest == 0 < count % self.batch_size or (self.batch_size > ranks() and rest == 1)
         return starts[:-1] if alone and len(starts) > 1 else starts
 
     def _batches(
@@ -145,6 +157,19 @@ def train_run(
     execute(prepare(run, task, images, device, workers), folder)
 
 
+def check_arms(task: ImageTask, class_counts: Sequence[int]) -> None:
+    """Every arm's settings suit its objective: said before the first one trains.
+
+    Raises:
+        UserError: see `check_batch_size` and `check_mixing`.
+    """
+    for label, arm in task.objectives.items():
+        objective: Objective = build_part("objective", label, arm, TRIAL_WIDTH, class_counts)
+        settings = task.training_of(label)
+        check_batch_size(objective, settings, label)
+        check_mixing(objective, for_images(settings), label)
+
+
 def prepare(
     run: Run, task: ImageTask, images: ImageParts, device: torch.device, workers: int = 0
 ) -> Setup:
@@ -169,6 +194,10 @@ def prepare(
         "pretrained_sha256": state_sha256(encoder.module) if task.pretrained else "",
     }
     encoder.to(device).to(memory_format=torch.channels_last)
+    if device.type == "cuda" and ranks() > 1:  # statistics of the whole batch, as of one process
+        encoder.module = convert_sync_batchnorm(encoder.module)
+    if for_images(settings).compile:
+        encoder.compile()
     return Setup(
         run,
         settings,

@@ -33,7 +33,7 @@ class Network(nn.Module, ABC):
     """Anything that embeds inputs.
 
     Attributes:
-        precision: in which the loop runs it, `fp32` or `bf16`; `fit` sets it.
+        precision: in which the loop runs it, `fp32`, `bf16` or `fp16`; `fit` sets it.
     """
 
     embedding_dim: int

@@ -118,6 +118,11 @@ class JointObjective(nn.Module):
             objective.end_epoch(epoch)
         return {**self.seen.take(), **self.main.watched()}
 
+    def average_gradients(self) -> None:
+        """After a backward pass: over the processes, see `Objective`."""
+        for objective in self.all():
+            objective.average_gradients()
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters trained with the network, and those with an optimiser of their own."""
         groups: dict[str, list[nn.Parameter]] = {"network": [], "centroids": []}

@@ -20,7 +20,7 @@ from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.predictions.trials import forget_search
 from wsi_ncmi.training.bags import BagData, BagNetwork, Moments, Sample, feature_moments
-from wsi_ncmi.training.engine.checkpoint import Checkpoints
+from wsi_ncmi.training.checkpoint import Checkpoints
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, rebuild_part, record
 from wsi_ncmi.training.joint import JointObjective

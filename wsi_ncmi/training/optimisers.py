@@ -1,7 +1,6 @@
-"""Optimisers, Lookahead around them, and the schedule: warm-up, then cosine or constant."""
+"""Optimisers, Lookahead around them, and their schedule."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from wsi_ncmi.config import Training
+from wsi_ncmi.training.schedules import factor
 
 LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 6, 0.5
 """k and α of Lookahead."""
@@ -24,6 +24,9 @@ class Optimisers:
         centroids: parameters trained by plain SGD at `training.centroid_learning_rate`.
         steps: of the whole training.
         undecayed: parameters of the network that `decay_groups` cannot tell by their shape.
+        after_backward: called after each backward pass, before gradients are looked at.
+        half: the network runs in fp16: its loss is scaled, so that gradients do not vanish there,
+            and a step whose gradients overflow is left out.
 
     Attributes:
         largest_norm: of all gradients until now, before clipping; NaN and infinity stay.
@@ -36,18 +39,21 @@ class Optimisers:
         training: Training,
         steps: int,
         undecayed: Iterable[nn.Parameter] = (),
+        after_backward: Callable[[], None] = lambda: None,
+        *,
+        half: bool = False,
     ) -> None:
         self.parameters = network
         self.clip_norm = training.clip_norm
+        self.after_backward = after_backward
         groups = decay_groups(network, training.weight_decay, undecayed)
         self.network = _network_optimiser(groups, training, training.rate(steps))
         self.centroids = SGD(centroids, training.centroid_learning_rate) if centroids else None
         self.lookahead = Lookahead(network) if training.lookahead else None
         self.largest_norm = next(iter([*network, *centroids]), torch.zeros(())).new_zeros(())
-        warmup = round(training.warmup_fraction * steps)
-        factor = cosine if training.schedule == "cosine" else constant
+        self.scaler = torch.amp.GradScaler(self.largest_norm.device.type, enabled=half)
         self.schedules = [
-            LambdaLR(optimiser, lambda step: factor(step, warmup, steps))
+            LambdaLR(optimiser, lambda step: factor(training, step, steps))
             for optimiser in (self.network, self.centroids)
             if optimiser is not None
         ]
@@ -57,33 +63,74 @@ class Optimisers:
         assert self.centroids is not None
         self.centroids.zero_grad()
         loss.backward()
+        self.after_backward()
         self._note(self.centroids)
         self.centroids.step()
 
-    def step(self, loss: torch.Tensor, *, with_centroids: bool) -> None:
-        """One backward pass and the network's step; the centroids' too if they move together."""
+    def step(
+        self,
+        loss: torch.Tensor,
+        *,
+        with_centroids: bool,
+        onwards: Callable[[], None] = lambda: None,
+    ) -> None:
+        """One backward pass and the network's step; the centroids' too if they move together.
+
+        Args:
+            onwards: goes on with the backward pass where the loss's own graph ends.
+        """
         centroids = self.centroids if with_centroids else None
         for optimiser in (self.network, self.centroids):
             if optimiser is not None:
                 optimiser.zero_grad()
         if self.network is not None or centroids is not None:  # else nothing asks for a gradient
-            loss.backward()
+            self.scaler.scale(loss).backward()
+            onwards()
+            self.after_backward()
         self._step_network()
         if centroids is not None:
+            self.scaler.unscale_(centroids)
             self._note(centroids)
-            centroids.step()
+            self.scaler.step(centroids)
+        self.scaler.update()
         for schedule in self.schedules:
             schedule.step()
 
     def _step_network(self) -> None:
         if self.network is None:
             return
+        self.scaler.unscale_(self.network)
         norm = self._note(self.network)
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        self.network.step()
+        self.scaler.step(self.network)
         if self.lookahead is not None:
             self.lookahead.step()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that moves, for a checkpoint."""
+        parts = [one for one in (self.network, self.centroids) if one is not None]
+        return {
+            "optimisers": [one.state_dict() for one in parts],
+            "schedules": [one.state_dict() for one in self.schedules],
+            "scaler": self.scaler.state_dict(),
+            "largest_norm": self.largest_norm,
+            "lookahead": self.lookahead.state if self.lookahead else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """What `state` was."""
+        parts = [one for one in (self.network, self.centroids) if one is not None]
+        for one, saved in zip(parts, state["optimisers"], strict=True):
+            one.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.largest_norm = state["largest_norm"].to(self.largest_norm)
+        if self.lookahead:
+            self.lookahead.restore(state["lookahead"])
 
     def _note(self, optimiser: Optimizer) -> torch.Tensor:
         """The norm of an optimiser's gradients; on a GPU nothing waits for it.
@@ -92,7 +139,9 @@ class Optimisers:
         """
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        self.largest_norm = torch.maximum(self.largest_norm, norm.to(self.largest_norm))
+        # Of fp16, gradients that overflow are no step; a loss that is not finite tells of the rest.
+        seen = norm.nan_to_num(0.0, 0.0) if self.scaler.is_enabled() else norm
+        self.largest_norm = torch.maximum(self.largest_norm, seen.to(self.largest_norm))
         return norm
 
 
@@ -118,6 +167,17 @@ class Lookahead:
             slow.lerp_(fast, LOOKAHEAD_RATE)
             fast.copy_(slow)
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"slow": self.slow, "steps": self.steps}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """What `state` was."""
+        for slow, saved in zip(self.slow, state["slow"], strict=True):
+            slow.copy_(saved)
+        self.steps = state["steps"]
+
 
 def _network_optimiser(
     groups: list[dict[str, Any]], training: Training, rate: float
@@ -125,7 +185,7 @@ def _network_optimiser(
     if not groups:
         return None
     if training.optimiser == "sgd":
-        return SGD(groups, rate, momentum=training.momentum)
+        return SGD(groups, rate, momentum=training.momentum, nesterov=training.nesterov)
     if training.optimiser == "radam":  # as its authors decay, and TransMIL after them
         return RAdam(groups, rate, betas=training.betas, decoupled_weight_decay=True)
     kind = {"adam": Adam, "adamw": AdamW}[training.optimiser]
@@ -153,16 +213,3 @@ def decay_groups(
     for parameter in parameters:
         groups[parameter.ndim <= 1 or id(parameter) in exempt]["params"].append(parameter)
     return [group for group in groups if group["params"]]
-
-
-def constant(step: int, warmup: int, steps: int) -> float:
-    """The factor on the learning rate at a step: linear warm-up, then 1."""
-    return (step + 1) / (warmup + 1) if step < warmup else 1.0
-
-
-def cosine(step: int, warmup: int, steps: int) -> float:
-    """The factor on the learning rate at a step: linear warm-up, then half a cosine to zero."""
-    if step < warmup:
-        return constant(step, warmup, steps)
-    progress = (step - warmup) / max(1, steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

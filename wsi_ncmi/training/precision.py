@@ -8,9 +8,11 @@ import torch
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def resolved(settings: Training, device: torch.device) -> Training:
-    """Settings whose `precision` is `fp32` or `bf16`: they are part of a run's digest.
+    """Settings whose `precision` is definite: they are part of a run's digest.
 
     `auto` is bf16 on a GPU that has it in hardware, and fp32 elsewhere.
 
@@ -23,16 +25,16 @@ def resolved(settings: Training, device: torch.device) -> Training:
             f"training.precision is bf16, which {torch.cuda.get_device_name(device)} does not "
             "have: set it to fp32 or auto"
         )
-    bf16 = settings.precision == "bf16" or (
-        settings.precision == "auto" and device.type == "cuda" and able
-    )
+    if settings.precision != "auto":
+        return settings
+    bf16 = device.type == "cuda" and able
     return settings.model_copy(update={"precision": "bf16" if bf16 else "fp32"})
 
 
 def mixed(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bf16, or nothing; bf16 needs no scaling of gradients."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """Autocast to bf16 or fp16, or nothing; fp16 needs scaled gradients (`Optimisers`)."""
+    if precision in HALF:
+        return torch.autocast(device.type, dtype=HALF[precision])
     return nullcontext()
 
 

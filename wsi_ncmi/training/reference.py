@@ -2,35 +2,43 @@
 
 A network embeds, an objective does the rest. Validation chooses (if it is asked to), the class
 means and the temperature are fitted in eval mode, and the test part is scored once, afterwards.
-The engine trains many models at once and gives what this loop gives (`tests/contract`); images are
-trained here.
+What is done with a batch is `learner`'s, what a network makes of a part `evaluation`'s. The engine
+trains many models on bags at once and gives what this loop gives (`tests/contract`); images are
+trained here, in one process or several.
 """
 
-import copy
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation.metrics import macro_f1
+from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
 from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.training.checkpoint import Checkpoints
+from wsi_ncmi.training.determinism import deterministic
+from wsi_ncmi.training.distributed import agreed, rank
+from wsi_ncmi.training.evaluation import fit_phase, start, validate
 from wsi_ncmi.training.finite import History, NotFiniteError, check_finite, divergence
-from wsi_ncmi.training.interface import Data, Embedded, Inputs, Network, Validation
+from wsi_ncmi.training.interface import Data, Network
 from wsi_ncmi.training.joint import JointObjective
-from wsi_ncmi.training.optimisers import Optimisers
-from wsi_ncmi.training.precision import keep_float32, mixed, resolved
-from wsi_ncmi.training.seeds import seed_generators
+from wsi_ncmi.training.learner import Learner, for_images
+from wsi_ncmi.training.mixing import check_mixing
+from wsi_ncmi.training.moving_average import copy_tensors, tensors_of
+from wsi_ncmi.training.precision import keep_float32, resolved
+from wsi_ncmi.training.progress import RunProgress
 from wsi_ncmi.training.selection import Kept
 from wsi_ncmi.training.watch import watch
 
 # The seed of the random numbers (dropout and the like) of an epoch's step.
 StepSeeds = Callable[[int, int], int]
+POLL_STEPS = 10
+"""Several processes agree on a checkpoint after so many steps."""
 
 
 def fit(
@@ -41,6 +49,8 @@ def fit(
     context: str,
     seeds: StepSeeds,
     after_epoch: Callable[[History], None] = lambda history: None,
+    checkpoints: Checkpoints | None = None,
+    digest: str = "",
 ) -> History:
     """Train in place, keep the epoch that `settings.selection` says, fit what inference needs.
 
@@ -48,58 +58,26 @@ def fit(
         context: the run's name, for errors.
         seeds: of the random numbers of (epoch, step).
         after_epoch: is shown the history when an epoch is validated.
+        checkpoints: where it goes on from and writes them; None: nowhere.
+        digest: of the run, which names it in a checkpoint.
 
     Raises:
         DivergedError: a loss, gradient, weight, embedding or score is not finite. It does not
             matter which epoch `selection` would keep: a training that diverged has failed.
+        Interrupted: the process was asked to end, and the checkpoint is written.
     """
     main = objective.main
     check_batch_size(main, settings, context)
+    own = for_images(settings)
+    check_mixing(main, own, context)
     main.calibration = settings.calibration
     keep_float32()
     network.precision = resolved(settings, main.class_counts.device).precision
-    history = History()
-    with divergence(context, history):
-        start(network, objective, data)
-        _train(network, objective, data, settings, context, seeds, history, after_epoch)
-        main.fit("classes", *embed(network, data, main.samples_of("classes")))
-        main.fit("temperature", *embed(network, data, "val"))
-        check_finite("the weights", main.state_dict())
-    return history
-
-
-def _train(
-    network: Network,
-    objective: JointObjective,
-    data: Data,
-    settings: Training,
-    context: str,
-    seeds: StepSeeds,
-    history: History,
-    after_epoch: Callable[[History], None],
-) -> None:
-    groups = objective.parameter_groups()
-    parameters = [*network.parameters(), *groups["network"]]
-    steps = settings.epochs * data.steps_per_epoch()
-    objective.schedule_over(steps)
-    optimisers = Optimisers(parameters, groups["centroids"], settings, steps, network.undecayed())
-    kept = Kept(settings)
-    for epoch in range(settings.epochs):
-        history.epoch = epoch
-        row = _train_epoch(network, objective, data, optimisers, seeds, epoch)
-        watch(history, row, context, objective.main, settings, steps)
-        now, scores = validate(network, objective.main, data)
-        history.curves.append(
-            {"epoch": epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
-        )
-        history.validation.append(scores)
-        history.epochs = epoch + 1
-        after_epoch(history)
-        kept.see(epoch, now, {"network": network, "objective": objective})
-        if kept.has_stopped(epoch):
-            break
-    history.best_epoch = kept.epoch
-    kept.restore({"network": network, "objective": objective})
+    saved = checkpoints or Checkpoints(None, "")
+    loop = Loop(network, objective, data, settings, context, seeds, after_epoch, saved, digest)
+    with saved.catching(), divergence(context, loop.history), deterministic(own.deterministic):
+        loop.run()
+    return loop.history
 
 
 def check_batch_size(objective: Objective, settings: Training, context: str) -> None:
@@ -108,152 +86,204 @@ def check_batch_size(objective: Objective, settings: Training, context: str) -> 
     Raises:
         UserError: names the objective, the batch size and the key to change.
     """
-    if settings.batch_size < objective.min_samples:
+    share = settings.batch_size // ranks()
+    if share < objective.min_samples:
+        each = f" for each of {ranks()} processes" if ranks() > 1 else ""
         raise UserError(
             f"{context}: {type(objective).__name__} compares the samples of a step and needs "
-            f"{objective.min_samples} or more: found training.batch_size {settings.batch_size}"
+            f"{objective.min_samples} or more{each}: found training.batch_size "
+            f"{settings.batch_size}"
         )
 
 
-def _train_epoch(
-    network: Network,
-    objective: JointObjective,
-    data: Data,
-    optimisers: Optimisers,
-    seeds: StepSeeds,
-    epoch: int,
-) -> dict[str, Any]:
-    network.train()
-    objective.train()
-    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-    count = 0
-    for step, (inputs, target) in enumerate(data.training(epoch)):
-        if len(target) < objective.main.min_samples:
-            continue  # the remainder of an epoch; the next one has another
-        seed_generators(seeds(epoch, step), target.device)
-        loss, parts = _step(network, objective, optimisers, inputs, target)
-        for name, value in {"loss": loss, **parts}.items():
-            sums[name] = sums[name].to(value.device) + value.detach() * len(target)
-        count += len(target)
-    watched = objective.end_epoch(epoch)
-    found = _read({name: total / count for name, total in sums.items()} | watched)
-    means = {name: found[name] for name in sums}
-    if not all(map(math.isfinite, means.values())):
-        raise NotFiniteError(f"the loss is not finite ({means})")
-    _check_after_steps(network, objective, optimisers)
-    return {"epoch": epoch, "part": "train", **found}
+class Loop:
+    """A training; see `fit` for its arguments.
+
+    Attributes:
+        epoch, step: where it is; of an epoch whose steps are done, only validation is left.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        objective: JointObjective,
+        data: Data,
+        settings: Training,
+        context: str,
+        seeds: StepSeeds,
+        after_epoch: Callable[[History], None],
+        checkpoints: Checkpoints,
+        digest: str,
+    ) -> None:
+        self.network, self.objective, self.data, self.settings = network, objective, data, settings
+        self.context, self.seeds, self.after_epoch = context, seeds, after_epoch
+        self.checkpoints, self.digest = checkpoints, digest
+        self.device = objective.main.class_counts.device
+        self.steps = settings.epochs * data.steps_per_epoch()
+        objective.schedule_over(self.steps)
+        self.learner = Learner(network, objective, for_images(settings), self.steps)
+        self.kept, self.history, self.sums = Kept(settings), History(), Sums()
+        self.epoch, self.step, self.has_trained = 0, 0, False
+
+    def run(self) -> None:
+        """To the end, and what inference needs."""
+        found = self.checkpoints.find([self.digest])
+        if found is None:
+            start(self.network, self.objective, self.data, self._poll)
+        else:
+            self._go_on(found)
+        self.progress = RunProgress(
+            self.context, self.settings.epochs, self.data.steps_per_epoch(), quiet=rank() > 0
+        )
+        while self.epoch < self.settings.epochs and not self.kept.has_stopped(self.epoch - 1):
+            self.history.epoch = self.epoch
+            if not self.has_trained:
+                self._train_epoch()
+            self._validate()
+            self.epoch, self.step, self.has_trained = self.epoch + 1, 0, False
+        self.progress.close(self.history)
+        self._finish()
+
+    def _train_epoch(self) -> None:
+        self.learner.train()
+        self.progress.start_epoch()
+        batches = self.data.training(self.epoch, self.step)
+        for step, (inputs, target) in enumerate(batches, self.step):
+            # The remainder of an epoch may be too few; the next one has another.
+            if len(target) >= self.objective.main.min_samples:
+                seed = self.seeds(self.epoch, step)
+                loss, parts = self.learner.step(inputs, target, seed)
+                self.sums.add({"loss": loss, **parts}, len(target))
+            self.step = step + 1
+            self._after_step(len(target) * ranks())
+        watched = self.objective.end_epoch(self.epoch)
+        self.learner.end_epoch()
+        means = self.sums.means()
+        found = _read(means | watched)
+        losses = {name: found[name] for name in means}
+        if not all(map(math.isfinite, losses.values())):
+            raise NotFiniteError(f"the loss is not finite ({losses})")
+        self._check_after_steps()
+        row = {"epoch": self.epoch, "part": "train", **found}
+        watch(self.history, row, self.context, self.objective.main, self.settings, self.steps)
+        self.sums, self.has_trained = Sums(), True
+
+    def _check_after_steps(self) -> None:
+        """What an epoch's last step has left: no loss tells of it."""
+        check_finite("the gradients", {"largest norm": self.learner.optimisers.largest_norm})
+        check_finite("the weights", dict(self.network.state_dict()))
+        check_finite("the weights", dict(self.objective.state_dict()))
+
+    def _validate(self) -> None:
+        scored = self.learner.scored
+        now, scores = validate(scored["network"], scored["objective"].main, self.data, self._poll)
+        self.history.curves.append(
+            {"epoch": self.epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
+        )
+        self.history.validation.append(scores)
+        self.history.epochs = self.epoch + 1
+        self.after_epoch(self.history)
+        self.kept.see(self.epoch, now, scored)
+
+    def _finish(self) -> None:
+        """The weights that are kept, and what inference needs of them."""
+        self.history.best_epoch = self.kept.epoch
+        scored = self.learner.scored
+        self.kept.restore(scored)
+        for name, module in (("network", self.network), ("objective", self.objective)):
+            if scored[name] is not module:
+                module.load_state_dict(scored[name].state_dict())
+        main = self.objective.main
+        part = main.samples_of("classes")
+        if main.passes("classes"):
+            fit_phase(self.network, {"": main}, self.data, "classes", part)
+        fit_phase(self.network, {"": main}, self.data, "temperature", "val")
+        check_finite("the weights", main.state_dict())
+
+    def _after_step(self, samples: int) -> None:
+        self.progress.see(self.history, self.step, samples)
+        if ranks() == 1:
+            if self.checkpoints.is_due:
+                self._save()
+        elif self._done % POLL_STEPS == 0 and agreed(self.checkpoints.is_due, self.device):
+            if agreed(self.checkpoints.asked is not None, self.device):
+                self.checkpoints.asked = self.checkpoints.asked or signal.SIGTERM
+            self._save()
+
+    @property
+    def _done(self) -> int:
+        return self.epoch * self.data.steps_per_epoch() + self.step
+
+    def _poll(self) -> None:
+        """Between batches that are scored: whether the process is asked to end."""
+        if self.checkpoints.asked is None or ranks() > 1:
+            return
+        if self.history.epoch < 0:  # nothing is trained yet
+            self.checkpoints.end_if_asked()
+        self._save()
+
+    def _save(self) -> None:
+        content = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "has_trained": self.has_trained,
+            "network": tensors_of(self.network),
+            "objective": tensors_of(self.objective),
+            "learner": self.learner.state,
+            "kept": self.kept.state,
+            "sums": self.sums.state,
+            "history": asdict(self.history),
+        }
+        self.checkpoints.write([self.digest], content)
+
+    def _go_on(self, saved: Mapping[str, Any]) -> None:
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        self.has_trained = saved["has_trained"]
+        copy_tensors(self.network, saved["network"])
+        copy_tensors(self.objective, saved["objective"])
+        self.learner.restore(saved["learner"])
+        self.kept.resume(saved["kept"])
+        self.sums = Sums.of(saved["sums"], self.device)
+        vars(self.history).update(saved["history"])
+
+
+class Sums:
+    """Of an epoch's steps: the sums of losses over samples, and their number."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, Tensor], count: int) -> None:
+        """The means of a step over so many samples."""
+        for name, value in values.items():
+            before = self.values.get(name)
+            own = value.detach() * count
+            self.values[name] = own if before is None else before + own
+        self.count += count
+
+    def means(self) -> dict[str, Tensor]:
+        """Over the samples of all processes."""
+        sums = torch.stack([value.double() for value in self.values.values()])
+        count = sums.new_tensor(self.count)
+        sum_over_ranks(sums, count)
+        return dict(zip(self.values, sums / count, strict=True))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"values": self.values, "count": self.count}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], device: torch.device) -> "Sums":
+        """What `state` was."""
+        found = cls()
+        found.values = {name: value.to(device) for name, value in state["values"].items()}
+        found.count = state["count"]
+        return found
 
 
 def _read(values: dict[str, Tensor]) -> dict[str, float]:
     """Scalars of one device, which is waited for once."""
     numbers = torch.stack([value.double() for value in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))
-
-
-def _check_after_steps(network: Network, objective: JointObjective, optimisers: Optimisers) -> None:
-    """What an epoch's last step has left: no loss tells of it."""
-    check_finite("the gradients", {"largest norm": optimisers.largest_norm})
-    check_finite("the weights", dict(network.state_dict()))
-    check_finite("the weights", dict(objective.state_dict()))
-
-
-def _step(
-    network: Network,
-    objective: JointObjective,
-    optimisers: Optimisers,
-    inputs: Inputs,
-    target: Tensor,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    with mixed(network.precision, target.device):
-        output = network(inputs, target)
-    state_loss = objective.state_loss(detached(output), target)
-    if state_loss is not None:
-        optimisers.step_centroids(state_loss)
-    found = objective(output, target)
-    optimisers.step(found.total, with_centroids=state_loss is None)
-    objective.end_step()
-    network.end_step()
-    return found.total.detach(), found.parts
-
-
-def detached(output: Embedded) -> Embedded:
-    """What the objectives' own step looks at."""
-    auxiliary = {
-        name: loss._replace(embedding=loss.embedding.detach())
-        for name, loss in output.auxiliary.items()
-    }
-    return output._replace(embedding=output.embedding.detach(), auxiliary=auxiliary)
-
-
-@torch.inference_mode()
-def _evaluated(
-    network: Network, data: Data, part: str, with_targets: bool
-) -> Iterator[tuple[Embedded, Tensor]]:
-    network.eval()
-    for inputs, target in batches_of(data, part):
-        with mixed(network.precision, target.device):
-            yield network(inputs, target if with_targets else None), target
-
-
-def batches_of(data: Data, part: str) -> Iterator[tuple[Inputs, Tensor]]:
-    """Of a part in its fixed order; `augmented` is the training part, augmented."""
-    return data.augmented() if part == "augmented" else data.evaluation(part)
-
-
-@torch.inference_mode()
-def embed(network: Network, data: Data, part: str) -> tuple[Tensor, Tensor]:
-    """Embeddings [n, m] float32 and targets [n] of a part, in eval mode.
-
-    Raises:
-        NotFiniteError: an embedding is not.
-    """
-    pairs = list(_evaluated(network, data, part, with_targets=False))
-    found = torch.cat([output.embedding.float() for output, _ in pairs])
-    check_finite("the embeddings", {f"part {part}": found})
-    return found, torch.cat([target for _, target in pairs])
-
-
-def start(network: Network, objective: JointObjective, data: Data) -> None:
-    """What the objectives need of the training part before the first step."""
-    pairs = list(_evaluated(network, data, "train", with_targets=True))
-    embeddings = torch.cat([output.embedding.float() for output, _ in pairs])
-    check_finite("the embeddings", {"part train": embeddings})
-    objective.main.fit("start", embeddings, torch.cat([target for _, target in pairs]))
-    for name, one in objective.auxiliary.items():
-        losses = [output.auxiliary[name] for output, _ in pairs]
-        z = torch.cat([loss.embedding.float() for loss in losses])
-        one.fit("start", z, torch.cat([loss.target for loss in losses]))  # type: ignore[operator]
-
-
-@torch.inference_mode()
-def score(network: Network, objective: Objective, data: Data, part: str) -> tuple[Tensor, Tensor]:
-    """Class log-odds [n, C] and targets [n] of a part, in eval mode.
-
-    Raises:
-        NotFiniteError: an embedding or a score is not, in the float32 that records have.
-    """
-    embeddings, targets = embed(network, data, part)
-    objective.eval()
-    scores = objective.scores(embeddings)
-    check_finite("the scores", {f"part {part}": scores.float()})
-    return scores, targets
-
-
-def validate(network: Network, objective: Objective, data: Data) -> tuple[Validation, Tensor]:
-    """How an epoch does on validation, and its scores [n, C] float32, calibrated by themselves.
-
-    Macro-F1 is over validation's classes: whatever an epoch predicts, it is divided by their
-    number. The log-likelihood is that of the calibrated scores.
-
-    Raises:
-        NotFiniteError: an embedding or a score is not.
-    """
-    embeddings, targets = embed(network, data, "val")
-    trial = copy.deepcopy(objective).eval()
-    trial.fit("temperature", embeddings, targets)
-    with torch.inference_mode():
-        scores = trial.scores(embeddings)
-        loss = F.cross_entropy(scores.double(), targets).item()
-    check_finite("the scores", {"part val": scores.float()})
-    found = macro_f1(targets.cpu().numpy(), scores.argmax(1).cpu().numpy())
-    return Validation(found, loss), scores.float().cpu()

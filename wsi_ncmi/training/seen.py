@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from wsi_ncmi.losses.distributed import sum_over_ranks
 from wsi_ncmi.losses.functional.labels import one_hot
 
 
@@ -44,6 +45,7 @@ class Seen(nn.Module):
         one class alone is at chance. log_loss: mean negative log-likelihood; prior_entropy: the
         smallest that a constant prediction reaches, the entropy of the classes' shares.
         """
+        sum_over_ranks(self.counts, self.log_loss)
         truth, guess = self.counts.sum(-1), self.counts.sum(-2)
         total = truth.sum(-1, keepdim=True)
         both = (truth + guess).clamp_min(1)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -55,6 +56,18 @@ class Kept:
         if self.states is not None:
             for name, module in modules.items():
                 module.load_state_dict(self.states[name])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        best = asdict(self.best) if self.best else None
+        found = {"epoch": self.epoch, "best": best, "averaged": self.averaged}
+        return {**found, "states": self.states}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """What `state` was."""
+        self.epoch, self.averaged, self.states = (state[k] for k in ("epoch", "averaged", "states"))
+        self.best = Validation(**state["best"]) if state["best"] else None
 
     def _average(self, states: dict[str, dict[str, Tensor]]) -> None:
         self.averaged += 1

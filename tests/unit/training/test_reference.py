@@ -9,10 +9,10 @@ from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
 from wsi_ncmi.training import reference
+from wsi_ncmi.training.evaluation import embed, score, start
 from wsi_ncmi.training.finite import History
 from wsi_ncmi.training.interface import Embedded, Network, Validation
 from wsi_ncmi.training.joint import JointObjective
-from wsi_ncmi.training.reference import embed, score, start
 
 
 class Toy(Network):

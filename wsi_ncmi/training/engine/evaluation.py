@@ -15,9 +15,9 @@ from wsi_ncmi.losses.objective import Phase
 from wsi_ncmi.training.engine.group import Group
 from wsi_ncmi.training.engine.members import Family, Stream
 from wsi_ncmi.training.engine.step import Batch, Piece, forward
+from wsi_ncmi.training.evaluation import batches_of
 from wsi_ncmi.training.joint import JointObjective
 from wsi_ncmi.training.precision import mixed
-from wsi_ncmi.training.reference import batches_of
 
 # The buffers of an objective that a `Calibration` is kept in.
 CALIBRATION = ("log_scale", "class_scale", "score_bias")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsi_ncmi.training.engine.checkpoint import Checkpoints, restore, run_of, state
+from wsi_ncmi.training.checkpoint import Checkpoints
+from wsi_ncmi.training.engine.checkpoint import restore, run_of, state
 from wsi_ncmi.training.engine.evaluation import Validated, fit_phase, needs, validate
 from wsi_ncmi.training.engine.group import Group, Sums
 from wsi_ncmi.training.engine.members import Member

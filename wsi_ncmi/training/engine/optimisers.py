@@ -13,6 +13,7 @@ from torch import Tensor
 from wsi_ncmi.config import Training
 from wsi_ncmi.training.engine.stack import along
 from wsi_ncmi.training.optimisers import LOOKAHEAD_RATE, LOOKAHEAD_STEPS
+from wsi_ncmi.training.schedules import Course, factors, warmup_steps
 
 EPSILON = 1e-8  # of torch.optim's Adam, AdamW and RAdam
 FUSED = ("adam", "adamw", "sgd")  # by a kernel of torch's; the rest is written here
@@ -24,11 +25,12 @@ Move = tuple[Mapping[str, Tensor], slice]
 
 def shared(training: Training) -> tuple[object, ...]:
     """What models of one stacked optimiser have in common."""
-    return training.optimiser, training.betas, training.momentum, training.lookahead
+    kind = training.optimiser, training.betas, training.momentum, training.nesterov
+    return *kind, training.lookahead
 
 
 class Schedule:
-    """Learning rates [K] at each model's own step: warm-up, then a cosine to zero or constant.
+    """Learning rates [K] at each model's own step; see `training.schedules`.
 
     Args:
         rates: peak rates of the models.
@@ -36,19 +38,25 @@ class Schedule:
     """
 
     def __init__(self, rates: Sequence[float], settings: Sequence[Training], steps: Sequence[int]):
+        kinds = [_course(training) for training in settings]
+        self.kinds = {kind: settings[kinds.index(kind)] for kind in kinds}
+        self.kind = torch.tensor([list(self.kinds).index(kind) for kind in kinds])
         self.rates = torch.tensor(rates, dtype=torch.float64)
-        warmup = [round(t.warmup_fraction * n) for t, n in zip(settings, steps, strict=True)]
+        warmup = [warmup_steps(t, n) for t, n in zip(settings, steps, strict=True)]
         self.warmup = torch.tensor(warmup, dtype=torch.float64)
         self.steps = torch.tensor(steps, dtype=torch.float64)
-        self.falls = torch.tensor([t.schedule == "cosine" for t in settings])
         self.done = torch.zeros(len(rates), dtype=torch.float64)
 
     def now(self, models: slice) -> Tensor:
         """Rates [k] float64 on the host."""
-        done, warmup, steps = self.done[models], self.warmup[models], self.steps[models]
-        progress = ((done - warmup) / (steps - warmup).clamp_min(1)).clamp(max=1)
-        cosine = torch.where(self.falls[models], 0.5 * (1 + (torch.pi * progress).cos()), 1.0)
-        return self.rates[models] * torch.where(done < warmup, (done + 1) / (warmup + 1), cosine)
+        course = Course(self.done[models], self.warmup[models], self.steps[models])
+        found = [factors(settings, course) for settings in self.kinds.values()]
+        own = (
+            found[0]
+            if len(found) == 1
+            else torch.stack(found).gather(0, self.kind[models][None])[0]
+        )
+        return self.rates[models] * own
 
     def move(self, models: slice) -> None:
         """The next step."""
@@ -57,8 +65,14 @@ class Schedule:
     def subset(self, index: Tensor) -> "Schedule":
         """That of some models."""
         other = object.__new__(Schedule)
-        other.__dict__ = {name: value[index.cpu()] for name, value in self.__dict__.items()}
+        other.kinds = self.kinds
+        for name in ("kind", "rates", "warmup", "steps", "done"):
+            setattr(other, name, getattr(self, name)[index.cpu()])
         return other
+
+
+def _course(training: Training) -> tuple[object, ...]:
+    return training.schedule, tuple(training.milestones), training.milestone_factor
 
 
 class StackedOptimiser:
@@ -144,7 +158,7 @@ class StackedOptimiser:
             momentum=momentum,
             lr=rate,
             dampening=0.0,
-            nesterov=False,
+            nesterov=self.settings.nesterov,
             maximize=False,
             is_first_step=False,  # the buffers begin with zeros
         )

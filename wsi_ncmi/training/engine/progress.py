@@ -1,28 +1,20 @@
 """How far a group of models is: one line for all of them."""
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from tqdm import tqdm
-
 from wsi_ncmi.training.engine.members import Member
-
-LIVE_SECONDS = 0.5
-LOG_SECONDS = 30.0
-
-log = logging.getLogger(__name__)
+from wsi_ncmi.training.progress import Line, duration
 
 
 class Progress:
-    """A line that is rewritten in place on a terminal; elsewhere lines of the log.
+    """What the line says, by the steps of all models.
 
     Args:
         members: all models of the group, whether they train already, still or no more.
-        clock: seconds.
-        stream: where the line goes if it is a terminal.
+        clock, stream: see `Line`.
     """
 
     def __init__(
@@ -32,9 +24,8 @@ class Progress:
         stream: TextIO = sys.stderr,
     ) -> None:
         self.members, self.clock = members, clock
-        self.bar = tqdm(bar_format="{desc}", file=stream) if stream.isatty() else None
-        self.interval = LIVE_SECONDS if self.bar is not None else LOG_SECONDS
-        self.started = self.shown = clock()
+        self.shown = Line(clock, stream)
+        self.started = clock()
         self.share_before: float | None = None
 
     def see(self, training: Sequence[Member], epoch: int, step: int) -> None:
@@ -46,21 +37,13 @@ class Progress:
         """
         if self.share_before is None:
             self.started, self.share_before = self.clock(), self.share(training, epoch, step)
-        elif self.clock() - self.shown >= self.interval:
-            self._show(self.line(training, epoch, step))
+        elif self.shown.is_due:
+            self.shown.show(self.line(training, epoch, step))
 
     def close(self) -> None:
         """The last line, when no model trains any more."""
-        self._show(self.summary())
-        if self.bar is not None:
-            self.bar.close()
-
-    def _show(self, line: str) -> None:
-        self.shown = self.clock()
-        if self.bar is None:
-            log.info("%s", line)
-        else:
-            self.bar.set_description_str(line)
+        self.shown.show(self.summary())
+        self.shown.close()
 
     def line(self, training: Sequence[Member], epoch: int, step: int) -> str:
         """Where the group is, how good its best model is, and how long it will take."""
@@ -134,13 +117,6 @@ class Progress:
         if gained <= 0:
             return []
         return [f"{duration((self.clock() - self.started) * (1 - share) / gained)} left"]
-
-
-def duration(seconds: float) -> str:
-    """As one would say it: seconds below a minute and a half, then minutes, then hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _is_in(member: Member, training: Sequence[Member]) -> bool:

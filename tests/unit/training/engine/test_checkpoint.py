@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_groups import MemoryBags, made_setup, states
 
-from wsi_ncmi.training.engine.checkpoint import Checkpoints, Interrupted
+from wsi_ncmi.training.checkpoint import Checkpoints, Interrupted
 from wsi_ncmi.training.engine.fit import Fit, fit
 from wsi_ncmi.training.execute import Setup
 

@@ -8,7 +8,8 @@ from made_groups import MemoryBags, made_setup
 
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.engine.members import Member
-from wsi_ncmi.training.engine.progress import Progress, duration
+from wsi_ncmi.training.engine.progress import Progress
+from wsi_ncmi.training.progress import duration
 
 STEPS = 5  # of an epoch: 24 samples in steps of 5
 
@@ -40,7 +41,7 @@ def trained(member: Member, *macro_f1: float) -> None:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name.endswith("engine.progress")]
+    return [r.getMessage() for r in caplog.records if r.name.endswith("training.progress")]
 
 
 def test_the_line_says_all() -> None:
