@@ -7,19 +7,23 @@ the mean over folds), then averaged over seeds. Centres are taken as given: with
 bootstrap over centres would say nothing reliable.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_ncmi.evaluation import metrics, resampling
 from wsi_ncmi.evaluation.metrics import Floats
-from wsi_ncmi.evaluation.samples import Arm, Rows, Samples, Scores, arrangements
+from wsi_ncmi.evaluation.resampling import Judged
+from wsi_ncmi.evaluation.samples import Arm, Rows, Samples, arrangements
 
 BLOCK_ELEMENTS = 4_000_000  # samples x resamples held at once: 32 MB per array
 ARRANGEMENTS = 16
 Key = TypeVar("Key", bound=Hashable)
+Drawn = Sequence[tuple[slice, NDArray[np.uint16]]]
+"""Blocks of resamples: how often each patient was drawn `[P, r]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,74 +74,84 @@ def bootstrap(
     """
     if not arms:
         return {}
-    drawn: dict[Key, dict[str, Floats]] = {key: {} for key in arms}
-    block = max(1, BLOCK_ELEMENTS // max(len(samples.target), samples.n_classes**2))
-    for part, weights in resampling.patient_weights(samples.n_patients, resamples, seed, block):
-        of_samples = weights[samples.patient]
-        for key, arm in arms.items():
-            for name, values in _of_seeds(samples, arm, of_samples).items():
-                shape = (len(values), resamples)
-                drawn[key].setdefault(name, np.empty(shape, np.float32))[:, part] = values
-    return {key: _estimates(samples, arm, drawn[key], seed) for key, arm in arms.items()}
-
-
-def _of_seeds(samples: Samples, arm: Arm, weights: Floats) -> dict[str, Floats]:
-    """Metric -> values `[S, R]` of the seeds with a model; weights `[N, R]`."""
-    seeds = [
-        _one_seed(samples, rows, predicted, scores, weights[rows])
-        for rows, predicted, scores in arm.of_seeds()
+    block = max(1, BLOCK_ELEMENTS // len(samples.target))
+    drawn = [
+        # How often a patient is drawn needs no float64: of many patients they would fill memory.
+        (part, weights.astype(np.uint16))
+        for part, weights in resampling.patient_weights(samples.n_patients, resamples, seed, block)
     ]
-    return {name: np.stack([seed[name] for seed in seeds]) for name in seeds[0]}
+    return {key: _estimates(samples, arm, drawn, seed) for key, arm in arms.items()}
 
 
-def _one_seed(
-    samples: Samples, rows: Rows, predicted: metrics.Ints, scores: Scores, weights: Floats
-) -> dict[str, Floats]:
-    found = resampling.weighted_metrics(
-        samples.target[rows],
-        predicted,
-        scores,
-        weights,
-        labels=samples.labels,
-        folds=samples.folds(rows),
-    )
+def _estimates(samples: Samples, arm: Arm, drawn: Drawn, seed: int) -> dict[str, Estimate]:
+    once, of_seeds = [], []
+    for rows, judged in _judged(samples, arm):  # one at a time: they are large
+        once.append(_by_name(samples, judged.under(np.ones((len(samples.target), 1))[rows])))
+        of_seeds.append(_resampled(samples, rows, judged, drawn))
+    values = {name: np.concatenate([seed[name] for seed in once]) for name in once[0]}
+    trained = arm.repeats[arm.scored.any(axis=1)]
+    others = _rearranged(samples, arm, seed, values)
+    found = {}
+    for name, own in values.items():
+        resamples = np.stack([one[name] for one in of_seeds])
+        averaged = resamples.mean(axis=0, dtype=np.float64)
+        whole = (resamples, others[name], trained) if name in others else ()
+        found[name] = Estimate(own, averaged, *whole)
+    return found
+
+
+def _judged(samples: Samples, arm: Arm) -> Iterator[tuple[Rows, Judged]]:
+    """The models of the seeds that have one, with the samples that they scored."""
+    for rows, predicted, scores in arm.of_seeds():
+        folds = samples.folds(rows)
+        given = samples.target[rows], predicted, scores
+        yield rows, Judged(*given, labels=samples.labels, folds=folds)
+
+
+def _resampled(samples: Samples, rows: Rows, judged: Judged, drawn: Drawn) -> dict[str, Floats]:
+    """Metric -> values `[R]`, as float32."""
+    patients, found = samples.patient[rows], list[dict[str, Floats]]()
+    for _, weights in drawn:
+        of_block = _by_name(samples, judged.under(weights[patients].astype(np.float64)))
+        found.append({name: values.astype(np.float32) for name, values in of_block.items()})
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def _by_name(samples: Samples, found: dict[str, Floats]) -> dict[str, Floats]:
+    """Per-class metrics under names of their own."""
     for name in metrics.CLASS_METRICS:
         of_classes = found.pop(name)
         found |= {class_key(name, c): of_classes[:, c] for c in range(samples.n_classes)}
     return found
 
 
-def _estimates(
-    samples: Samples, arm: Arm, drawn: Mapping[str, Floats], seed: int
-) -> dict[str, Estimate]:
-    once = np.ones((len(samples.target), 1))
-    values = {name: found[:, 0] for name, found in _of_seeds(samples, arm, once).items()}
-    trained = arm.repeats[arm.scored.any(axis=1)]
-    others = _rearranged(samples, arm, seed)
-    found = {}
-    for name, of_seeds in drawn.items():
-        averaged = of_seeds.mean(axis=0, dtype=np.float64)
-        whole = (of_seeds, others[name], trained) if name in others else ()
-        found[name] = Estimate(values[name], averaged, *whole)
-    return found
+def _rearranged(
+    samples: Samples, arm: Arm, seed: int, values: Mapping[str, Floats]
+) -> dict[str, Floats]:
+    """Metric -> values `[M, S]` with other seeds' models in each fold.
 
-
-def _rearranged(samples: Samples, arm: Arm, seed: int) -> dict[str, Floats]:
-    """Metric -> values `[M, S]` with other seeds' models in each fold."""
+    Args:
+        values: with each seed's own models `[S]`, which is the first arrangement.
+    """
     of_sample = np.zeros_like(samples.target) if samples.fold is None else samples.fold
     folds, place = np.unique(of_sample, return_inverse=True)
     trained = arm.scored.any(axis=1)
-    own = Arm(arm.predicted[trained], arm.scores[trained])
     orders = arrangements(arm.repeats[trained], len(folds), ARRANGEMENTS, seed)
     names = samples.metric_names
     # A row may lose its last model, where some failed: it then has no value.
     found = {name: np.full((len(orders), int(trained.sum())), np.nan) for name in names}
-    once = np.ones((len(samples.target), 1))
-    for m, order in enumerate(orders):
+    for name in names:
+        found[name][0] = values[name]
+    if len(orders) == 1:
+        return found
+    own = Arm(arm.predicted[trained], arm.scores[trained])
+    for m, order in enumerate(orders[1:], 1):
         other = own.rearranged(order, place)
-        values, left = _of_seeds(samples, other, once), other.scored.any(axis=1)
-        for name in names:
-            found[name][m, left] = values[name][:, 0]
+        left = np.flatnonzero(other.scored.any(axis=1))
+        for row, (rows, judged) in zip(left, _judged(samples, other), strict=True):
+            once = judged.under(np.ones((len(samples.target), 1))[rows])
+            for name in names:
+                found[name][m, row] = once[name].item()
     return found
 
 

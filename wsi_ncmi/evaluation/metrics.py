@@ -18,6 +18,7 @@ Conventions, where a class is missing (`comparison` follows the same ones on eve
   (Brier 1950), 0 to 2. Both are over all samples, and lower is better.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -55,6 +56,10 @@ def names(*, ordinal: bool) -> tuple[str, ...]:
     return (*NOMINAL, QUADRATIC_KAPPA) if ordinal else NOMINAL
 
 
+ROWS_ELEMENTS = 1 << 22
+"""Scores that are worked on at once: what is made on the way is several times as large."""
+
+
 def log_probabilities(scores: NDArray[np.floating]) -> Floats:
     """Class log-odds `[..., C]` as logarithms of probabilities `[..., C]`, float64."""
     return np.asarray(log_softmax(scores.astype(np.float64), axis=-1))
@@ -62,6 +67,30 @@ def log_probabilities(scores: NDArray[np.floating]) -> Floats:
 
 def one_against_rest(scores: NDArray[np.floating]) -> Floats:
     """ln p_c − ln(1 − p_c) `[..., C]` of class log-odds `[..., C]`, exact where p_c rounds to 1."""
+    found = np.empty(scores.shape, np.float64)
+    flat = found.reshape(-1, scores.shape[-1])
+    for rows in _blocks(scores):
+        flat[rows] = _one_against_rest(scores.reshape(flat.shape)[rows])
+    return found
+
+
+def score_terms(target: Ints, scores: NDArray[np.floating]) -> dict[str, Floats]:
+    """NLL and Brier score of each sample `[N]`, whose means they are of all."""
+    found = {name: np.empty(len(target)) for name in (NLL, BRIER)}
+    for rows in _blocks(scores):
+        log_p = log_probabilities(scores[rows])
+        found[NLL][rows] = nll_terms(target[rows], log_p)
+        found[BRIER][rows] = brier_terms(target[rows], log_p)
+    return found
+
+
+def _blocks(scores: NDArray[np.floating]) -> Iterator[slice]:
+    """Rows of `[..., C]`, flattened to `[N, C]`, so many that there is room for their copies."""
+    step = max(1, ROWS_ELEMENTS // scores.shape[-1])
+    return (slice(i, i + step) for i in range(0, scores.size // scores.shape[-1], step))
+
+
+def _one_against_rest(scores: NDArray[np.floating]) -> Floats:
     log_p = log_probabilities(scores)
     top = log_p.argmax(axis=-1)[..., None]
     # 1 − p_c cancels for the largest alone, whose rest is summed by itself.

@@ -1,18 +1,22 @@
 """The metrics on many weighted samples at once, vectorised over bootstrap resamples.
 
 A resample is a column of non-negative integer weights: how often each patient was drawn. Metrics of
-hard predictions come from confusion tensors `[R, C, C]` (target, predicted); the AUROC from one
-sort and a running sum. Missing classes are treated as `metrics` says.
+hard predictions come from counts by class, the AUROC from sums between sorted samples; what does
+not depend on the weights is done once (`Judged`). Missing classes are treated as `metrics` says.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.evaluation import metrics
+from wsi_ncmi.evaluation.counts import Counter, Counts
 from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.evaluation.ranking import Ranking, nanmean, ratio
+
+Found = Counts | Floats
+"""Counts, or the confusion matrices `[R, C, C]` that they are of."""
 
 
 def patient_weights(
@@ -40,46 +44,54 @@ def confusions(target: Ints, predicted: Ints, weights: Floats, n_classes: int) -
     return np.ascontiguousarray(table.T).reshape(-1, n_classes, n_classes)
 
 
-def f1_per_class(confusion: Floats) -> Floats:
+def f1_per_class(found: Found) -> Floats:
     """F1 `[R, C]`; NaN for a class in neither target nor prediction."""
-    hits = np.diagonal(confusion, axis1=1, axis2=2)
-    return _ratio(2 * hits, confusion.sum(axis=1) + confusion.sum(axis=2))
+    counts = _counts(found)
+    return ratio(2 * counts.hits, counts.predicted + counts.labelled)
 
 
-def recall_per_class(confusion: Floats) -> Floats:
+def recall_per_class(found: Found) -> Floats:
     """Recall `[R, C]`; NaN for a class that is not in the target."""
-    return _ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2))
+    counts = _counts(found)
+    return ratio(counts.hits, counts.labelled)
 
 
-def macro_f1(confusion: Floats, labels: Ints) -> Floats:
+def macro_f1(found: Found, labels: Ints) -> Floats:
     """Mean F1 `[R]` over the classes `labels` `[L]`; 0 for one in neither target nor prediction."""
-    return np.asarray(np.nan_to_num(f1_per_class(confusion)[:, labels]).mean(axis=-1))
+    return np.asarray(np.nan_to_num(f1_per_class(found)[:, labels]).mean(axis=-1))
 
 
-def balanced_accuracy(confusion: Floats) -> Floats:
-    return nanmean(recall_per_class(confusion))
+def balanced_accuracy(found: Found) -> Floats:
+    return nanmean(recall_per_class(found))
 
 
-def accuracy(confusion: Floats) -> Floats:
-    return _ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2)))
+def accuracy(found: Found) -> Floats:
+    counts = _counts(found)
+    return ratio(counts.hits.sum(axis=1), counts.labelled.sum(axis=1))
 
 
-def quadratic_kappa(confusion: Floats) -> Floats:
+def quadratic_kappa(found: Found) -> Floats:
     """Cohen's kappa `[R]` with quadratic weights; NaN where only one class occurs."""
-    index = np.arange(confusion.shape[1])
-    penalty = np.square(index[:, None] - index[None, :]).astype(np.float64)
-    rows, columns = confusion.sum(axis=2), confusion.sum(axis=1)
-    expected = np.einsum("ri,ij,rj->r", rows, penalty, columns)
-    observed = np.einsum("rij,ij->r", confusion, penalty) * confusion.sum(axis=(1, 2))
-    return 1 - _ratio(observed, expected)
+    counts = _counts(found)
+    index = np.arange(counts.hits.shape[1])
+    # Σ_ij (i − j)² a_i b_j, without the C² terms.
+    (a0, a1, a2), (b0, b1, b2) = (
+        (side.sum(axis=1), side @ index, side @ np.square(index))
+        for side in (counts.labelled, counts.predicted)
+    )
+    return 1 - ratio(counts.steps * a0, a2 * b0 - 2 * a1 * b1 + a0 * b2)
 
 
-OF_CONFUSION: dict[str, Callable[[Floats], Floats]] = {  # beside macro-F1
+def _counts(found: Found) -> Counts:
+    return found if isinstance(found, Counts) else Counts.of_confusions(found)
+
+
+OF_CONFUSION: dict[str, Callable[[Found], Floats]] = {  # beside macro-F1
     metrics.ACCURACY: accuracy,
     metrics.BALANCED_ACCURACY: balanced_accuracy,
     metrics.QUADRATIC_KAPPA: quadratic_kappa,
 }
-PER_CLASS: dict[str, Callable[[Floats], Floats]] = {
+PER_CLASS: dict[str, Callable[[Found], Floats]] = {
     metrics.F1: f1_per_class,
     metrics.RECALL: recall_per_class,
 }
@@ -91,11 +103,7 @@ def auroc(target: Ints, ranking: Floats, weights: Floats) -> Floats:
     Args:
         ranking: `[N, C]`, see `metrics.one_against_rest`.
     """
-    present = np.unique(target)
-    if len(present) < 2:
-        return np.full(weights.shape[1], np.nan)
-    per_class = [binary_auroc(target == c, ranking[:, c], weights) for c in present]
-    return nanmean(np.stack(per_class, axis=1))
+    return Ranking(target, ranking).auroc(weights)
 
 
 def auroc_by_fold(target: Ints, ranking: Floats, weights: Floats, folds: Sequence[Ints]) -> Floats:
@@ -106,23 +114,48 @@ def auroc_by_fold(target: Ints, ranking: Floats, weights: Floats, folds: Sequenc
 
 def mean(values: Floats, weights: Floats) -> Floats:
     """Weighted mean `[R]` of samples' values `[N]` under weights `[N, R]`."""
-    return _ratio(values @ weights, weights.sum(axis=0))
+    return ratio(values @ weights, weights.sum(axis=0))
 
 
-def binary_auroc(positive: np.ndarray, score: Floats, weights: Floats) -> Floats:
-    """Weighted AUROC `[R]`: the weight of rightly ordered pairs, a tie counting half.
+class Judged:
+    """A model's predictions, prepared for every metric under one weighting after another.
 
-    A positive beats the negatives below its own tie group and half of those in it, so it earns the
-    mean of the running weight of negatives before and after the group. NaN without either kind.
+    Args:
+        target: class indices `[N]`.
+        predicted: class indices `[N]`.
+        scores: class log-odds `[N, C]`.
+        labels: classes of macro-F1.
+        folds: each one's samples.
     """
-    order = np.argsort(score, kind="stable")
-    positive, score, weights = positive[order], score[order], weights[order]
-    negatives = np.where(positive[:, None], 0.0, weights)
-    running = np.concatenate([np.zeros((1, weights.shape[1])), np.cumsum(negatives, axis=0)])
-    before = np.searchsorted(score, score[positive], side="left")
-    after = np.searchsorted(score, score[positive], side="right")
-    earned = weights[positive] * (running[before] + running[after]) / 2
-    return _ratio(earned.sum(axis=0), weights[positive].sum(axis=0) * running[-1])
+
+    def __init__(
+        self,
+        target: Ints,
+        predicted: Ints,
+        scores: NDArray[np.floating],
+        *,
+        labels: Ints,
+        folds: Sequence[Ints],
+    ) -> None:
+        self._labels = labels
+        self._counter = Counter(target, predicted, scores.shape[1])
+        self._terms = metrics.score_terms(target, scores)
+        ranking = metrics.one_against_rest(scores)
+        self._pooled = Ranking(target, ranking)
+        several = folds if len(folds) > 1 else ()
+        self._folds = [(rows, Ranking(target[rows], ranking[rows])) for rows in several]
+
+    def under(self, weights: Floats) -> dict[str, Floats]:
+        """Every metric -> values `[R]` under weights `[N, R]`; per-class ones are `[R, C]`."""
+        counts = self._counter.under(weights)
+        values = {metrics.MACRO_F1: macro_f1(counts, self._labels)}
+        values |= {name: metric(counts) for name, metric in OF_CONFUSION.items()}
+        pooled = self._pooled.auroc(weights)
+        of_folds = [fold.auroc(weights[rows]) for rows, fold in self._folds]
+        values[metrics.AUROC] = nanmean(np.stack(of_folds, axis=1)) if of_folds else pooled
+        values[metrics.POOLED_AUROC] = pooled
+        values |= {name: mean(terms, weights) for name, terms in self._terms.items()}
+        return values | {name: metric(counts) for name, metric in PER_CLASS.items()}
 
 
 def weighted_metrics(
@@ -134,45 +167,5 @@ def weighted_metrics(
     labels: Ints,
     folds: Sequence[Ints],
 ) -> dict[str, Floats]:
-    """Every metric, metric -> values `[R]`; per-class ones are `[R, C]`.
-
-    Args:
-        target: class indices `[N]`.
-        predicted: class indices `[N]`.
-        scores: class log-odds `[N, C]`.
-        weights: `[N, R]`.
-        labels: classes of macro-F1.
-        folds: each one's samples.
-    """
-    confusion = confusions(target, predicted, weights, scores.shape[1])
-    values = {metrics.MACRO_F1: macro_f1(confusion, labels)}
-    values |= {name: metric(confusion) for name, metric in OF_CONFUSION.items()}
-    values |= _of_scores(target, scores, weights, folds)
-    return values | {name: metric(confusion) for name, metric in PER_CLASS.items()}
-
-
-def _of_scores(
-    target: Ints, scores: NDArray[np.floating], weights: Floats, folds: Sequence[Ints]
-) -> dict[str, Floats]:
-    """What scores `[n, C]` are worth as a ranking and as probabilities: metric -> values `[R]`."""
-    ranking, log_p = metrics.one_against_rest(scores), metrics.log_probabilities(scores)
-    pooled = auroc(target, ranking, weights)
-    several = len(folds) > 1
-    return {
-        metrics.AUROC: auroc_by_fold(target, ranking, weights, folds) if several else pooled,
-        metrics.POOLED_AUROC: pooled,
-        metrics.NLL: mean(metrics.nll_terms(target, log_p), weights),
-        metrics.BRIER: mean(metrics.brier_terms(target, log_p), weights),
-    }
-
-
-def nanmean(values: Floats) -> Floats:
-    """Mean over the last axis of what is not NaN; NaN, without a warning, where nothing is left."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=RuntimeWarning)
-        return np.asarray(np.nanmean(values, axis=-1))
-
-
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    undefined = np.full(np.shape(denominator), np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+    """Every metric, metric -> values `[R]`; see `Judged`."""
+    return Judged(target, predicted, scores, labels=labels, folds=folds).under(weights)
