@@ -123,10 +123,18 @@ def _row(measure: str, key: tuple[str, str], arms: dict[Any, Passes], sites: int
     return row | {name: float(value) for name, value in named.items()}
 
 
-def by_class(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean AUROC of attention of every arm, for the slides of each class with lesions."""
-    rows = table.dropna(subset=["auroc"]).groupby([*ARM, "label"], sort=False)["auroc"].mean()
-    return rows.reset_index().to_dict("records")
+def by_slides(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean AUROC of attention of every arm over some of the slides with lesions.
+
+    Those of each class, and those that the model classified rightly or wrongly.
+    """
+    rows = table.dropna(subset=["auroc"])
+    right = np.where(rows["predicted"] == rows["label"], "classified rightly", "wrongly")
+    found = [
+        rows.assign(slides=key).groupby([*ARM, "slides"], sort=False)["auroc"].mean()
+        for key in (rows["label"], right)
+    ]
+    return pd.concat(found).reset_index().to_dict("records")
 
 
 def states(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from attention_differences import ARM, analysed, by_class, states
+from attention_differences import ARM, analysed, by_slides, states
 from attention_figure import draw
 from measure import RESULTS
 from sklearn.metrics import roc_auc_score
@@ -108,7 +108,7 @@ def main() -> None:
     table = pd.read_csv(TABLE, sep="\t")
     rows = analysed(table)
     print(pd.DataFrame(rows).drop(columns="seeds").round(4).to_string(index=False))
-    facts = {"arms": rows, "by_class": by_class(table), "states": states(table)}
+    facts = {"arms": rows, "by_slides": by_slides(table), "states": states(table)}
     write_json(TABLE.with_suffix(".json"), facts)
     if given.figure:
         draw(rows, given.figure)

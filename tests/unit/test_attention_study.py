@@ -142,3 +142,15 @@ def test_the_states_of_models_are_counted_once_each(benchmark: Module) -> None:
         ("ncmi", "trained"): 8,
         ("ncmi", "undertrained"): 4,
     }
+
+
+def test_attention_where_the_prediction_is_right(benchmark: Module) -> None:
+    table = scored(gain=0.0, spread=0.02)
+    found = benchmark("attention_differences").by_slides(table)
+    means = {(row["objective"], row["slides"]): row["auroc"] for row in found}
+    wrong = table[(table["objective"] == "ncmi") & (table["site"] == "0")]["auroc"]
+    assert means["ncmi", "wrongly"] == pytest.approx(wrong.mean())
+    assert ("cross_entropy", "wrongly") not in means
+    reference = table[table["objective"] == "cross_entropy"]["auroc"].mean()
+    assert means["cross_entropy", "classified rightly"] == pytest.approx(reference)
+    assert means["cross_entropy", "lesion"] == pytest.approx(reference)
