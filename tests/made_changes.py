@@ -180,6 +180,7 @@ OTHER: dict[str, Any] = {
     "images.<>.path": "other",
     "images.<>.options": {"test_fraction": 0.3},
     "images.<>.model": "resnet34",
+    "images.<>.model_options": {"drop_path_rate": 0.1},
     "images.<>.augmentation.[].name": "VerticalFlip",
     "images.<>.augmentation.[].options": {"p": 1.0},
     "images.<>.batch_augmentation.[].name": "RandomVerticalFlip",

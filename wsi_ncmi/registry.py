@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "objective": "wsi_ncmi.losses",
     "encoder": "wsi_ncmi.encoders",
     "dataset": "wsi_ncmi.images.datasets",
+    "network": "wsi_ncmi.images.networks",
 }
 
 

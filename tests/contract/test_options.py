@@ -99,6 +99,9 @@ def configuration(kind: str, name: str, options: dict[str, Any], *, search: bool
     if kind == "dataset":
         image = {"dataset": name, "path": ".", "options": options}
         return {"cohort": "c", "images": {"t": image}}
+    if kind == "network":
+        image = {"dataset": "mnist", "path": ".", "model": name, "model_options": options}
+        return {"cohort": "c", "images": {"t": image}}
     return {**raw, "tasks": {"t": task}}
 
 

@@ -19,6 +19,7 @@ from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, ImageTask, Task, Tiling
+from wsi_ncmi.images.models import build_network
 from wsi_ncmi.stages import features, images, tiles, train
 
 TRAINING = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2}
@@ -156,6 +157,13 @@ def test_encoder_makes_a_bag(add: Callable[[str], str], tmp_path: Path) -> None:
     assert len(found) > 20
     assert (found[:, 1] < found[:, [0, 2]].min(1)).all()  # a purple slide: green is least
     assert (found[:, 3:] > 0).all()
+
+
+def test_network(add: Callable[[str], str]) -> None:
+    name = add("wsi_ncmi/images/networks/mlp.py")
+    task = ImageTask(dataset="mnist", path="x", model=name, model_options={"width": 7})
+    encoder = build_network(task, (28, 28), [0.5] * 3, [0.25] * 3)
+    assert encoder(torch.zeros(2, 3, 28, 28, dtype=torch.uint8)).shape == (2, 7)
 
 
 def test_data_set_is_trained_on(add: Callable[[str], str], tmp_path: Path) -> None:

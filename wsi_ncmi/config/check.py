@@ -58,17 +58,20 @@ def part_problems(config: Config, schemas: Mapping[str, Mapping[str, Any]]) -> l
     for key, kind, name, options in config.part_options():
         if kind == "encoder" and name not in schemas[kind]:
             name = "timm"  # any other name is a timm model's
+        if kind == "network" and name not in schemas[kind]:
+            continue  # timm says itself what it does not take
+        given = "model_options" if kind == "network" else "options"
         if name not in schemas[kind]:
             known = ", ".join(sorted({*schemas[kind], *schemas.get(f"{kind}_preset", {})}))
             problems.append(f"{key}: unknown {kind} {name!r}, expected one of {known}")
             continue
         problems += [
             f"{where}: found {value}, expected a finite number"
-            for where, value in _floats(options, f"{key}.options")
+            for where, value in _floats(options, f"{key}.{given}")
             if not math.isfinite(value)
         ]
         for error in Draft202012Validator(schemas[kind][name]).iter_errors(options):
-            where = ".".join([key, "options", *map(str, error.path)])
+            where = ".".join([key, given, *map(str, error.path)])
             problems += [f"{where}: {text}" for text in _said(error)]
     return list(dict.fromkeys(problems))  # candidates of a search share their values
 

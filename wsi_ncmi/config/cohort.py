@@ -244,6 +244,7 @@ class Config(Model):
                         yield f"{key}.search", "objective", arm.part or label, setting.options
                 if isinstance(task, ImageTask):
                     yield where, "dataset", task.dataset, task.options
+                    yield where, "network", task.model, task.model_options
                     continue
                 for label, part in task.aggregators.items():
                     key = f"{where}.aggregators.{label}"

@@ -215,13 +215,23 @@ class ImageTask(TaskBase):
         0,
         description="Random seed of the subsets and of validation. All training seeds share them.",
     )
-    model: str = Field("resnet18", description="The network: any timm name.")
+    model: str = Field(
+        "resnet18",
+        description="The network: a file of `wsi_ncmi/images/networks`, or any timm name.",
+    )
+    model_options: dict[str, Any] = Field(
+        {},
+        description=(
+            "The network's own options; those of `wsi_ncmi/images/networks` have a table under "
+            "Parts. Of a timm model: what its constructor takes, such as `drop_path_rate`."
+        ),
+    )
     pretrained: bool = Field(False, description="Start from timm's weights, downloaded once.")
     small_stem: bool = Field(
         True,
         description=(
             "Use a 3×3 first convolution with stride 1 and no pooling, for images of 28 to 64 px. "
-            "ResNets only."
+            "ResNets of timm only; networks of `wsi_ncmi/images/networks` are made for them."
         ),
     )
     image_size: int | None = Field(

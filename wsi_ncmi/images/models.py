@@ -1,4 +1,7 @@
-"""Networks for images: any timm model without its classifier, normalising on the device."""
+"""Networks for images: our own, and any timm model without its classifier.
+
+Both normalise on the device.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +11,7 @@ import torch
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
+from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
@@ -71,22 +75,36 @@ def build_network(
     """The task's network for images of `size` (height, width).
 
     Raises:
-        PartError: timm has no such model, its weights cannot be fetched, the small stem is not for
-            it, or it does not take images of this size.
+        PartError: there is no such model, an option does not suit it, its weights cannot be
+            fetched, the small stem is not for it, or it does not take images of this size.
     """
-    module = _create(task)
-    if task.small_stem:
-        _shrink_stem(module, task)
+    if task.model in registry.names("network"):
+        module = _own(task)
+    else:
+        module = _create(task)
+        if task.small_stem:
+            _shrink_stem(module, task)
     return ImageEncoder(module, mean, std, _embedding_dim(module, task, size))
+
+
+def _own(task: ImageTask) -> nn.Module:
+    if task.pretrained:
+        raise PartError(f"model {task.model} has no pretrained weights: set pretrained: false")
+    part = registry.load("network", task.model)
+    module: nn.Module = part.build(registry.options_of(part, task.model_options))
+    return module
 
 
 def _create(task: ImageTask) -> nn.Module:
     name = task.model
     if not name.startswith("hf-hub:") and not timm.is_model(name):
+        own = ", ".join(registry.names("network"))
         near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "none is like it"
-        raise PartError(f"model {name!r} is not one of timm's ({near})")
+        raise PartError(f"model {name!r} is not one of timm's ({near}), and none of {own}")
     try:
-        module: nn.Module = timm.create_model(name, pretrained=task.pretrained, num_classes=0)
+        module: nn.Module = timm.create_model(
+            name, pretrained=task.pretrained, num_classes=0, **task.model_options
+        )
     except Exception as error:  # hubs and constructors raise what they like
         hint = "; without a network set pretrained: false" if task.pretrained else ""
         raise PartError(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.images import models
@@ -123,3 +124,58 @@ def test_positions_take_no_weight_decay():
     spared = {id(parameter) for parameter in encoder.undecayed}
     assert {id(encoder.module.pos_embed), id(encoder.module.cls_token)} <= spared
     assert build(model="test_resnet").undecayed == []
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_lenet5_has_the_papers_number_of_parameters():
+    encoder = build(model="lenet5")
+    assert encoder.embedding_dim == 84
+    assert count(encoder) + 84 * 10 + 10 == 44_426
+    wide = build((32, 32), model="lenet5", model_options={"width": 2, "side": 32, "grey": False})
+    assert wide.embedding_dim == 168
+
+
+def test_lenet5_says_for_which_images_it_is():
+    with pytest.raises(PartError, match="lenet5 was made for images of 28 pixels: set its `side`"):
+        build((32, 32), model="lenet5")
+
+
+def test_wide_resnets_have_the_papers_number_of_parameters():
+    """36.5 and 8.9 million, as table 4 of arXiv 1605.07146 says, the classifier of 10 included."""
+    with torch.device("meta"):
+        large = registry.load("network", "wide_resnet")
+        found = [large.build(large.Options(depth=d, width=k)) for d, k in ((28, 10), (40, 4))]
+    assert count(found[0]) + 640 * 10 + 10 == 36_479_194
+    assert round((count(found[1]) + 256 * 10 + 10) / 1e6, 1) == 8.9
+
+
+def test_a_wide_resnet_halves_its_map_twice():
+    encoder = build((32, 32), model="wide_resnet", model_options={"depth": 10, "width": 1})
+    encoder.eval()
+    seen = []
+    encoder.module.norm.register_forward_hook(lambda _m, _i, o: seen.append(o.shape))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert encoder(images).shape == (2, 64)
+    assert seen == [(2, 64, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "wide_resnet", "model_options": {"depth": 20}}, "depth must be 10, 16, 22"),
+        ({"model": "lenet5", "pretrained": True}, "lenet5 has no pretrained weights"),
+        ({"model": "test_resnet", "model_options": {"side": 3}}, "cannot be made: TypeError"),
+        ({"model": "resnet10x"}, "none of lenet5, wide_resnet"),
+    ],
+)
+def test_what_a_network_does_not_take_is_said(settings, message):
+    with pytest.raises(PartError, match=message):
+        build(**settings)
+
+
+def test_options_of_a_timm_model_are_its_constructors():
+    encoder = build(model="test_resnet", model_options={"drop_path_rate": 0.3})
+    assert "DropPath" in repr(encoder.module)
