@@ -68,7 +68,7 @@ if CONFIG.images:
             images=lambda wildcards: DIGESTS.images(wildcards.task),
             version=SETTINGS.versions("images"),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} images train --name {wildcards.task:q}"
+            "python -m wsi_ncmi.cli --log {log:q} images seed --name {wildcards.task:q}"
             " --task {params.task:q} --cohort {params.cohort:q}"
             " --seed {wildcards.seed:q} --index {params.index:q} --out {params.folder:q}"
             " --threads {threads:q}"

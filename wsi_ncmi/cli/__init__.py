@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wsi_ncmi.cli import bags, camelyon17, option, splits, tools, training, workflow
+from wsi_ncmi.cli import bags, camelyon17, images, option, splits, tools, training, workflow
 from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
 
@@ -19,6 +19,7 @@ HEADINGS = {
         bags.commands,
         splits.commands,
         camelyon17.commands,
+        images.commands,
     ),
     "Commands that the workflow calls": (workflow.commands, training.commands),
 }

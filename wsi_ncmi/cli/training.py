@@ -70,9 +70,9 @@ def images_splits(task: "ImageTask", index: Path, out: Path) -> None:
     stage.run_splits(task, index, out)
 
 
-@commands.command("images train")
+@commands.command("images seed")
 @on_images
-def images_train(**given: Any) -> None:
+def images_seed(**given: Any) -> None:
     """Train one seed of a task on images."""
     from wsi_ncmi.stages import images as stage
 

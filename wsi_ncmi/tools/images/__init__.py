@@ -1,0 +1,1 @@
+"""Networks on images without Snakemake: train, evaluate, embed."""
