@@ -53,7 +53,7 @@ def search_bags(**given: Any) -> None:
 @option.path("--out", "summary.json of the index, in a folder of its own.")
 @option.threads
 def images_index(task: "ImageTask", out: Path, threads: int) -> None:
-    """Read, check and hash all images of a data set, once for all jobs."""
+    """Index a data set: read, check and hash its images."""
     from wsi_ncmi.stages import image_index as stage
 
     stage.run(task, out, threads)
