@@ -213,7 +213,8 @@ def test_parts_are_listed_with_their_keys() -> None:
     ]
     images = {"cohort": "c", "images": {"i": {"dataset": "mnist", "path": "x"}}}
     kinds = [(kind, name) for _, kind, name, _ in parse(images).part_options()]
-    assert kinds == [("objective", "cross_entropy"), ("objective", "ncmi"), ("dataset", "mnist")]
+    arms = [("objective", "cross_entropy"), ("objective", "ncmi")]
+    assert kinds == [*arms, ("dataset", "mnist"), ("network", "resnet18")]
 
 
 def config_with_parts(**task: Any) -> Config:
