@@ -92,6 +92,8 @@ class Arm:
 
     def where(self, scored: NDArray[np.bool_]) -> "Arm":
         """Without the other samples, `[S, N]`: as if their models had failed."""
+        if not (self.scored & ~scored).any():
+            return self  # scores of many classes are large
         return replace(self, scores=np.where(scored[..., None], self.scores, np.nan))
 
     @property

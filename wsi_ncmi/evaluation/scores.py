@@ -45,8 +45,8 @@ def score_table(
     table = frame[[*MODEL, *SAMPLE]].reset_index(drop=True)
     shape = len(frame), len(classes)
     scores = np.stack(frame["scores"].to_numpy()) if len(frame) else np.empty(shape, np.float32)
-    columns = {f"{PREFIX}{name}": scores[:, c] for c, name in enumerate(classes)}
-    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+    names = [f"{PREFIX}{name}" for name in classes]
+    return pd.concat([table, pd.DataFrame(scores, columns=names, copy=False)], axis=1)
 
 
 def scores_of(table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.floating]:

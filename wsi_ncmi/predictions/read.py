@@ -85,7 +85,13 @@ class TaskRuns:
             pc.equal(self.predictions["run_id"], run_id), pc.equal(self.predictions["part"], "val")
         )
         rows = self.predictions.filter(own)
-        return np.stack(rows["scores"].to_pandas().to_numpy()), rows["target"].to_numpy()
+        return scores_of(rows), rows["target"].to_numpy()
+
+
+def scores_of(table: pa.Table) -> NDArray[np.float32]:
+    """The scores of a table of predictions [n, C], without an object for each row."""
+    values = table["scores"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values.reshape(len(table), -1), np.float32)
 
 
 def _pairs(runs: pd.DataFrame) -> list[tuple[int, int]]:
@@ -219,7 +225,7 @@ def export_tsv(parquet: Path, out: Path) -> None:
     """
     table = read_parquet(parquet)
     rows = table.drop_columns(["scores"]).to_pandas()
-    scores = np.stack(table["scores"].to_pandas().to_numpy())
+    scores = scores_of(table)
     for index, name in enumerate(class_names(table)):
         rows[f"score_{name}"] = scores[:, index]
     write_frame(out, rows)

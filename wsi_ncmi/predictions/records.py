@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_ncmi.errors import UserError
@@ -21,6 +22,7 @@ from wsi_ncmi.files.table import DIGITS, write_table
 from wsi_ncmi.predictions.states import TRAINED
 from wsi_ncmi.provenance import digest
 
+SCORES = "scores"
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet", "validation.npz")
 OK, FAILED = "ok", "failed"
 # What stands beside run.json: a model that diverged has neither weights nor predictions.
@@ -157,33 +159,49 @@ def write_predictions(
     path: Path, run: Run, parts: Sequence[ScoredPart], epoch: int, classes: Sequence[str]
 ) -> None:
     """`predictions.parquet`: one row per sample and part, the classes' order in its metadata."""
-    frame = pd.concat([_frame(run, part, epoch) for part in parts], ignore_index=True)
+    scores = [part.scores.float().cpu().numpy() for part in parts]
+    given = zip(parts, scores, strict=True)
+    frame = pd.concat([_frame(run, part, own, epoch) for part, own in given], ignore_index=True)
+    write_predictions_table(path, _table(frame, np.concatenate(scores), classes))
+
+
+def write_predictions_table(path: Path, table: pa.Table) -> None:
+    """Write a table of predictions: float bytes apart compress, names repeat, scores never do."""
+    names = [name for name in table.column_names if name != SCORES]
     with atomic_path(path) as temporary:
-        pq.write_table(_table(frame, classes), temporary)
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            use_dictionary=names,
+            use_byte_stream_split=[f"{SCORES}.list.element"],
+        )
 
 
 def no_predictions(classes: Sequence[str]) -> pa.Table:
     """The predictions of no model: a table without a row."""
     identity = pd.DataFrame(columns=["sample_id", "patient_id", "centre"], dtype=str)
     none = identity.assign(run_id="", part="", epoch=0, target=0, predicted=0, calibrated=True)
-    return _table(none.assign(scores=[]), classes)
+    return _table(none, np.empty((0, len(classes)), np.float32), classes)
 
 
-def _table(frame: pd.DataFrame, classes: Sequence[str]) -> pa.Table:
+def _table(frame: pd.DataFrame, scores: NDArray[np.float32], classes: Sequence[str]) -> pa.Table:
+    """The rows of `frame` with their scores [n, C], which are not copied."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
+    ends = np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1]
+    lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(scores.reshape(-1)))
+    table = table.add_column(table.column_names.index("calibrated"), SCORES, lists)
     metadata = {**(table.schema.metadata or {}), b"classes": json.dumps(list(classes)).encode()}
     return table.replace_schema_metadata(metadata)
 
 
-def _frame(run: Run, part: ScoredPart, epoch: int) -> pd.DataFrame:
-    scores = part.scores.float().cpu().numpy()
+def _frame(run: Run, part: ScoredPart, scores: NDArray[np.float32], epoch: int) -> pd.DataFrame:
     return part.identity.assign(
         run_id=run.run_id,
         part=part.part,
         epoch=epoch,
         target=part.targets.cpu().numpy(),
         predicted=scores.argmax(1),
-        scores=list(scores.astype(np.float32)),
         calibrated=True,
     )
 

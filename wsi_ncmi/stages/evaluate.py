@@ -24,7 +24,13 @@ from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
 from wsi_ncmi.predictions.completeness import ARM
 from wsi_ncmi.predictions.read import TaskRuns, read_task, task_splits
-from wsi_ncmi.predictions.records import OK, arm_settings, arm_streams, score_scales
+from wsi_ncmi.predictions.records import (
+    OK,
+    arm_settings,
+    arm_streams,
+    score_scales,
+    write_predictions_table,
+)
 from wsi_ncmi.predictions.splits import absent_from_validation, noted_warnings
 from wsi_ncmi.predictions.states import marked_arms, state_counts
 from wsi_ncmi.predictions.trials import rated_curves, read_searches
@@ -115,9 +121,9 @@ def run(
             ],
         },
     )
-    for name, content in (("predictions", task.predictions), ("scores", _parquet(scores))):
-        with atomic_path(out_dir / f"{name}.parquet") as temporary:
-            pq.write_table(content, temporary)
+    write_predictions_table(out_dir / "predictions.parquet", task.predictions)
+    with atomic_path(out_dir / "scores.parquet") as temporary:
+        pq.write_table(_parquet(scores), temporary)
     marks = marked_arms(state_counts(task.runs))
     _draw_comparisons(out_dir / "figures", written["differences"], models, evaluation, marks)
     _draw(out_dir / "figures", written, confusions, reliabilities, task, evaluation.confidence)

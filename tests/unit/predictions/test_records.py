@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.predictions.read import read_parquet, scores_of
 from wsi_ncmi.predictions.records import (
     MANIFEST_COLUMNS,
     RECORDS,
@@ -200,3 +201,21 @@ def test_seeds_derive_from_seed_fold_and_purpose() -> None:
     assert len(seeds) == 40
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive(1, 2, "order") == derive(1, 2, "order")
+
+
+def test_scores_are_kept_and_read_without_an_object_a_row(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    parts = [scored("val", 4), scored("test", 5)]
+    scores = torch.cat([part.scores for part in parts]).numpy()
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, make_run(), parts, 4, ["x", "y", "z"])
+    table = read_parquet(path)
+    assert table.schema.field("scores").type == pa.list_(pa.float32())
+    np.testing.assert_array_equal(scores_of(table), scores)
+    np.testing.assert_array_equal(np.stack(list(table["scores"].to_pandas())), scores)
+    np.testing.assert_array_equal(scores_of(table.slice(2, 4)), scores[2:6])  # rows of its own
+    assert table["predicted"].to_pylist() == scores.argmax(1).tolist()
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in columns["scores.list.element"].encodings
