@@ -4,7 +4,9 @@
 
 Predictions are made: an image a patient, the true class's score raised by 4 standard deviations, so
 that 76 % of 1,000 classes are right. Times are of the processor, on one thread; memory is the
-process's largest, the predictions included. Each size runs in a process of its own.
+process's largest, the predictions included. Each size runs in a process of its own. `before` in the
+results is what the code before took: at the largest size one block of 4 resamples, of which 2,000
+resamples had 500.
 """
 
 import argparse
@@ -65,7 +67,9 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=one_thread)
         rows.append(json.loads(done.stdout))
         print(rows[-1])
-    given.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+    found = json.loads(given.out.read_text()) if given.out.is_file() else {}
+    found |= {"machine": machine(), "rows": rows}  # what the code before took stays
+    given.out.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
