@@ -56,7 +56,11 @@ def choices(scores: NDArray[np.floating], target: Ints) -> list[Choice]:
         scores: class log-odds [E, n, C] on validation.
         target: class indices [n].
     """
-    f1, loss = validation_curves(scores, target)
+    return choices_of_curves(*validation_curves(scores, target))
+
+
+def choices_of_curves(f1: Floats, loss: Floats) -> list[Choice]:
+    """The same by macro-F1 [E] and log-loss [E] of every epoch."""
     last = len(f1) - 1
     chosen = {
         LAST: last,

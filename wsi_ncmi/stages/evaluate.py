@@ -167,7 +167,10 @@ def _choices(task: TaskRuns, task_dir: Path) -> dict[ArmKey, list[policies.Choic
     for run in task.runs[task.runs["status"] == OK].itertuples():
         seen = read_validation(task_dir / run.run_id)
         own = found[run.aggregator, run.objective]
-        own += policies.choices(seen.scores, seen.targets)
+        if seen.scores is not None:
+            own += policies.choices(seen.scores, seen.targets)
+        elif seen.curves is not None:
+            own += policies.choices_of_curves(*seen.curves)
         if run.selection == policies.AVERAGED:
             scores, targets = task.validation(run.run_id)
             own.append(policies.averaged(scores, targets, int(run.epochs)))

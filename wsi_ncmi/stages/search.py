@@ -98,7 +98,8 @@ def run_images(
     def prepare(run: Run, candidate: ImageTask) -> Setup:
         return image_training.prepare(run, candidate, measured, device, threads - 1)
 
-    _search(task, run_of, prepare, _one_by_one, out)
+    attempt = partial(_one_by_one, out.parent / "trials" / "checkpoints")
+    _search(task, run_of, prepare, attempt, out)
 
 
 def _search(
@@ -140,11 +141,14 @@ def _in_one_pass(folder: Path, setups: Iterable[Setup]) -> Iterator[Row]:
     checkpoints.remove()
 
 
-def _one_by_one(setups: Iterable[Setup]) -> Iterator[Row]:
+def _one_by_one(folder: Path, setups: Iterable[Setup]) -> Iterator[Row]:
+    """Interrupted, it goes on from a checkpoint in the folder."""
     for setup in setups:
-        started = time.perf_counter()
+        started, checkpoints = time.perf_counter(), Checkpoints(folder, setup.run.objective)
         try:
-            history = setup.fit()
+            history = setup.fit(checkpoints)
         except DivergedError as error:
             history = error.history
         yield trial(setup, history, time.perf_counter() - started)
+        checkpoints.remove()
+        checkpoints.end_if_asked()

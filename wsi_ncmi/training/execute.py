@@ -166,7 +166,8 @@ def record(setup: Setup, history: History, folder: Path, seconds: float) -> None
     write_predictions(folder / "predictions.parquet", run, scored, history.best_epoch, classes)
     write_curves(folder / "curves.tsv", history.curves)
     ids = scored[0].identity["sample_id"]
-    write_validation(folder, ids, scored[0].targets, history.validation)
+    curves = [row for row in history.curves if row["part"] == "val"]
+    write_validation(folder, ids, scored[0].targets, history.validation, curves)
     kept = {f"{name}_state": module.state_dict() for name, module in setup.states.items()}
     write_checkpoint(folder / "checkpoint.pt", {"run": asdict(run), **setup.configuration, **kept})
     seconds += time.perf_counter() - started

@@ -20,6 +20,7 @@ from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
 from wsi_ncmi.losses.objective import Objective
+from wsi_ncmi.predictions.validation import fits
 from wsi_ncmi.training.checkpoint import Checkpoints
 from wsi_ncmi.training.determinism import deterministic
 from wsi_ncmi.training.distributed import agreed, rank
@@ -180,7 +181,8 @@ class Loop:
         self.history.curves.append(
             {"epoch": self.epoch, "part": "val", "loss": now.loss, "macro_f1": now.macro_f1}
         )
-        self.history.validation.append(scores)
+        if fits(scores, self.settings.epochs):
+            self.history.validation.append(scores)
         self.history.epochs = self.epoch + 1
         self.after_epoch(self.history)
         self.kept.see(self.epoch, now, scored)

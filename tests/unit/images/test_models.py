@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -5,7 +6,10 @@ from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import PartError
 from wsi_ncmi.images import models
-from wsi_ncmi.images.models import build_network
+from wsi_ncmi.images.datasets.interface import Images
+from wsi_ncmi.images.models import ImageEncoder, build_network
+from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.training.images import ImageParts, prepare
 
 MEAN, STD = (0.25, 0.5, 0.75), (0.1, 0.2, 0.4)
 
@@ -179,3 +183,16 @@ def test_what_a_network_does_not_take_is_said(settings, message):
 def test_options_of_a_timm_model_are_its_constructors():
     encoder = build(model="test_resnet", model_options={"drop_path_rate": 0.3})
     assert "DropPath" in repr(encoder.module)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_network_is_compiled_where_it_is_asked_for(compiled, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: asked.append(type(module)))
+    parts = {"train": Images(["a", "b"], np.arange(2), np.zeros((2, 28, 28, 3), np.uint8))}
+    images = ImageParts(["x", "y"], parts, np.full(3, 0.5), np.full(3, 0.25), (28, 28))
+    settings = {"training": {"compile": compiled}, "model": "lenet5"}
+    one = ImageTask.model_validate({"dataset": "mnist", "path": "x", **settings})
+    run = Run("t", "c", "-", "official", 0, 0, "lenet5", "ncmi", "last", "fp32", "", {})
+    prepare(run, one, images, torch.device("cpu"))
+    assert asked == [ImageEncoder] * compiled

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.evaluation.policies import choices_of_curves
 from wsi_ncmi.predictions.read import read_parquet, scores_of
 from wsi_ncmi.predictions.records import (
     MANIFEST_COLUMNS,
@@ -25,7 +26,7 @@ from wsi_ncmi.predictions.records import (
     write_manifest,
     write_predictions,
 )
-from wsi_ncmi.predictions.validation import read_validation, write_validation
+from wsi_ncmi.predictions.validation import fits, read_validation, write_validation
 from wsi_ncmi.training.seeds import derive
 
 MakeRun = Callable[..., Run]
@@ -219,3 +220,18 @@ def test_scores_are_kept_and_read_without_an_object_a_row(
     group = pq.ParquetFile(path).metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert "BYTE_STREAM_SPLIT" in columns["scores.list.element"].encodings
+
+
+def test_of_very_many_scores_their_curves_are_kept(tmp_path):
+    ids, targets = pd.Series(["a", "b", "c"]), torch.tensor([0, 1, 0])
+    rows = [{"macro_f1": 0.5, "loss": 0.9}, {"macro_f1": 0.75, "loss": 0.4}]
+    write_validation(tmp_path, ids, targets, [], rows)
+    found = read_validation(tmp_path)
+    assert found.scores is None
+    assert found.curves.tolist() == [[0.5, 0.75], [0.9, 0.4]]
+    chosen = choices_of_curves(*found.curves)
+    assert [(one.policy, one.epoch) for one in chosen] == [
+        ("last", 1), ("best_loss", 1), ("early_stopping", 1),
+    ]  # fmt: skip
+    assert fits(torch.zeros(1000, 100), 2684)
+    assert not fits(torch.zeros(1000, 100), 2685)  # 1 GiB
