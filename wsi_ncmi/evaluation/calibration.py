@@ -72,11 +72,9 @@ def measures(target: Ints, scores: NDArray[np.floating]) -> dict[str, float]:
         target: class indices `[N]`, N > 0.
         scores: class log-odds `[N, C]`.
     """
-    log_p = metrics.log_probabilities(scores)
-    p = np.exp(log_p)
+    p = np.exp(metrics.log_probabilities(scores))
     return {
-        metrics.NLL: float(metrics.nll_terms(target, log_p).mean()),
-        metrics.BRIER: float(metrics.brier_terms(target, log_p).mean()),
+        **{name: float(of.mean()) for name, of in metrics.score_terms(target, scores).items()},
         **{f"ece_{bins}": reliability(target, p, bins).error for bins in BIN_COUNTS},
         MEASURES[-1]: reliability(target, p, EQUAL_MASS, equal_mass=True).error,
     }

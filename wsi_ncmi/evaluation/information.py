@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from scipy.special import log_softmax
 
-from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.evaluation.metrics import Floats, Ints, row_blocks
 
 MEASURES: Final = ("cmi", "gamma", "ncmi", "centroid_gamma", "centroid_ncmi")
 # Stands for a probability of exactly 0, whose logarithm Γ would multiply with all others.
@@ -101,16 +101,21 @@ def information(log_probabilities: Floats, target: Ints) -> Information:
     target = np.asarray(target, dtype=np.int64)
     _check(log_p, target)
     n, classes = log_p.shape
-    p = np.exp(log_p)
     counts = np.bincount(target, minlength=classes)
     log_q = _log_class_means(log_p, target, counts)
-    a = _kl_terms(log_p, log_q[target]).sum(1)
     log_sums = np.stack([log_p[target == c].sum(0) for c in range(classes)])
-    b = -np.einsum("nc,nc->n", p, (log_sums.sum(0) - log_sums)[target]) / n
+    others = log_sums.sum(0) - log_sums
     q = np.exp(log_q) * (counts > 0)[:, None]
     q_log_q = (q * log_q).sum(1)
     # Σ_v KL(Q_v ‖ P_n) = Σ_v Q_v · ln Q_v − (Σ_v Q_v) · ln P_n over the other classes v.
-    c = (q_log_q.sum() - q_log_q)[target] - np.einsum("nc,nc->n", (q.sum(0) - q)[target], log_p)
+    q_others, q_log_q_others = q.sum(0) - q, q_log_q.sum() - q_log_q
+    a, b, c = (np.empty(n) for _ in range(3))
+    for rows in row_blocks(log_p):  # what is made on the way is several times as large
+        own, classes_of = log_p[rows], target[rows]
+        a[rows] = _kl_terms(own, log_q[classes_of]).sum(1)
+        b[rows] = -np.einsum("nc,nc->n", np.exp(own), others[classes_of]) / n
+        kl_others = np.einsum("nc,nc->n", q_others[classes_of], own)
+        c[rows] = q_log_q_others[classes_of] - kl_others
     return Information(target, classes, a, b, np.maximum(c, 0) / np.count_nonzero(counts))
 
 

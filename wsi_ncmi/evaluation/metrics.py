@@ -62,14 +62,19 @@ ROWS_ELEMENTS = 1 << 22
 
 def log_probabilities(scores: NDArray[np.floating]) -> Floats:
     """Class log-odds `[..., C]` as logarithms of probabilities `[..., C]`, float64."""
-    return np.asarray(log_softmax(scores.astype(np.float64), axis=-1))
+    found = np.empty(scores.shape, np.float64)
+    flat = found.reshape(-1, scores.shape[-1])
+    for rows in row_blocks(scores):
+        values = scores.reshape(flat.shape)[rows].astype(np.float64)
+        flat[rows] = log_softmax(values, axis=-1)
+    return found
 
 
 def one_against_rest(scores: NDArray[np.floating]) -> Floats:
     """ln p_c − ln(1 − p_c) `[..., C]` of class log-odds `[..., C]`, exact where p_c rounds to 1."""
     found = np.empty(scores.shape, np.float64)
     flat = found.reshape(-1, scores.shape[-1])
-    for rows in _blocks(scores):
+    for rows in row_blocks(scores):
         flat[rows] = _one_against_rest(scores.reshape(flat.shape)[rows])
     return found
 
@@ -77,14 +82,14 @@ def one_against_rest(scores: NDArray[np.floating]) -> Floats:
 def score_terms(target: Ints, scores: NDArray[np.floating]) -> dict[str, Floats]:
     """NLL and Brier score of each sample `[N]`, whose means they are of all."""
     found = {name: np.empty(len(target)) for name in (NLL, BRIER)}
-    for rows in _blocks(scores):
+    for rows in row_blocks(scores):
         log_p = log_probabilities(scores[rows])
         found[NLL][rows] = nll_terms(target[rows], log_p)
         found[BRIER][rows] = brier_terms(target[rows], log_p)
     return found
 
 
-def _blocks(scores: NDArray[np.floating]) -> Iterator[slice]:
+def row_blocks(scores: NDArray[np.floating]) -> Iterator[slice]:
     """Rows of `[..., C]`, flattened to `[N, C]`, so many that there is room for their copies."""
     step = max(1, ROWS_ELEMENTS // scores.shape[-1])
     return (slice(i, i + step) for i in range(0, scores.size // scores.shape[-1], step))
