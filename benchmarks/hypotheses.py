@@ -1,7 +1,7 @@
 """The hypotheses of docs/hypotheses.md, decided by finished studies (docs/results.md).
 
-    python benchmarks/hypotheses.py results/results/runs/* results/results-labels/runs/* \
-        --figure docs/images/hypotheses.png
+    python benchmarks/hypotheses.py results/results/runs/* results/results-rates/runs/* \
+        results/results-labels/runs/* --figure docs/images/hypotheses.png
 
 Reads `evaluation/scores.parquet` of tasks, and writes every comparison into results/hypotheses.tsv;
 without folders it draws and prints what results/hypotheses.tsv has.
@@ -54,9 +54,16 @@ class Hypothesis:
 
 BALANCED = ("cross_entropy_weighted", "logit_adjusted")
 RAREST: tuple[Measure, ...] = ("rarest F1", "rarest recall")
+DEFAULTS = "20-1e-4"
+"""Epochs and rate that H3 speaks of; the others of results-rates.yaml are explorations."""
+RATES = [f"{epochs}-{rate}" for epochs in (5, 20) for rate in ("1e-4", "3e-4", "1e-3", "3e-3")]
 HYPOTHESES = (
     Hypothesis("H1", "kfold", "cross_entropy_ncmi"),
     Hypothesis("H2", "kfold", NCMI, decides="p_equivalence"),
+    *(
+        Hypothesis("H3" if r == DEFAULTS else "exploration", "kfold", f"{NCMI}-{r}", (f"{CE}-{r}",))
+        for r in RATES
+    ),
     Hypothesis("H4", "few", NCMI),
     Hypothesis("H5", "noise", NCMI),
     Hypothesis("H6", "kfold", NCMI, BALANCED, RAREST),
@@ -230,7 +237,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.runs:
         table = decided([Evaluated.read(folder) for folder in arguments.runs])
-        write_frame(TABLE, table.round(DIGITS))
+        numbers = [c for c in table.select_dtypes("floating") if not c.startswith("p_")]
+        write_frame(TABLE, table.round(dict.fromkeys(numbers, DIGITS)))
     table = pd.read_csv(TABLE, sep="\t")
     print("\n".join(markdown(table)))
     if arguments.figure:

@@ -9,9 +9,10 @@ from wsi_ncmi.report.wording import title
 SHOWN = {
     "H1": "H1: hybrid − cross-entropy",
     "H2": "H2: NCMI − cross-entropy",
+    "H3": "H3: 20 epochs at 1e-4, NCMI − cross-entropy",
     "H4": "H4: few labels, NCMI − cross-entropy",
     "H5": "H5: label noise, NCMI − cross-entropy",
-    "H6": "H6: rarest class, NCMI − …",
+    "H6": "H6: rarest class, NCMI − losses made for it",
 }
 MARGIN = 0.01
 ROW, HEAD = 0.19, 0.75  # inches
@@ -46,10 +47,10 @@ def _forest(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _name(row: pd.Series) -> str:
-    parts = [row["task"], row["aggregator"]]
+    parts = [row["task"], title(row["aggregator"])]
     if row["protocol"] != "kfold":
         parts.append(row["protocol"])
     if row["measure"] != "macro-F1":
         measure = row["measure"].replace("rarest", row["rarest"])
-        parts.append(f"{measure} − {title(row['reference'])}")
+        parts.append(f"{measure}, against {title(row['reference'])}")
     return ", ".join(parts)
