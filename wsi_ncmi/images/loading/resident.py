@@ -1,6 +1,5 @@
 """A part's images as one uint8 tensor on the device."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,7 +20,8 @@ def pixels_on(device: torch.device, images: DecodedImages) -> Tensor:
     def fill(row: int) -> None:
         found[row] = images.image(row)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+    # Decoding lets other threads run: as many as the job has.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(fill, range(len(images))):
             pass
     return torch.from_numpy(found).to(device)
