@@ -35,6 +35,10 @@ Measure = Literal["macro-F1", "rarest F1", "rarest recall"]
 CE, NCMI = "cross_entropy", "ncmi"
 
 
+SHOWN = ("task", "protocol", "aggregator", "arm", "reference", "measure", "both", "difference")
+SHOWN += ("95 %", "p", "equivalence", "adjusted", "detectable")
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """One line of docs/hypotheses.md.
@@ -120,13 +124,10 @@ class Evaluated:
         assert self.samples.fold is not None
         folds = np.unique(self.samples.fold, return_inverse=True)[1]
         orders = arrangements(arm.repeats, int(folds.max()) + 1, ARRANGEMENTS, SEED)
-        rows = arm.predicted
-        once = self._measured(rows, np.ones((len(folds), 1)))
-        others = [
-            self._measured(arm.rearranged(order, folds).predicted, np.ones((len(folds), 1)))
-            for order in orders
-        ]
-        resampled = self._measured(rows, self.weights)
+        equal = np.ones((len(folds), 1))
+        once = self._measured(arm.predicted, equal)
+        others = [self._measured(arm.rearranged(o, folds).predicted, equal) for o in orders]
+        resampled = self._measured(arm.predicted, self.weights)
         return {
             name: Passes(
                 once[name][:, 0],
@@ -217,8 +218,8 @@ def markdown(table: pd.DataFrame) -> Iterator[str]:
     """The tables of docs/results.md."""
     for name, own in table.groupby("hypothesis", sort=False):
         yield f"\n{name}\n"
-        yield "| task | protocol | aggregator | arm | reference | measure | both | difference | 95 % | p | equivalence | adjusted | detectable |"  # noqa: E501
-        yield "|" + "---|" * 13
+        yield f"| {' | '.join(SHOWN)} |"
+        yield "|" + "---|" * len(SHOWN)
         for row in own.itertuples():
             measure = row.measure.replace("rarest", row.rarest)
             yield (

@@ -1,5 +1,6 @@
 """Small trainings of the plain loop: points that are classified by a network of a few weights."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,18 @@ class Made:
 def save(path: Path, made: Made, history: History) -> None:
     """The states that a training ends with, and its curves."""
     torch.save({"states": made.states, "curves": history.curves}, path)
+
+
+class After(Checkpoints):
+    """Is asked to end after some steps."""
+
+    def __init__(self, folder: Path, name: str, steps: int) -> None:
+        super().__init__(folder, name)
+        self.steps = steps
+
+    @property
+    def is_due(self) -> bool:
+        self.steps -= 1
+        if self.steps == 0:
+            self.asked = signal.SIGTERM
+        return super().is_due

@@ -23,6 +23,7 @@ from wsi_ncmi.training.precision import resolved
 log = logging.getLogger(__name__)
 
 
+@processes()
 def run(
     task_name: str,
     task: ImageTask,
@@ -44,19 +45,6 @@ def run(
         UserError: the data set, the model or an option cannot be used.
     """
     torch.set_num_threads(threads)
-    with processes():
-        _train(task_name, task, cohort, seed, index, out_dir, threads)
-
-
-def _train(
-    task_name: str,
-    task: ImageTask,
-    cohort: str,
-    seed: int,
-    index: Path,
-    out_dir: Path,
-    threads: int,
-) -> None:
     device = pick_device(local_rank())
     loaded = load_dataset(task, index)
     dataset = loaded.dataset

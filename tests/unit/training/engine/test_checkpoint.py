@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_groups import MemoryBags, made_setup, states
+from made_trainings import After
 
 from wsi_ncmi.training.checkpoint import Checkpoints, Interrupted
 from wsi_ncmi.training.engine.fit import Fit, fit
@@ -32,24 +33,9 @@ def group() -> list[Setup]:
     ]
 
 
-class After(Checkpoints):
-    """Is asked to end after some steps."""
-
-    def __init__(self, folder: Path, steps: int) -> None:
-        super().__init__(folder, "seed-0--abmil")
-        self.steps = steps
-
-    @property
-    def is_due(self) -> bool:
-        self.steps -= 1
-        if self.steps == 0:
-            self.asked = signal.SIGTERM
-        return super().is_due
-
-
 def interrupted(folder: Path, steps: int) -> None:
     with pytest.raises(Interrupted) as error:
-        fit(group(), After(folder, steps))
+        fit(group(), After(folder, "seed-0--abmil", steps))
     assert error.value.code == 128 + signal.SIGTERM
 
 

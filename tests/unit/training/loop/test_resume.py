@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_trainings import Made, Small, save
+from made_trainings import After, Made, Small, save
 
 from wsi_ncmi.training.checkpoint import Checkpoints, Interrupted
 from wsi_ncmi.training.evaluation import evaluated
@@ -37,28 +37,13 @@ def make(case: str) -> Made:
     return Made(objective, options, dropout=0.3, norm=True, epochs=4, **training)
 
 
-class After(Checkpoints):
-    """Is asked to end after some steps."""
-
-    def __init__(self, folder: Path, steps: int) -> None:
-        super().__init__(folder, "run")
-        self.steps = steps
-
-    @property
-    def is_due(self) -> bool:
-        self.steps -= 1
-        if self.steps == 0:
-            self.asked = signal.SIGTERM
-        return super().is_due
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_it_goes_on_to_the_same_bits(case: str, tmp_path: Path) -> None:
     whole = make(case)
     expected = whole.fit()
     for steps in (2, 2, 5):  # in an epoch, at its end, and two epochs later
         with pytest.raises(Interrupted):
-            make(case).fit(After(tmp_path, steps))
+            make(case).fit(After(tmp_path, "run", steps))
     made = make(case)
     history = made.fit(Checkpoints(tmp_path, "run"))
     for name, tensor in whole.states.items():
