@@ -1,7 +1,7 @@
 """Small trainings of the plain loop: points that are classified by a network of a few weights."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,9 @@ class Made:
         self.objective, self.data = JointObjective(main, {}), data or Pictures()
 
     def fit(
-        self, checkpoints: Checkpoints | None = None, after: Callable[[History], None] | None = None
+        self,
+        checkpoints: Checkpoints | None = None,
+        after: reference.AfterEpoch = reference.nothing_after,
     ) -> History:
         return reference.fit(
             self.network,
@@ -103,7 +105,7 @@ class Made:
             self.settings,
             "run",
             lambda epoch, step: 100 * epoch + step,
-            after or (lambda history: None),
+            after,
             checkpoints,
             "digest",
         )

@@ -160,7 +160,7 @@ def test_encoder_makes_a_bag(add: Callable[[str], str], tmp_path: Path) -> None:
 
 
 def test_network(add: Callable[[str], str]) -> None:
-    name = add("wsi_ncmi/images/networks/mlp.py")
+    name = add("wsi_ncmi/images/networks/pooled.py")
     task = ImageTask(dataset="mnist", path="x", model=name, model_options={"width": 7})
     encoder = build_network(task, (28, 28), [0.5] * 3, [0.25] * 3)
     assert encoder(torch.zeros(2, 3, 28, 28, dtype=torch.uint8)).shape == (2, 7)

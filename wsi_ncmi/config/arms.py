@@ -243,6 +243,7 @@ class ImageTraining(Training):
         "cutmix",
         "compile",
         "deterministic",
+        "snapshots",
     )
 
     epochs: int = Field(
@@ -298,6 +299,14 @@ class ImageTraining(Training):
         description=(
             "Only operations that give the same bits every time. On a CPU all do; on a GPU it "
             "is slower."
+        ),
+    )
+    snapshots: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Keep the weights after every so many epochs, 1 or more, and after the last one, in "
+            "`snapshots/` of the run's folder, for what is measured over a training. `null`: none."
         ),
     )
 

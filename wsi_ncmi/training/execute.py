@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,10 @@ from wsi_ncmi.training.evaluation import score
 from wsi_ncmi.training.finite import DivergedError, History, divergence
 from wsi_ncmi.training.interface import Data, Network
 from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.learner import for_images
 from wsi_ncmi.training.reference import fit
 from wsi_ncmi.training.seeds import derive
+from wsi_ncmi.training.snapshots import Snapshots
 from wsi_ncmi.training.tensorboard import Events
 from wsi_ncmi.training.watch import conclude
 
@@ -95,13 +96,23 @@ class Setup:
         process = f" process {rank()}" if rank() else ""
         return derive(self.run.seed, self.run.fold, f"step {epoch} {step}{process}", self.stream)
 
-    def fit(self, checkpoints: Checkpoints | None = None) -> History:
-        """Train by the plain loop; see `reference.fit`."""
+    def fit(self, checkpoints: Checkpoints | None = None, folder: Path | None = None) -> History:
+        """Train by the plain loop; see `reference.fit`.
+
+        Args:
+            folder: of the run, for the snapshots that its settings ask for; None: there are none.
+        """
         given = self.network, self.objective, self.data, self.settings, self.run.run_id
-        first = rank() == 0
+        first, digest = rank() == 0, self.run.model_digest
+        every = for_images(self.settings).snapshots
+        kept = Snapshots(folder if first else None, every, self.settings.epochs, digest)
         with Events.asked() if first else Events(None) as events:
-            see = partial(events.see, self.run)
-            return fit(*given, self.seeds, see, checkpoints, self.run.model_digest)
+
+            def see(history: History, modules: Mapping[str, nn.Module]) -> None:
+                events.see(self.run, history)
+                kept.see(history, modules)
+
+            return fit(*given, self.seeds, see, checkpoints, digest)
 
     def score(self, part: str, history: History) -> tuple[Tensor, Tensor]:
         """Calibrated class log-odds [n, C] and targets [n] of what `fit` trained.
@@ -126,7 +137,7 @@ def execute(setup: Setup, folder: Path) -> None:
     started = time.perf_counter()
     checkpoints = Checkpoints(folder.parent / "checkpoints", folder.name)
     try:
-        history = setup.fit(checkpoints)
+        history = setup.fit(checkpoints, folder)
     except DivergedError as error:
         history = error.history
     record(setup, history, folder, time.perf_counter() - started)

@@ -30,6 +30,7 @@ from wsi_ncmi.training.mixing import check_mixing
 from wsi_ncmi.training.order import epoch_order
 from wsi_ncmi.training.reference import check_batch_size
 from wsi_ncmi.training.seeds import derive
+from wsi_ncmi.training.snapshots import read_snapshot
 
 TRIAL_WIDTH = 64
 """Of the embedding with which an objective is built for a look at it."""
@@ -216,8 +217,18 @@ def identity(ids: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"sample_id": ids, "patient_id": ids, "centre": "-"})
 
 
-def load_run(folder: Path, device: torch.device) -> tuple[ImageEncoder, Objective, dict[str, Any]]:
-    """A trained encoder and objective in eval mode, with the checkpoint they came from."""
+def load_run(
+    folder: Path, device: torch.device, epoch: int | None = None
+) -> tuple[ImageEncoder, Objective, dict[str, Any]]:
+    """A trained encoder and objective in eval mode, with the checkpoint they came from.
+
+    Args:
+        epoch: whose snapshot is loaded instead, from 0, see `snapshots`; its scores are not
+            calibrated.
+
+    Raises:
+        UserError: there is no snapshot of this epoch.
+    """
     content = patiently(
         lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
     )
@@ -229,4 +240,9 @@ def load_run(folder: Path, device: torch.device) -> tuple[ImageEncoder, Objectiv
     )
     encoder.load_state_dict(content["encoder_state"])
     objective.load_state_dict(content["objective_state"])
+    if epoch is not None:
+        digest = Run(**content["run"]).model_digest
+        states = read_snapshot(folder, epoch, digest, device)
+        ImageNetwork(encoder).load_state_dict(states["network"])
+        objective.load_state_dict(states["objective"])
     return encoder.to(device).eval(), objective.to(device).eval(), content

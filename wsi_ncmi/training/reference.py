@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_ncmi.config import Training
 from wsi_ncmi.errors import UserError
@@ -38,8 +38,14 @@ from wsi_ncmi.training.watch import watch
 
 # The seed of the random numbers (dropout and the like) of an epoch's step.
 StepSeeds = Callable[[int, int], int]
+# The history after an epoch, and `network` and `objective` as they were validated.
+AfterEpoch = Callable[[History, Mapping[str, nn.Module]], None]
 POLL_STEPS = 10
 """Several processes agree on a checkpoint after so many steps."""
+
+
+def nothing_after(history: History, modules: Mapping[str, nn.Module]) -> None:
+    """Nobody looks."""
 
 
 def fit(
@@ -49,7 +55,7 @@ def fit(
     settings: Training,
     context: str,
     seeds: StepSeeds,
-    after_epoch: Callable[[History], None] = lambda history: None,
+    after_epoch: AfterEpoch = nothing_after,
     checkpoints: Checkpoints | None = None,
     digest: str = "",
 ) -> History:
@@ -58,7 +64,7 @@ def fit(
     Args:
         context: the run's name, for errors.
         seeds: of the random numbers of (epoch, step).
-        after_epoch: is shown the history when an epoch is validated.
+        after_epoch: is shown the history, and what is validated, when an epoch is.
         checkpoints: where it goes on from and writes them; None: nowhere.
         digest: of the run, which names it in a checkpoint.
 
@@ -112,7 +118,7 @@ class Loop:
         settings: Training,
         context: str,
         seeds: StepSeeds,
-        after_epoch: Callable[[History], None],
+        after_epoch: AfterEpoch,
         checkpoints: Checkpoints,
         digest: str,
     ) -> None:
@@ -184,7 +190,8 @@ class Loop:
         if fits(scores, self.settings.epochs):
             self.history.validation.append(scores)
         self.history.epochs = self.epoch + 1
-        self.after_epoch(self.history)
+        modules = {"network": scored["network"], "objective": scored["objective"].main}
+        self.after_epoch(self.history, modules)
         self.kept.see(self.epoch, now, scored)
 
     def _finish(self) -> None:

@@ -8,7 +8,7 @@ import yaml
 from made_images import index_of
 
 from wsi_ncmi.config import Evaluation, ImageTask, Transform, parse
-from wsi_ncmi.errors import PartError
+from wsi_ncmi.errors import PartError, UserError
 from wsi_ncmi.evaluation.policies import validation_curves
 from wsi_ncmi.images.data import open_source, partition
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
@@ -27,7 +27,7 @@ def small_task(path, **changes):
         "model": "test_resnet",
         "augmentation": [Transform(name="HorizontalFlip", options={"p": 0.0})],
         "validation_fraction": 0.2,
-        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-3},
+        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-3, "snapshots": 1},
         "seeds": [0],
     }
     return ImageTask.model_validate({**settings, **changes})
@@ -85,6 +85,17 @@ def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
     assert [setup.stream for setup in setups.values()] == [None, None, "own"]
+
+
+def test_a_run_is_loaded_as_it_was_after_an_epoch(trained):
+    _, out = trained
+    last = load_run(out / RUNS[0], CPU)[0].state_dict()
+    weights = {epoch: load_run(out / RUNS[0], CPU, epoch)[0].state_dict() for epoch in (0, 1)}
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in last.items())
+    assert not torch.equal(weights[0]["module.conv1.weight"], last["module.conv1.weight"])
+    assert torch.equal(weights[0]["mean"], last["mean"])  # of the pixels
+    with pytest.raises(UserError, match="no snapshot of epoch 2, found 0, 1"):
+        load_run(out / RUNS[0], CPU, 2)
 
 
 def test_every_epoch_on_validation_is_kept(trained):

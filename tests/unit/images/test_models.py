@@ -142,6 +142,23 @@ def test_lenet5_has_the_papers_number_of_parameters():
     assert wide.embedding_dim == 168
 
 
+def test_a_perceptron_is_as_wide_and_deep_as_its_options_say():
+    encoder = build(model="mlp", model_options={"width": 32, "depth": 3})
+    assert encoder.embedding_dim == 32
+    count = sum(p.numel() for p in encoder.parameters())
+    assert count == (28 * 28 * 32 + 32) + 2 * (32 * 32 + 32)
+    grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8).expand(-1, 3, -1, -1)
+    x = (grey.double() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    x = x.mean(1).flatten(1)
+    for layer in encoder.module.layers:
+        x = (x @ layer.weight.double().T + layer.bias.double()).clamp_min(0)
+    torch.testing.assert_close(encoder(grey).double(), x, rtol=1e-4, atol=1e-5)
+    coloured = build((32, 32), model="mlp", model_options={"side": 32, "grey": False, "depth": 1})
+    assert coloured.module.layers[0].in_features == 3 * 32 * 32
+    with pytest.raises(PartError, match="mlp was made for images of 28 pixels: set its `side`"):
+        build((32, 32), model="mlp")
+
+
 def test_lenet5_says_for_which_images_it_is():
     with pytest.raises(PartError, match="lenet5 was made for images of 28 pixels: set its `side`"):
         build((32, 32), model="lenet5")
@@ -172,7 +189,7 @@ def test_a_wide_resnet_halves_its_map_twice():
         ({"model": "wide_resnet", "model_options": {"depth": 20}}, "depth must be 10, 16, 22"),
         ({"model": "lenet5", "pretrained": True}, "lenet5 has no pretrained weights"),
         ({"model": "test_resnet", "model_options": {"side": 3}}, "cannot be made: TypeError"),
-        ({"model": "resnet10x"}, "none of lenet5, wide_resnet"),
+        ({"model": "resnet10x"}, "none of lenet5, mlp, wide_resnet"),
     ],
 )
 def test_what_a_network_does_not_take_is_said(settings, message):
