@@ -199,6 +199,7 @@ WITH: dict[str, dict[str, Any]] = {
     "images.<>.options": {"images.<>.dataset": "image_folder"},
     "tasks.<>.training.nesterov": {"tasks.<>.training": SGD},
     "images.<>.training.nesterov": {"images.<>.training": SGD},
+    "images.<>.training.adversarial": {"images.<>.training": {"adversarial": {}}},
     "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {
         "tasks.<>.protocol": {"kind": "holdout_centres", "test_centres": ["c1"]}

@@ -32,6 +32,7 @@ FLOORS = {
     "slides": 2,
     "encoders": 2,
     "images": 2,
+    "attacks": 3,
     "predictions": 3,
     "tiling": 3,
     "bags": 3,

@@ -5,6 +5,7 @@ in its file; here they are a mapping, checked against the schemas that `wsi-ncmi
 so that planning a workflow imports neither torch nor pandas.
 """
 
+from wsi_ncmi.config.adversarial import Adversarial
 from wsi_ncmi.config.arms import (
     SEARCHES,
     Arm,
@@ -36,6 +37,7 @@ __all__ = [
     "SAFE_NAME",
     "SEARCHES",
     "SLIDE_MINUTES",
+    "Adversarial",
     "Arm",
     "ArmName",
     "Attention",

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from wsi_ncmi.config.adversarial import Adversarial
 from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
 from wsi_ncmi.config.rates import AUTO, auto_rate, steps_of
 
@@ -241,6 +242,7 @@ class ImageTraining(Training):
         "ema_decay",
         "mixup",
         "cutmix",
+        "adversarial",
         "compile",
         "deterministic",
         "snapshots",
@@ -291,6 +293,13 @@ class ImageTraining(Training):
             "`mixup` too, half of the batches have either."
         ),
     )
+    adversarial: Adversarial | None = Field(
+        None,
+        description=(
+            "Adversarial training: each batch is moved to where its loss, whichever objective it "
+            "is, is largest within a ball. `null`: none."
+        ),
+    )
     compile: bool = Field(
         False, description="Compile the network by torch.compile; the first steps take minutes."
     )
@@ -309,6 +318,17 @@ class ImageTraining(Training):
             "`snapshots/` of the run's folder, for what is measured over a training. `null`: none."
         ),
     )
+
+    @model_validator(mode="after")
+    def _check_adversarial(self) -> Self:
+        if self.adversarial is not None and (self.accumulation > 1 or self.precision == "fp16"):
+            raise ValueError(
+                "adversarial needs the gradient of a whole batch with respect to its images, "
+                f"unscaled: found accumulation {self.accumulation} and precision {self.precision}: "
+                "set accumulation: 1 (with a smaller batch_size, or more processes), and precision "
+                "bf16 or fp32"
+            )
+        return self
 
 
 class Part(Model):

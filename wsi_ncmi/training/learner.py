@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wsi_ncmi.config import ImageTraining, Training
 from wsi_ncmi.losses.objective import LossOutput
+from wsi_ncmi.training.adversarial import worst_images
 from wsi_ncmi.training.distributed import parallel
 from wsi_ncmi.training.interface import Embedded, Inputs, Network
 from wsi_ncmi.training.joint import JointObjective
@@ -92,6 +93,8 @@ class Learner:
         other: Mixed | None = None
         if self.settings.mixup or self.settings.cutmix:
             inputs, other = mixed_batch(inputs, target, self.settings, seed)
+        if self.settings.adversarial is not None:
+            inputs = self._worst(inputs, target, other, seed)
         output, onwards = self._forward(inputs, target, seed)
         state_loss = self.objective.state_loss(detached(output), target)
         if state_loss is not None:
@@ -103,6 +106,18 @@ class Learner:
         if self.mean is not None:
             self.mean.update()
         return found.total.detach(), found.parts
+
+    def _worst(self, inputs: Inputs, target: Tensor, other: Mixed | None, seed: int) -> Tensor:
+        """The batch's images where the loss of this step is largest."""
+        assert self.settings.adversarial is not None
+        return worst_images(
+            inputs,
+            lambda moved: self._embed(self.network, moved, None, seed),
+            lambda output: self._loss(output, target, other).total,
+            (self.network, self.objective),
+            self.settings.adversarial,
+            seed,
+        )
 
     def _loss(self, output: Embedded, target: Tensor, other: Mixed | None) -> LossOutput:
         own: LossOutput = self.objective(output, target)

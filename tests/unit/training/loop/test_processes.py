@@ -20,11 +20,13 @@ from wsi_ncmi.training.distributed import check_share, processes, rank
 from wsi_ncmi.training.learner import Learner
 
 WORLD = 2
+BALL = {"radius": 0.05, "step": 0.02, "steps": 2}
 TRAININGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "cross_entropy": ("cross_entropy", {}, {"ema_decay": 0.9, "accumulation": 2}),
     "ncmi": ("ncmi", {"centre": "ema"}, {}),
     "ncmi, ratio of means": ("ncmi", {"reduction": "ratio_of_means"}, {"accumulation": 3}),
     "ncmi, simultaneous": ("ncmi", {"schedule": "simultaneous", "space": "logits"}, {}),
+    "ncmi, adversarial": ("ncmi", {}, {"adversarial": {**BALL, "random_start": False}}),
     "ncmi_mixture": ("ncmi_mixture", {}, {"selection": "averaged"}),
 }
 

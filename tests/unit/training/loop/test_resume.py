@@ -27,6 +27,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {"selection": "early_stopping", "patience": 2, "schedule": "one_cycle"},
     ),
+    "NCMI, adversarial": (
+        "ncmi",
+        {"centre": "ema"},
+        {"adversarial": {"radius": 0.05, "step": 0.02, "steps": 2}},
+    ),
     "Rényi, accumulated": ("mutual_information", {}, {"accumulation": 3}),
 }
 STEPS = 4  # of an epoch
