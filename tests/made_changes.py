@@ -179,6 +179,7 @@ OTHER: dict[str, Any] = {
     "images.<>.dataset": "fashion_mnist",
     "images.<>.path": "other",
     "images.<>.options": {"test_fraction": 0.3},
+    "images.<>.merge_classes": {"low": ["0", "1"]},
     "images.<>.model": "resnet34",
     "images.<>.model_options": {"drop_path_rate": 0.1},
     "images.<>.augmentation.[].name": "VerticalFlip",

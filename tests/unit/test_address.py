@@ -1,5 +1,7 @@
 """`~` and `$NAME` in users' paths."""
 
+from pathlib import Path
+
 import pytest
 
 from wsi_ncmi.address import expanded, no_such
@@ -26,6 +28,17 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_it_is_expanded_as_in_a_shell(path: str, expected: str) -> None:
     assert expanded(path) == expected
+
+
+def test_files_of_a_package_are_found_without_importing_it() -> None:
+    import wsi_ncmi
+
+    folder = Path(wsi_ncmi.__file__).parent
+    assert expanded("package:wsi_ncmi/images/data.py") == str(folder / "images/data.py")
+    assert expanded("package:no_such/x") == "package:no_such/x"
+    assert no_such("package:no_such/x") == (
+        "package:no_such/x: no such file or folder (no Python package 'no_such' is installed here)"
+    )
 
 
 def test_what_the_environment_lacks_is_named() -> None:

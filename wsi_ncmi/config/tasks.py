@@ -1,6 +1,7 @@
 """Tasks on bags and on images."""
 
-from typing import Any, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -169,7 +170,8 @@ class ImageTask(TaskBase):
     dataset: str = Field(
         description=(
             "Kind of data set, a file of `wsi_ncmi/images/datasets`: `fashion_mnist`, `mnist`, "
-            "`cifar10`, `cifar100`, `tiny_imagenet`, `imagenet`, `image_folder` or `webdataset`."
+            "`cifar10`, `cifar100`, `tiny_imagenet`, `imagenet`, `image_folder`, `webdataset`, or, "
+            "of samples that are no images, `sklearn_table` and `characters`."
         )
     )
     path: LocalPath = Field(description="Folder or file with the data set.")
@@ -189,6 +191,14 @@ class ImageTask(TaskBase):
             "Test images that are in the training part too, pixel by pixel. `warn`: all are used, "
             "and the report says how many. `refuse`: an error. `drop`: they are left out of "
             "training."
+        ),
+    )
+    merge_classes: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+        {},
+        description=(
+            "Name → classes of the data set that become one class of this name, before anything "
+            "is drawn by class. Classes that are not listed stay as they are, after the merged "
+            "ones."
         ),
     )
     train_samples: int | None = Field(
@@ -265,6 +275,16 @@ class ImageTask(TaskBase):
         ImageTraining(),
         description="Settings of a training run, for all arms; the defaults are for images.",
     )
+
+    @model_validator(mode="after")
+    def _check_merged(self) -> "ImageTask":
+        counts = Counter(name for listed in self.merge_classes.values() for name in listed)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"merge_classes lists {twice[0]!r} more than once: a class becomes part of one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_loading(self) -> "ImageTask":

@@ -18,12 +18,10 @@ from wsi_ncmi.images.datasets.interface import DatasetError, ImageDataset, Image
 from wsi_ncmi.images.index.checks import PARTS, kept, warnings_of
 from wsi_ncmi.images.index.record import Index, files_digest, read_index
 from wsi_ncmi.images.index.state import check_unchanged
+from wsi_ncmi.images.kinds import IMAGE, Kind
+from wsi_ncmi.images.merging import merged
 
 log = logging.getLogger(__name__)
-
-STATISTICS_IMAGES = 10_000
-# A channel that never changes has no deviation to divide by.
-LEAST_STD = 1 / 255
 
 Parts = Mapping[str, Images]
 
@@ -66,8 +64,9 @@ def load_dataset(task: ImageTask, folder: Path) -> Loaded:
         folder: of the index, see `stages.image_index`.
 
     Raises:
-        DatasetError: there is no index, a file has changed since, a class has no image, or there
-            are images that the task refuses (`corrupt`, `overlap`).
+        DatasetError: there is no index, a file has changed since, a class has no image, there are
+            images that the task refuses (`corrupt`, `overlap`), classes cannot be merged as it
+            says, or it has settings that are for images alone.
     """
     index, root = read_index(folder), Path(task.path)
     if index.source != source_of(task):
@@ -80,8 +79,21 @@ def load_dataset(task: ImageTask, folder: Path) -> Loaded:
     rows = kept(index, policies)
     train, test = _stored(index, rows, root) if index.stored else _read(index, rows, task)
     files = tuple(root / name if name else root for name in index.files["file"])
-    dataset = ImageDataset(index.classes, train, test, files, index.protocol, index.published)
+    whole = ImageDataset(index.classes, train, test, files, index.protocol, index.published)
+    dataset = merged(whole, task.merge_classes)
+    _check_kind(task, dataset.train.kind)
     return Loaded(dataset, files_digest(index, root), warnings)
+
+
+def _check_kind(task: ImageTask, kind: Kind) -> None:
+    if kind is IMAGE:
+        return
+    for key in ("image_size", "augmentation", "batch_augmentation"):
+        if getattr(task, key):
+            raise DatasetError(
+                f"{key} is for images, and the samples of {task.dataset} are of kind {kind.name}: "
+                "leave it out"
+            )
 
 
 def _stored(index: Index, rows: pd.DataFrame, root: Path) -> list[Images]:
@@ -139,7 +151,7 @@ def balanced(dataset: ImageDataset, part: str, count: int | None, seed: int) -> 
 
 
 def split_table(parts: Parts, classes: list[str]) -> pd.DataFrame:
-    """The parts in the columns of a bag task's splits: every image is its own patient."""
+    """The parts in the columns of a bag task's splits; an image's patient is its group, or it."""
     frames = [
         pd.DataFrame(
             {
@@ -147,7 +159,7 @@ def split_table(parts: Parts, classes: list[str]) -> pd.DataFrame:
                 "part": part,
                 "sample_id": images.ids,
                 "slide_id": images.ids,
-                "patient_id": images.ids,
+                "patient_id": images.owners,
                 "centre": "-",
                 "label": [classes[target] for target in images.targets],
             }
@@ -157,25 +169,11 @@ def split_table(parts: Parts, classes: list[str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def channel_statistics(images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation [3] of the channels in 0..1, of at most 10,000 images."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(int)
-    total, squares, count = np.zeros(3), np.zeros(3), 0
-    for row in rows:
-        pixels = np.asarray(images.pixels[int(row)], np.float64).reshape(-1, 3) / 255
-        total += pixels.sum(0)
-        squares += (pixels**2).sum(0)
-        count += len(pixels)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return mean, np.maximum(std, LEAST_STD)
-
-
 def to_square(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """uint8 [h, w, 3] -> [side, side, 3]: its central square, resized; None leaves it alone."""
-    height, width = image.shape[:2]
-    if side is None or (height, width) == (side, side):
+    if side is None or image.shape[:2] == (side, side):
         return image
+    height, width = image.shape[:2]
     edge = min(height, width)
     left, top = (width - edge) // 2, (height - edge) // 2
     cut = np.ascontiguousarray(image[top : top + edge, left : left + edge])

@@ -1,4 +1,4 @@
-"""Networks for images: our own, and any timm model without its classifier.
+"""Networks for images, vectors and tokens: our own, and any timm model without its classifier.
 
 Both normalise on the device.
 """
@@ -6,6 +6,7 @@ Both normalise on the device.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from timm.models.resnet import ResNet
@@ -14,35 +15,43 @@ from torch import Tensor, nn
 from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import PartError
+from wsi_ncmi.images.kinds import IMAGE, Kind, Size
 from wsi_ncmi.losses.functional.precision import at_least_float32, full_precision
 
 
 class ImageEncoder(nn.Module):
-    """A timm model behind the normalisation of its training data.
+    """A network behind the normalisation of its training data.
 
     Mean and standard deviation are buffers: a checkpoint carries them.
 
     Args:
         module: maps [B, 3, h, w] to [B, m].
-        mean, std: of the channels in 0..1.
+        mean, std: of the channels in 0..1, or of what the kind has.
         embedding_dim: m.
+        size: of a sample. kind: of the samples.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], embedding_dim: int
+        self,
+        module: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        embedding_dim: int,
+        size: Size = (),
+        kind: Kind = IMAGE,
     ) -> None:
         super().__init__()
-        self.module, self.embedding_dim = module, embedding_dim
+        self.module, self.embedding_dim, self.kind = module, embedding_dim, kind
         for name, values in (("mean", mean), ("std", std)):
-            tensor = torch.tensor([float(value) for value in values]).reshape(1, 3, 1, 1)
-            self.register_buffer(name, tensor)
+            tensor = torch.tensor([float(value) for value in values])
+            self.register_buffer(name, tensor.reshape(kind.moments_shape(size)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, h, w] -> embedding [B, m]."""
-        return _embed(self.module, (images.float() / 255 - self.mean) / self.std)
+        """Images uint8 [B, 3, h, w], or a batch of another kind -> embedding [B, m]."""
+        return _embed(self.module, self.kind.normalised(images, self.mean, self.std))
 
     @property
     def undecayed(self) -> list[nn.Parameter]:
@@ -70,9 +79,13 @@ def _in_float32(features: Any) -> Any:
 
 
 def build_network(
-    task: ImageTask, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+    task: ImageTask,
+    size: Size,
+    mean: Sequence[float],
+    std: Sequence[float],
+    kind: Kind = IMAGE,
 ) -> ImageEncoder:
-    """The task's network for images of `size` (height, width).
+    """The task's network for images of `size` (height, width), or samples of another kind.
 
     Raises:
         PartError: there is no such model, an option does not suit it, its weights cannot be
@@ -84,7 +97,8 @@ def build_network(
         module = _create(task)
         if task.small_stem:
             _shrink_stem(module, task)
-    return ImageEncoder(module, mean, std, _embedding_dim(module, task, size))
+    dim = _embedding_dim(module, task, size, kind)
+    return ImageEncoder(module, mean, std, dim, size, kind)
 
 
 def _own(task: ImageTask) -> nn.Module:
@@ -132,20 +146,22 @@ def _shrink_stem(module: nn.Module, task: ImageTask) -> None:
     module.register_module("maxpool", nn.Identity())
 
 
-def _embedding_dim(module: nn.Module, task: ImageTask, size: tuple[int, int]) -> int:
+def _embedding_dim(module: nn.Module, task: ImageTask, size: Size, kind: Kind) -> int:
     # A trial, since not every model says how wide its output is or which sizes it takes.
     module.eval()
     try:
         with torch.no_grad():
-            output = _embed(module, torch.zeros(1, 3, *size))
+            stacked = torch.from_numpy(np.zeros((1, *kind.shape(size)), kind.dtype))
+            trial = kind.normalised(kind.batch(stacked), torch.zeros(()), torch.ones(()))
+            output = _embed(module, trial)
     except Exception as error:  # each architecture fails in its own way
+        remedy = "set image_size" if kind is IMAGE else f"choose a network for a {kind.name}"
         raise PartError(
-            f"model {task.model} does not take images of {size[0]} x {size[1]} pixels ({error}): "
-            "set image_size"
+            f"model {task.model} does not take {kind.described(size)} ({error}): {remedy}"
         ) from error
     if output.ndim != 2:
         raise PartError(
-            f"model {task.model} gives {list(output.shape)} for one image, expected [1, m]: choose "
-            "a model that pools"
+            f"model {task.model} gives {list(output.shape)} for one {kind.name}, expected "
+            "[1, m]: choose a model that pools"
         )
     return int(output.shape[1])

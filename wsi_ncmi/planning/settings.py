@@ -53,7 +53,7 @@ class Settings:
         """What the splits of an image task read of it: its images, and how many of them."""
         images = {"dataset", "path", "options"}
         parts = {"train_samples", "test_samples", "validation_fraction", "subset_seed"}
-        parts |= {"corrupt", "overlap"}
+        parts |= {"corrupt", "overlap", "merge_classes"}
         return self._checked.task(name).model_dump_json(include=images | parts)
 
     def attention(self, name: str) -> str:

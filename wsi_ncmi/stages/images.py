@@ -123,5 +123,6 @@ def data_facts(task: ImageTask, loaded: Loaded, ids: dict[str, list[str]]) -> di
         **task.model_dump(mode="json", include=set(network)),
         # Left out where there is none, so that earlier models stay current.
         **({"batch_augmentation": by_batch} if by_batch else {}),
+        **({"merge_classes": task.merge_classes} if task.merge_classes else {}),
         **({"model_options": task.model_options} if task.model_options else {}),
     }

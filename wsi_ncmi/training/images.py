@@ -1,5 +1,6 @@
 """One run on images: a timm network and an objective."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from wsi_ncmi.config import SEARCHES, ImageTask, Training
 from wsi_ncmi.encoders.weights import state_sha256
 from wsi_ncmi.files.patience import patiently
-from wsi_ncmi.images.data import Parts, channel_statistics, to_square
+from wsi_ncmi.images.data import Parts, to_square
+from wsi_ncmi.images.datasets.interface import Images
+from wsi_ncmi.images.kinds import IMAGE, KINDS, Kind, Size
 from wsi_ncmi.images.loading.loader import Held, Loader
 from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.distributed import ranks
@@ -41,7 +44,7 @@ class ImageParts:
     """A task's images and what its networks need to know of them.
 
     Attributes:
-        mean, std: [3], of the training part's channels in 0..1.
+        mean, std: [3], of the training part's channels in 0..1; see `kinds`.
         size: (height, width) of what the network sees.
         held: images that are on a device, for all networks.
     """
@@ -50,14 +53,18 @@ class ImageParts:
     parts: Parts
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
-    size: tuple[int, int]
+    size: Size
     held: Held = field(default_factory=dict)
 
     @classmethod
     def measure(cls, classes: list[str], parts: Parts, image_size: int | None) -> "ImageParts":
-        first = to_square(np.asarray(parts["train"].pixels[0]), image_size)
-        mean, std = channel_statistics(parts["train"])
-        return cls(classes, parts, mean, std, (first.shape[0], first.shape[1]))
+        kind, pixels = parts["train"].kind, parts["train"].pixels
+        first = to_square(np.asarray(pixels[0]), image_size)
+        return cls(classes, parts, *kind.moments(pixels), kind.size(first))
+
+    @property
+    def kind(self) -> Kind:
+        return self.parts["train"].kind
 
 
 class ImageNetwork(Network):
@@ -183,11 +190,13 @@ def prepare(
     targets = images.parts["train"].targets
     counts = [int(n) for n in np.bincount(targets, minlength=len(images.classes))]
     torch.manual_seed(derive(run.seed, run.fold, "start", arm.stream))
-    encoder = build_network(task, images.size, images.mean.tolist(), images.std.tolist())
+    moments = images.mean.tolist(), images.std.tolist()
+    encoder = build_network(task, images.size, *moments, images.kind)
     dim = encoder.embedding_dim
     objective: Objective = build_part("objective", run.objective, arm, dim, counts)
     configuration = {
         "task": task.model_dump(mode="json", exclude=SEARCHES),
+        "kind": images.kind.name,
         "size": list(images.size),
         "objective": arm_record(run.objective, arm),
         "class_counts": counts,
@@ -205,16 +214,16 @@ def prepare(
         ImageNetwork(encoder),
         JointObjective(objective.to(device), {}),
         ImageData(images, task, settings, run.seed, run.fold, device, arm.stream, workers),
-        {part: identity(found.ids) for part, found in images.parts.items()},
+        {part: identity(found) for part, found in images.parts.items()},
         configuration,
         {"encoder": encoder, "objective": objective},
         arm.stream,
     )
 
 
-def identity(ids: Sequence[str]) -> pd.DataFrame:
-    """Who the rows of a part are: every image is its own patient."""
-    return pd.DataFrame({"sample_id": ids, "patient_id": ids, "centre": "-"})
+def identity(images: Images) -> pd.DataFrame:
+    """Who the rows of a part are: an image's patient is its group, or itself."""
+    return pd.DataFrame({"sample_id": images.ids, "patient_id": images.owners, "centre": "-"})
 
 
 def load_run(
@@ -233,8 +242,9 @@ def load_run(
         lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
     )
     task = ImageTask.model_validate({**content["task"], "pretrained": False})
-    unit = [1.0, 1.0, 1.0]  # mean and deviation come with the state
-    encoder = build_network(task, tuple(content["size"]), unit, unit)
+    kind, size = KINDS[content.get("kind", IMAGE.name)], tuple(content["size"])
+    unit = [1.0] * math.prod(kind.moments_shape(size))  # mean and deviation come with the state
+    encoder = build_network(task, size, unit, unit, kind)
     objective: Objective = rebuild_part(
         "objective", content["objective"], encoder.embedding_dim, content["class_counts"]
     )

@@ -189,7 +189,7 @@ def test_a_wide_resnet_halves_its_map_twice():
         ({"model": "wide_resnet", "model_options": {"depth": 20}}, "depth must be 10, 16, 22"),
         ({"model": "lenet5", "pretrained": True}, "lenet5 has no pretrained weights"),
         ({"model": "test_resnet", "model_options": {"side": 3}}, "cannot be made: TypeError"),
-        ({"model": "resnet10x"}, "none of lenet5, mlp, wide_resnet"),
+        ({"model": "resnet10x"}, "none of causal_transformer, lenet5, mlp"),
     ],
 )
 def test_what_a_network_does_not_take_is_said(settings, message):

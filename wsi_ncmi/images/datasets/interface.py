@@ -1,7 +1,7 @@
-"""What an image data set is: classes, and labelled images for training and test."""
+"""What a data set is: classes, and labelled samples, most often images, for training and test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.images.kinds import IMAGE, Kind
 
 
 class DatasetError(UserError):
@@ -21,7 +22,7 @@ class Pixels(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any:
-        """uint8 [h, w, 3]; grey images come as three equal channels."""
+        """An image uint8 [h, w, 3], grey ones as three equal channels; or as the kind has it."""
         ...
 
 
@@ -44,38 +45,53 @@ class Images:
     Attributes:
         ids: unique names, which become the sample_id of predictions.
         targets: int64 [n], indices of the data set's classes.
-        pixels: n images, always uint8 with three channels.
+        pixels: n images, always uint8 with three channels; or samples of another kind.
+        groups: to whom each image belongs, such as a patient: images of a group stay in one part
+            and are resampled together; None: each is a group of its own.
+        kind: what the samples are.
     """
 
     ids: Sequence[str]
     targets: NDArray[np.int64]
     pixels: Pixels
+    groups: Sequence[str] | None = None
+    kind: Kind = IMAGE
 
     def __post_init__(self) -> None:
-        counts = {len(self.ids), len(self.targets), len(self.pixels)}
+        counts = {len(self.ids), len(self.targets), len(self.pixels), len(self.owners)}
         if len(counts) > 1:
-            raise ValueError(f"ids, targets and pixels differ in number: {sorted(counts)}")
+            raise ValueError(f"ids, targets, pixels or groups differ in number: {sorted(counts)}")
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def owners(self) -> Sequence[str]:
+        """The group of every image; one that has none is its own."""
+        return self.ids if self.groups is None else self.groups
 
     def select(self, rows: NDArray[np.int64]) -> "Images":
         """The images of the given rows, in their order; no pixel is copied."""
         ids = [self.ids[row] for row in rows]
         chosen = getattr(self.pixels, "select", None)
         pixels = chosen(rows) if chosen else _Chosen(self.pixels, rows)
-        return Images(ids, self.targets[rows], pixels)
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        return replace(self, ids=ids, targets=self.targets[rows], pixels=pixels, groups=groups)
 
     def split(self, fraction: float, seed: int, name: str) -> tuple["Images", "Images"]:
-        """(what stays, what is taken): a share of every class is taken, both in their old order.
+        """(what stays, what is taken), both in their old order: a share of every class is taken.
+
+        Of images in groups it is a share of the groups, whatever their classes.
 
         Args:
             fraction: of the images, to be taken.
             name: of the option that asks for it, for errors.
 
         Raises:
-            DatasetError: a class would be missing on one side.
+            DatasetError: a class would be missing on one side; of groups, where they stay.
         """
+        if self.groups is not None:
+            return self._split_groups(fraction, seed, name)
         from sklearn.model_selection import train_test_split
 
         rows, taken = np.arange(len(self)), round(fraction * len(self))
@@ -88,6 +104,19 @@ class Images:
                 f"{name} {fraction} of {len(self)} images cannot be taken from every class: {error}"
             ) from None
         return self.select(np.sort(kept)), self.select(np.sort(out))
+
+    def _split_groups(self, fraction: float, seed: int, name: str) -> tuple["Images", "Images"]:
+        groups = np.array(self.owners)
+        found = np.unique(groups)
+        out = np.random.default_rng(seed).permutation(found)[: max(1, round(fraction * len(found)))]
+        taken = np.isin(groups, out)
+        lost = set(self.targets.tolist()) - set(self.targets[~taken].tolist())
+        if lost:
+            raise DatasetError(
+                f"{name} {fraction} takes {len(out)} of {len(found)} groups, and with them all "
+                f"samples of {len(lost)} classes: lower it"
+            )
+        return self.select(np.flatnonzero(~taken)), self.select(np.flatnonzero(taken))
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def _look(images: Images, row: int, place: Member) -> Seen:
 
 
 def _hashed(image: np.ndarray, file_sha256: str = "") -> Seen:
-    height, width = image.shape[:2]
+    height, width = (*image.shape, 1)[:2]  # of a vector or of tokens their number, and 1
     found = hashlib.sha256(f"{height}x{width}:".encode())
     found.update(np.ascontiguousarray(image).data)
     return Seen(height, width, found.hexdigest()[:32], "", file_sha256)

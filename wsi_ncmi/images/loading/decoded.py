@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.images.data import to_square
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
+from wsi_ncmi.images.kinds import Size
 
 Rows = NDArray[np.int64]
 AHEAD = 4
@@ -31,14 +32,14 @@ class DecodedImages:
 
     images: Images
     side: int | None
-    size: tuple[int, int]
+    size: Size
     augmenter: Augmenter | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def image(self, row: int, seed: int | None = None) -> NDArray[np.uint8]:
-        """uint8 [h, w, 3], augmented under a seed.
+    def image(self, row: int, seed: int | None = None) -> NDArray[Any]:
+        """uint8 [h, w, 3], augmented under a seed; or as the kind of the samples has it.
 
         Raises:
             DatasetError: it cannot be decoded, or has another size.
@@ -47,7 +48,7 @@ class DecodedImages:
         if self.augmenter is not None and seed is not None:
             image = self.augmenter(image, seed)
         image = to_square(image, self.side)
-        if image.shape[:2] != self.size:
+        if self.images.kind.size(image) != self.size:
             raise DatasetError(
                 f"{self.images.ids[row]}: {image.shape[0]} x {image.shape[1]} pixels"
                 f"{'' if seed is None else ' (after augmentation)'}, expected {self.size[0]} x "

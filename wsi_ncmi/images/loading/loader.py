@@ -12,6 +12,7 @@ from wsi_ncmi.config import ImageTask
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.images.batch_augmentation import BatchAugmenter, Drawn
 from wsi_ncmi.images.datasets.interface import DatasetError, Images
+from wsi_ncmi.images.kinds import Size, bytes_of
 from wsi_ncmi.images.loading.decoded import DecodedImages, decoded_batches
 from wsi_ncmi.images.loading.resident import pixels_on
 
@@ -23,22 +24,22 @@ Held = dict[tuple[str, str], Tensor]
 """(part, device) -> its images."""
 
 
-def is_resident(task: ImageTask, parts: Mapping[str, Images], size: tuple[int, int]) -> bool:
+def is_resident(task: ImageTask, parts: Mapping[str, Images], size: Size) -> bool:
     """Whether images are kept on the device: as the task says, or by their size."""
     if task.loading != "auto":
         return task.loading == "device"
-    pixels = sum(map(len, parts.values())) * size[0] * size[1] * 3
-    return not task.augmentation and pixels <= RESIDENT_BYTES
+    held = sum(len(images) * bytes_of(images.kind, size) for images in parts.values())
+    return not task.augmentation and held <= RESIDENT_BYTES
 
 
 @dataclass(eq=False)
 class Loader:
-    """Batches of a task's parts: uint8 [B, 3, h, w], channels last, on the device.
+    """Batches of a task's parts on the device: of images uint8 [B, 3, h, w], channels last.
 
     What augmentation makes of an image depends on `seed_of` and on its row in the part alone.
 
     Attributes:
-        size: (height, width) of every image.
+        size: (height, width) of every image; see `kinds`.
         seed_of: purpose -> seed, such as "augment 3 17" for image 17 in epoch 3.
         workers: processes that decode; 0: this one. Nothing depends on it.
         held: images that are on a device already, shared by the loaders of several models.
@@ -46,7 +47,7 @@ class Loader:
 
     task: ImageTask
     parts: Mapping[str, Images]
-    size: tuple[int, int]
+    size: Size
     device: torch.device
     seed_of: Callable[[str], int]
     workers: int = 0
@@ -79,7 +80,7 @@ class Loader:
             self.held[key] = pixels_on(self.device, decoded)
         pixels = self.held[key]
         for own in rows:
-            yield pixels[torch.from_numpy(own).to(self.device)].permute(0, 3, 1, 2)
+            yield self.parts[part].kind.batch(pixels[torch.from_numpy(own).to(self.device)])
 
     def _loaded(self, part: str, rows: Sequence[Rows], epoch: int | None) -> Iterator[Tensor]:
         augmented = None if epoch is None or self._augmenter is None else self._augmenter
@@ -90,16 +91,17 @@ class Loader:
             return None if epoch is None else self.seed_of(f"augment {epoch} {row}")
 
         for batch in decoded_batches(images, rows, seed_of, self.workers, pinned=pinned):
-            # [B, h, w, 3] seen as [B, 3, h, w] is channels last already.
-            yield batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            yield self.parts[part].kind.batch(batch.to(self.device, non_blocking=True))
 
     def _augmented(self, images: Tensor, part: str, rows: Rows, epoch: int) -> Tensor:
         if self._batch_augmenter is None:
             return images
         if self._drawn is None or self._drawn[0] != epoch:
-            count, height_width = len(self.parts[part]), self.size
+            height, width = self.size
             drawn = self._batch_augmenter.draw(
-                lambda block: self.seed_of(f"augment batches {epoch} {block}"), count, height_width
+                lambda block: self.seed_of(f"augment batches {epoch} {block}"),
+                len(self.parts[part]),
+                (height, width),
             )
             self._drawn = epoch, drawn
         found = self._batch_augmenter(images, self._drawn[1], torch.from_numpy(rows))

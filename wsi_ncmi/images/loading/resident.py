@@ -1,4 +1,4 @@
-"""A part's images as one uint8 tensor on the device."""
+"""A part's images as one tensor on the device."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,12 +10,13 @@ from wsi_ncmi.images.loading.decoded import DecodedImages
 
 
 def pixels_on(device: torch.device, images: DecodedImages) -> Tensor:
-    """uint8 [n, h, w, 3] on the device.
+    """Of images uint8 [n, h, w, 3]; see `kinds`.
 
     Raises:
         DatasetError: an image cannot be decoded, or has another size than the first.
     """
-    found = np.empty((len(images), *images.size, 3), np.uint8)
+    kind = images.images.kind
+    found = np.empty((len(images), *kind.shape(images.size)), kind.dtype)
 
     def fill(row: int) -> None:
         found[row] = images.image(row)
