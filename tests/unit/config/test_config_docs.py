@@ -126,7 +126,6 @@ def shipped(root: Path) -> list[tuple[str, ...]]:
         "camelyon17-small.yaml": "camelyon17.yaml",
         "studies/classic-mil-fox.yaml": classic,
         "studies/classic-mil-tiger.yaml": classic,
-        "studies/results-labels.yaml": "studies/results.yaml",
     }
     return [(overlays[n], n) if n in overlays else (n,) for n in names]
 

@@ -83,6 +83,27 @@ def test_kornia_gives_the_pixels_of_an_exact_flip_and_crop():
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_crop_gives_the_same_pixels_in_one_pass_as_image_by_image():
+    images, rows = random_images(64), np.arange(64)
+    one_pass = {**CROP, "options": {**CROP["options"], "cropping_mode": "resample"}}
+    tasks = [task_of(batch_augmentation=[crop]) for crop in (CROP, one_pass)]
+    one, other = (drawn(loader_of(images, task), rows) for task in tasks)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("pixels", [1, 64 * 7, 1 << 20])
+def test_batches_augmented_together_are_those_augmented_alone(monkeypatch, pixels):
+    images, task = random_images(23), task_of(batch_augmentation=[BATCH_FLIP, CROP])
+    parts = np.split(np.random.default_rng(1).permutation(23), [5, 10, 11, 20])
+    expected = [*loader_of(images, task).batches("train", parts, 0)]
+    monkeypatch.setattr(loading, "AUGMENTED_PIXELS", pixels)
+    found = [*loader_of(images, task).batches("train", parts, 0)]
+    assert [len(batch) for batch in found] == [5, 5, 1, 9, 3]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+        assert one.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("chain", [[], [BATCH_FLIP, CROP]])
 def test_the_device_gives_the_batches_of_the_workers(chain):
     images, rows = random_images(23), np.random.default_rng(1).permutation(23)

@@ -18,6 +18,9 @@ from wsi_ncmi.images.loading.resident import pixels_on
 
 RESIDENT_BYTES = 4 << 30
 """Parts up to this size together are kept on the device, where `loading` is `auto`."""
+AUGMENTED_PIXELS = 1 << 22
+"""Batches on the device are augmented together up to so many pixels, 4,096 images of CIFAR: a call
+of kornia's costs as much for one batch as for thirty."""
 
 Rows = NDArray[np.int64]
 Held = dict[tuple[str, str], Tensor]
@@ -69,18 +72,25 @@ class Loader:
         Raises:
             DatasetError: an image cannot be decoded, or has another size than the first.
         """
-        found = self._resident(part, rows) if self._is_resident else self._loaded(part, rows, epoch)
-        for images, own in zip(found, rows, strict=True):
+        if self._is_resident:
+            yield from self._resident(part, rows, epoch)
+            return
+        for images, own in zip(self._loaded(part, rows, epoch), rows, strict=True):
             yield images if epoch is None else self._augmented(images, part, own, epoch)
 
-    def _resident(self, part: str, rows: Sequence[Rows]) -> Iterator[Tensor]:
+    def _resident(self, part: str, rows: Sequence[Rows], epoch: int | None) -> Iterator[Tensor]:
         key = part, str(self.device)
         if key not in self.held:
             decoded = DecodedImages(self.parts[part], self.task.image_size, self.size)
             self.held[key] = pixels_on(self.device, decoded)
-        pixels = self.held[key]
-        for own in rows:
-            yield self.parts[part].kind.batch(pixels[torch.from_numpy(own).to(self.device)])
+        augments = epoch is not None and self._batch_augmenter is not None
+        most = AUGMENTED_PIXELS // (self.size[0] * self.size[1]) if augments else 1
+        for several in _together(rows, most):
+            own = np.concatenate(several)
+            pixels = self.held[key][torch.from_numpy(own).to(self.device)]
+            images = self.parts[part].kind.batch(pixels)
+            found = images if epoch is None else self._augmented(images, part, own, epoch)
+            yield from found.split([len(batch) for batch in several])
 
     def _loaded(self, part: str, rows: Sequence[Rows], epoch: int | None) -> Iterator[Tensor]:
         augmented = None if epoch is None or self._augmenter is None else self._augmenter
@@ -111,3 +121,15 @@ class Loader:
                 f"expected {self.size[0]} x {self.size[1]}: change its size, or image_size"
             )
         return found
+
+
+def _together(batches: Sequence[Rows], most: int) -> Iterator[list[Rows]]:
+    """Batches in groups of up to `most` rows, each of one batch at least."""
+    group: list[Rows] = []
+    for batch in batches:
+        if group and sum(map(len, group)) + len(batch) > most:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
