@@ -64,7 +64,7 @@ class BatchAugmenter:
         """
         values = images.float() / 255
         for crop in self._crops:
-            # The same pixels. A GPU would wait for every image's slice; a CPU slices in half the time.
+            # The same pixels; a GPU would wait for every slice, a CPU slices in half the time.
             crop.flags["cropping_mode"] = "resample" if images.is_cuda else "slice"
         with torch.no_grad():
             for module, parameters in zip(self._modules, drawn, strict=True):

@@ -1,4 +1,4 @@
-"""Images on a GPU: a training there is one on the CPU, in every precision, and goes on where it was."""
+"""Images on a GPU: a training is that of the CPU, in every precision, and goes on where it was."""
 
 from pathlib import Path
 from typing import Any
