@@ -96,7 +96,8 @@ class ImageKind:
         return stacked.permute(0, 3, 1, 2)
 
     def normalised(self, batch: "Tensor", mean: "Tensor", std: "Tensor") -> "Tensor":
-        return (batch.float() / 255 - mean) / std
+        images = batch if batch.is_floating_point() else batch.float()
+        return (images / 255 - mean) / std
 
 
 class VectorKind:

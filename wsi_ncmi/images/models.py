@@ -50,7 +50,11 @@ class ImageEncoder(nn.Module):
             self.register_buffer(name, tensor.reshape(kind.moments_shape(size)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, 3, h, w], or a batch of another kind -> embedding [B, m]."""
+        """Images [B, 3, h, w] in 0..255, uint8 or floating, or a batch of another kind.
+
+        Returns:
+            embedding [B, m].
+        """
         return _embed(self.module, self.kind.normalised(images, self.mean, self.std))
 
     @property

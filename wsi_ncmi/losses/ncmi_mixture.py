@@ -100,7 +100,8 @@ class NCMIMixture(NCMIBase):
         xi = self.xi if self._classes_learn(own_step) else self.xi.detach()
         log_p = self._log_p(z)
         log_q = functional.centred_log_nsf(xi).to(log_p.dtype)  # [C, k, m]
-        a = self._soft_minimum(functional.kl(log_p[:, None], log_q[target]))
+        own = functional.kl(log_p[:, None], log_q[target])
+        a = self._soft_minimum(own, self._softness(own.detach()))
         direction = self.options.separation_direction
         mean, spread = _MEANS[direction](log_q)
         other_spreads = (spread.sum() - spread) / self.classes
@@ -108,13 +109,12 @@ class NCMIMixture(NCMIBase):
         return a, b, log_p
 
     def _softness(self, divergences: Tensor) -> Tensor:
-        """T of each sample, [..., k] -> [..., 1], without gradient."""
-        scale = divergences.detach().mean(-1, keepdim=True).clamp_min(SMALLEST)
+        """T of each sample, [..., k] -> [..., 1]."""
+        scale = divergences.mean(-1, keepdim=True).clamp_min(SMALLEST)
         return self.options.softness * scale
 
-    def _soft_minimum(self, divergences: Tensor) -> Tensor:
+    def _soft_minimum(self, divergences: Tensor, temperature: Tensor) -> Tensor:
         """[..., k] -> [...]; above the smallest by at most T·ln k."""
-        temperature = self._softness(divergences)
         log_sum = torch.logsumexp(-divergences / temperature, -1)
         return (math.log(divergences.shape[-1]) - log_sum) * temperature.squeeze(-1)
 
@@ -149,7 +149,9 @@ class NCMIMixture(NCMIBase):
     def _scores(self, embedding: Tensor, log_means: Tensor) -> Tensor:
         means = log_means.flatten(0, 1)
         divergences = functional.kl_all_classes(self.exact_log_p(embedding), means)
-        scores = -self._soft_minimum(divergences.unflatten(1, (self.classes, -1)))
+        divergences = divergences.unflatten(1, (self.classes, -1))
+        # T has its gradient here: an attack is to see all that a pixel changes.
+        scores = -self._soft_minimum(divergences, self._softness(divergences))
         return scores.to(at_least_float32(embedding).dtype)
 
 
