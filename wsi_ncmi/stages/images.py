@@ -49,7 +49,8 @@ def run(
     loaded = load_dataset(task, index)
     dataset = loaded.dataset
     parts = partition(dataset, task)
-    check_arms(task, np.bincount(parts["train"].targets, minlength=len(dataset.classes)).tolist())
+    counts = np.bincount(parts["train"].targets, minlength=len(dataset.classes)).tolist()
+    check_arms(task, counts, parts["train"].kind)
     facts = data_facts(task, loaded, {part: list(parts[part].ids) for part in parts})
     wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
     pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]

@@ -16,11 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from wsi_ncmi.attacks.ascent import Ball, ascend
-from wsi_ncmi.config import Adversarial
+from wsi_ncmi.config import Adversarial, ImageTraining
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.images.kinds import IMAGE, Kind
 from wsi_ncmi.training.interface import Embedded
 
 TOP = 255.0
 """A network's images have pixels of 0 to 255."""
+
+
+def check_pixels(kind: Kind, settings: ImageTraining, context: str) -> None:
+    """Only images have pixels that can be moved.
+
+    Raises:
+        UserError: names the kind of samples and the key to change.
+    """
+    if settings.adversarial is not None and kind is not IMAGE:
+        raise UserError(
+            f"{context}: training.adversarial moves the pixels of images, found samples of the "
+            f"kind {kind.name}: set it to null"
+        )
 
 
 def worst_images(

@@ -24,6 +24,7 @@ from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.training.adversarial import check_pixels
 from wsi_ncmi.training.distributed import check_share, share_of_batch, share_of_part
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.interface import Embedded, Network
@@ -165,17 +166,18 @@ def train_run(
     execute(prepare(run, task, images, device, workers), folder)
 
 
-def check_arms(task: ImageTask, class_counts: Sequence[int]) -> None:
-    """Every arm's settings suit its objective: said before the first one trains.
+def check_arms(task: ImageTask, class_counts: Sequence[int], kind: Kind) -> None:
+    """Every arm's settings suit its objective and the samples: said before the first one trains.
 
     Raises:
-        UserError: see `check_batch_size` and `check_mixing`.
+        UserError: see `check_batch_size`, `check_mixing` and `check_pixels`.
     """
     for label, arm in task.objectives.items():
         objective: Objective = build_part("objective", label, arm, TRIAL_WIDTH, class_counts)
         settings = task.training_of(label)
         check_batch_size(objective, settings, label)
         check_mixing(objective, for_images(settings), label)
+        check_pixels(kind, for_images(settings), label)
 
 
 def prepare(

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTraining, Training
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.images.kinds import IMAGE, VECTOR
+from wsi_ncmi.training.adversarial import check_pixels
 from wsi_ncmi.training.learner import Learner, for_images
 
 BALL = {"radius": 0.1, "step": 0.04, "steps": 4}
@@ -121,6 +124,14 @@ def test_a_radius_is_a_number_or_a_fraction() -> None:
     for wrong in ("8/0", "8 / 255", "-1/255", "eight", -0.1):
         with pytest.raises(ValidationError):
             ImageTraining.model_validate({"adversarial": {"radius": wrong}})
+
+
+def test_only_images_are_moved() -> None:
+    settings = ImageTraining.model_validate({"adversarial": {}})
+    check_pixels(IMAGE, settings, "arm")
+    check_pixels(VECTOR, ImageTraining(), "arm")
+    with pytest.raises(UserError, match=r"arm: training.adversarial.*of the kind vector"):
+        check_pixels(VECTOR, settings, "arm")
 
 
 def test_without_it_what_decides_a_training_is_as_before() -> None:
