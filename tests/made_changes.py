@@ -117,6 +117,11 @@ BASES: dict[str, dict[str, Any]] = {
         "cohort": "c",
         "images": {"t": {"dataset": "mnist", "path": "mnist", "objectives": ARMS}},
     },
+    "experiment": {
+        "cohort": "c",
+        "images": {"t": {"dataset": "mnist", "path": "mnist", "objectives": ARMS}},
+        "experiment": {"name": "sweep"},
+    },
     "benchmark": {
         "cohort": "c",
         "slides": {"sheet": "slides.tsv"},
@@ -167,6 +172,8 @@ OTHER: dict[str, Any] = {
     "tasks.<>.protocol.file": "other_folds.tsv",
     "tasks.<>.protocol.training_patients": 1,
     "evaluation.family.objectives": ["ncmi"],
+    "experiment.name": "comparison",
+    "experiment.options": {"scale": "linear"},
     "bags.others.<>.path": "other",
     "bags.others.<>.format": "h5",
     "tasks.<>.encoder": "uni",

@@ -17,6 +17,7 @@ STAGE_VERSIONS = {
     "evaluate": 6,
     "attention": 2,
     "report": 5,
+    "experiment": 1,
     "images": 6,
     "image_index": 1,
 }

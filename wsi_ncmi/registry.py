@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "encoder": "wsi_ncmi.encoders",
     "dataset": "wsi_ncmi.images.datasets",
     "network": "wsi_ncmi.images.networks",
+    "experiment": "wsi_ncmi.experiments",
 }
 
 

@@ -102,6 +102,13 @@ def configuration(kind: str, name: str, options: dict[str, Any], *, search: bool
     if kind == "network":
         image = {"dataset": "mnist", "path": ".", "model": name, "model_options": options}
         return {"cohort": "c", "images": {"t": image}}
+    if kind == "experiment":
+        image = {"dataset": "mnist", "path": "."}
+        return {
+            "cohort": "c",
+            "images": {"t": image},
+            "experiment": {"name": name, "options": options},
+        }
     return {**raw, "tasks": {"t": task}}
 
 

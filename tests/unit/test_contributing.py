@@ -13,12 +13,15 @@ import pytest
 import torch
 from conftest import paint
 from made_images import index_of
+from made_results import write_tsv
 
-from wsi_ncmi import encoders, registry
+from wsi_ncmi import config, encoders, registry
 from wsi_ncmi.aggregators.bags import BagBatch
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Extraction, ImageTask, Task, Tiling
+from wsi_ncmi.experiments.arms import METRICS
+from wsi_ncmi.experiments.results import Results
 from wsi_ncmi.images.models import build_network
 from wsi_ncmi.stages import features, images, tiles, train
 
@@ -157,6 +160,27 @@ def test_encoder_makes_a_bag(add: Callable[[str], str], tmp_path: Path) -> None:
     assert len(found) > 20
     assert (found[:, 1] < found[:, [0, 2]].min(1)).all()  # a purple slide: green is least
     assert (found[:, 3:] > 0).all()
+
+
+def test_experiment(examples: dict[str, ModuleType], tmp_path: Path) -> None:
+    module = examples["wsi_ncmi/experiments/best.py"]
+    accuracies = {"ncmi": 0.6, "cross_entropy": 0.5}
+    scores = pd.DataFrame(
+        [
+            {"aggregator": "lenet5", "objective": objective, "metric": metric, "value": value}
+            | {"low": value - 0.1, "high": value + 0.1, "runs": 3, "failed": 0}
+            for objective, value in accuracies.items()
+            for metric in METRICS.values()
+        ]
+    )
+    write_tsv(tmp_path / "runs/digits/evaluation/metrics.tsv", scores)
+    (tmp_path / "runs/digits/evaluation/summary.json").write_text("{}")
+    empty = pd.DataFrame(columns=["objective", "metric", "difference", "low", "high"])
+    write_tsv(tmp_path / "runs/digits/evaluation/differences.tsv", empty)
+    raw = {"cohort": "c", "images": {"digits": {"dataset": "mnist", "path": "x"}}}
+    built = module.build(registry.options_of(module, {}))
+    found = built.findings(Results(tmp_path, config.parse(raw)))
+    assert found.sentences == ["digits: NCMI has the highest accuracy, 0.600."]
 
 
 def test_network(add: Callable[[str], str]) -> None:

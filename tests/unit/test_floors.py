@@ -40,10 +40,11 @@ FLOORS = {
     "training": 4,
     "report": 4,
     "demo": 4,
-    "planning": 5,
-    "stages": 5,
-    "tools": 6,
-    "cli": 7,
+    "experiments": 5,
+    "planning": 6,
+    "stages": 6,
+    "tools": 7,
+    "cli": 8,
 }
 # What the Snakefile imports in every job, and all that this may reach: no torch, pandas or numpy.
 PLANNING = (

@@ -75,7 +75,7 @@ def index_of(wildcards):
 
 def index_of_images(wildcards):
     """Summary of the index of an image task's data set."""
-    return f"{DATA_SETS}/{SETTINGS.image_source(wildcards.task)}/summary.json"
+    return f"{DATA_SETS}/{CONFIG.images[wildcards.task].source}/summary.json"
 
 
 def settled_index(stamp, wildcards):
@@ -106,6 +106,18 @@ def seeds(wildcards):
 
 def first_seed(wildcards):
     return seeds(wildcards)[0]
+
+
+def evaluations():
+    """Summaries of the statistics of all tasks."""
+    return [
+        f"{ROOT}/runs/{name}/evaluation/summary.json" for name in CHECKED.task_names
+    ]
+
+
+def findings():
+    """What the experiment found, where there is one."""
+    return f"{ROOT}/experiment/findings.json" if CONFIG.experiment else []
 
 
 def searched(wildcards):

@@ -109,15 +109,13 @@ rule attention:
 
 rule html_report:
     input:
-        evaluations=[
-            f"{ROOT}/runs/{name}/evaluation/summary.json"
-            for name in CHECKED.task_names
-        ],
+        evaluations=evaluations(),
         attention=[
             f"{ROOT}/runs/{name}/attention/summary.json"
             for name in CHECKED.task_names
             if CHECKED.has_attention(name)
         ],
+        experiment=findings(),
         index=(
             []
             if CONFIG.images

@@ -17,6 +17,13 @@ commands = Commands()
 
 manifest = option.path("--manifest", "TSV to write: what became of each slide.")
 
+whole_config = click.option(
+    "--config",
+    type=option.Section("Config"),
+    required=True,
+    help="The configuration, JSON or YAML.",
+)
+
 
 def bucket(function: Callable[..., None]) -> Callable[..., None]:
     """The options that choose a bucket of a sheet; the command is handed its `rows`."""
@@ -181,14 +188,20 @@ def attention(
     stage.run(task, option.rows_of(sheet), cache, tiles, task_dir, options, out)
 
 
+@commands.command("experiment")
+@option.path("--results", "Folder of the cohort's results.")
+@whole_config
+@option.path("--out", "The findings.json to write; tables and figures go beside it.")
+def experiment(results: Path, config: "Config", out: Path) -> None:
+    """Make the tables and figures of an experiment."""
+    from wsi_ncmi.stages import experiment as stage
+
+    stage.run(results, config, out)
+
+
 @commands.command("report")
 @option.path("--results", "Folder of the cohort's results.")
-@click.option(
-    "--config",
-    type=option.Section("Config"),
-    required=True,
-    help="The configuration, JSON or YAML.",
-)
+@whole_config
 @option.path("--sheet", "The slide sheet, TSV; images have none.", required=False)
 @option.path("--out", "The HTML file to write.")
 def report(results: Path, config: "Config", sheet: Path | None, out: Path) -> None:

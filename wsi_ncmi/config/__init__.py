@@ -25,6 +25,7 @@ from wsi_ncmi.config.cohort import (
     Bags,
     Config,
     Demo,
+    Experiment,
     OtherBags,
     Slides,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Config",
     "Demo",
     "Evaluation",
+    "Experiment",
     "Extraction",
     "Family",
     "Fraction",

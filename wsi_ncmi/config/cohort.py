@@ -127,6 +127,15 @@ class Attention(Model):
         return self
 
 
+class Experiment(Model):
+    """What the report makes of all image tasks together."""
+
+    name: str = Field(description="The experiment: a file of `wsi_ncmi/experiments`.")
+    options: dict[str, Any] = Field(
+        {}, description="The experiment's own options; each has a table under Parts."
+    )
+
+
 class Config(Model):
     """One cohort: where its data come from, and the tasks on it."""
 
@@ -168,6 +177,13 @@ class Config(Model):
         None, description="Feature bags that exist already; no slides are read."
     )
     images: dict[Name, ImageTask] = Field({}, description="Name of an image task → its settings.")
+    experiment: Experiment | None = Field(
+        None,
+        description=(
+            "What is made of all image tasks together, beside the comparison in each: tables, "
+            "figures and sentences of their own. `null`: nothing."
+        ),
+    )
     ignore_labels: list[str] = Field(
         [],
         description=(
@@ -194,6 +210,8 @@ class Config(Model):
             raise ValueError("tasks belong to slides and bags; images hold their own")
         if not self.images and not self.tasks:
             raise ValueError("tasks is empty: name at least one")
+        if self.experiment and not self.images:
+            raise ValueError("experiment belongs to images: leave it out with slides and bags")
         for name, task in self.tasks.items():
             if task.encoder is not None and task.encoder not in self.encoders:
                 raise ValueError(
@@ -234,6 +252,8 @@ class Config(Model):
         """(key in the configuration, kind of part, part's name, its options) of every part."""
         if self.demo or self.slides:
             yield "extraction", "encoder", self.extraction.encoder, self.extraction.options
+        if self.experiment:
+            yield "experiment", "experiment", self.experiment.name, self.experiment.options
         for task_key, tasks in (("tasks", self.tasks), ("images", self.images)):
             for name, task in tasks.items():
                 where = f"{task_key}.{name}"

@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase, Training
 from wsi_ncmi.config.base import ArmName, LocalPath, Model, Name, Seed
 from wsi_ncmi.config.extraction import Transform
+from wsi_ncmi.provenance import digest
 
 
 class Protocol(Model):
@@ -295,6 +296,11 @@ class ImageTask(TaskBase):
                 "set loading: workers"
             )
         return self
+
+    @property
+    def source(self) -> str:
+        """What names the index of its data set: tasks on the same images share one."""
+        return f"{self.dataset}-{digest([self.dataset, self.path, self.options])[:8]}"
 
     def training_of(self, objective: str) -> Training:
         """The settings of an objective's arm: the task's, with what the arm overrides."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.planning.checked import CheckedConfig
-from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.provenance import STAGE_VERSIONS
 
 
 class Settings:
@@ -35,15 +35,16 @@ class Settings:
         """What the splits of a task on bags read of it."""
         return self._checked.task(name).model_dump_json(include={"classes", "sample", "protocol"})
 
-    def image_source(self, name: str) -> str:
-        """What names the index of a task's data set: tasks on the same images share one."""
-        task = self._checked.config.images[name]
-        return f"{task.dataset}-{digest([task.dataset, task.path, task.options])[:8]}"
-
     def image_sources(self) -> dict[str, str]:
-        """The first task of each of these."""
-        tasks = reversed(self._checked.config.images)
-        return {self.image_source(name): name for name in tasks}
+        """What names the index of each data set, and the first task on it."""
+        tasks = reversed(self._checked.config.images.items())
+        return {task.source: name for name, task in tasks}
+
+    @property
+    def experiment(self) -> str:
+        """What an experiment reads: its tasks, and how they are evaluated."""
+        read = {"cohort", "images", "evaluation", "experiment"}
+        return self._checked.config.model_dump_json(include=read)
 
     def image_index(self, name: str) -> str:
         """What an index reads of a task: where its images are."""

@@ -16,6 +16,7 @@ from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
 from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
+from wsi_ncmi.report.experiment import experiment_section
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
 from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
@@ -38,6 +39,8 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     searches = {t.name: tunings(results_dir, config, t.name, t.summary) for t in tasks}
     labels = {row.slide_id: row.label for row in rows}
     sections = [_question(config, tasks, searches)]
+    if config.experiment:
+        sections.append(experiment_section(results_dir / "experiment"))
     if config.benchmark:
         own = {member.name for member in members(config.benchmark)}
         sections.append(overview_section([task for task in tasks if task.name in own]))
