@@ -185,7 +185,7 @@ def _network_optimiser(
     if not groups:
         return None
     if training.optimiser == "sgd":
-        return SGD(groups, rate, momentum=training.momentum, nesterov=training.nesterov)
+        return SGD(groups, rate, momentum=training.momentum, nesterov=training.nesterov, fused=True)
     if training.optimiser == "radam":  # as its authors decay, and TransMIL after them
         return RAdam(groups, rate, betas=training.betas, decoupled_weight_decay=True)
     kind = {"adam": Adam, "adamw": AdamW}[training.optimiser]
