@@ -3,7 +3,8 @@
     python benchmarks/classic_bags.py ../shared/data/bags/classic_mil --out classic.h5
 
 Labels get the name of their data set in front (`fox-positive`). Features are standardised by the
-task (`standardise`); those of MUSK1, which are fewer, get columns of zeros, which say nothing.
+task (`standardise`); those of MUSK1, which are fewer, get columns of zeros, which say nothing. FOX
+and TIGER have many of their negative bags in common: such a bag is one patient, in one part.
 """
 
 import argparse
@@ -32,7 +33,19 @@ def joined(folder: Path) -> dict[str, np.ndarray]:
     padded = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in features]
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     whole = {"features": np.concatenate(padded), "offsets": offsets.astype(np.int64)}
-    return whole | {key: np.concatenate(values) for key, values in texts.items()}
+    whole |= {key: np.concatenate(values) for key, values in texts.items()}
+    return whole | {"case_id": _one_patient_a_bag(whole)}
+
+
+def _one_patient_a_bag(whole: dict[str, np.ndarray]) -> np.ndarray:
+    """The patients [bags]: of equal bags, the first one's."""
+    bags = np.split(whole["features"], whole["offsets"][1:-1])
+    first: dict[bytes, bytes] = {}
+    names = [
+        first.setdefault(bag.tobytes(), own)
+        for bag, own in zip(bags, whole["case_id"], strict=True)
+    ]
+    return np.array(names)
 
 
 def main() -> None:
