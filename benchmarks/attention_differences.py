@@ -5,6 +5,7 @@ Sites and trainings vary. Slides of one site share pictures, so sites are what i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from wsi_ncmi.evaluation import metrics, resampling
 from wsi_ncmi.evaluation.bootstrap import ARRANGEMENTS
 from wsi_ncmi.evaluation.family import holm
 from wsi_ncmi.evaluation.metrics import Floats, Ints
-from wsi_ncmi.evaluation.primary import Passes, hierarchical_bootstrap
-from wsi_ncmi.evaluation.samples import arrangements
+from wsi_ncmi.evaluation.primary import Passes, hierarchical_bootstrap, passes_of
 
 ARM = ["aggregator", "objective"]
 REFERENCE = "cross_entropy"
@@ -56,22 +56,6 @@ MEASURES: dict[str, tuple[str, Metric]] = {
 }
 
 
-def passes(slides: Slides, values: Floats, metric: Metric, weights: Floats) -> Passes:
-    """A metric of an arm's seeds `[S, N]`, with resamples of sites, weights `[N, R]`."""
-    seeds, folds = len(values), int(slides.fold.max()) + 1
-    once = np.ones((len(slides.fold), 1))
-    repeat = np.zeros(seeds, np.int64)
-    place = arrangements(repeat, folds, ARRANGEMENTS, SEED)[:, :, slides.fold]
-    other = np.take_along_axis(values[None], place, axis=1)
-    return Passes(
-        np.array([metric(slides, v, once)[0] for v in values]),
-        np.stack([metric(slides, v, weights) for v in values]),
-        np.array([[metric(slides, v, once)[0] for v in seeds] for seeds in other]),
-        repeat,
-        folds,
-    )
-
-
 def analysed(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for each measure and arm: its value, and its difference from the reference.
 
@@ -89,7 +73,7 @@ def analysed(table: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for measure, (column, metric) in MEASURES.items():
         arms = {
-            key: passes(slides, _by_seed(rows, column), metric, weights)
+            key: _passes(slides, _by_seed(rows, column), metric, weights)
             for key, rows in coded.groupby(ARM, sort=False)
         }
         rows = [_row(measure, key, arms, sites) for key in arms]
@@ -97,6 +81,13 @@ def analysed(table: pd.DataFrame) -> list[dict[str, Any]]:
         for row, p in zip(rows, adjusted, strict=True):
             found.append(row | ({} if np.isnan(p) else {"p_holm": float(p)}))
     return found
+
+
+def _passes(slides: Slides, values: Floats, metric: Metric, weights: Floats) -> Passes:
+    """A metric of an arm's seeds `[S, N]`, with resamples of sites, weights `[N, R]`."""
+    repeat = np.zeros(len(values), np.int64)
+    measure = partial(metric, slides)
+    return passes_of(values, measure, slides.fold, weights, repeat, count=ARRANGEMENTS, seed=SEED)
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> Floats:

@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,8 @@ from measure import RESULTS
 
 from wsi_ncmi.evaluation import family, resampling
 from wsi_ncmi.evaluation.metrics import Floats, Ints
-from wsi_ncmi.evaluation.primary import Passes, hierarchical_bootstrap
-from wsi_ncmi.evaluation.samples import Arm, Samples, arrangements
+from wsi_ncmi.evaluation.primary import Passes, hierarchical_bootstrap, passes_of
+from wsi_ncmi.evaluation.samples import Arm, Samples
 from wsi_ncmi.evaluation.scores import arm_of, samples_of
 from wsi_ncmi.files.atomic import write_bytes
 from wsi_ncmi.files.frame import write_frame
@@ -87,7 +88,7 @@ class Evaluated:
     classes: list[str]
     samples: Samples
     weights: Floats
-    passes: dict[tuple[str, str], dict[Measure, Passes]] = field(default_factory=dict)
+    passes: dict[tuple[tuple[str, str], Measure], Passes] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluated":
@@ -112,45 +113,38 @@ class Evaluated:
         """The class of which fewest samples are tested."""
         return int(np.bincount(self.samples.target).argmin())
 
-    def of(self, key: tuple[str, str]) -> dict[Measure, Passes]:
-        """An arm's (aggregator, objective) passes in every measure."""
-        if key not in self.passes:
-            self.passes[key] = self._passes(arm_of(self.table, key, self.classes))
-        return self.passes[key]
+    def of(self, key: tuple[str, str], measure: Measure) -> Passes:
+        """An arm's (aggregator, objective) passes in a measure."""
+        if (key, measure) not in self.passes:
+            arm = arm_of(self.table, key, self.classes)
+            self.passes[key, measure] = self._passes(arm, measure)
+        return self.passes[key, measure]
 
-    def _passes(self, arm: Arm) -> dict[Measure, Passes]:
+    def _passes(self, arm: Arm, measure: Measure) -> Passes:
         if not arm.scored.all():
             raise SystemExit(f"{self.task}-{self.protocol}: an arm lacks models of some folds")
         assert self.samples.fold is not None
-        folds = np.unique(self.samples.fold, return_inverse=True)[1]
-        orders = arrangements(arm.repeats, int(folds.max()) + 1, ARRANGEMENTS, SEED)
-        equal = np.ones((len(folds), 1))
-        once = self._measured(arm.predicted, equal)
-        others = [self._measured(arm.rearranged(o, folds).predicted, equal) for o in orders]
-        resampled = self._measured(arm.predicted, self.weights)
-        return {
-            name: Passes(
-                once[name][:, 0],
-                resampled[name],
-                np.stack([other[name][:, 0] for other in others]),
-                arm.repeats,
-                int(folds.max()) + 1,
-            )
-            for name in once
-        }
+        return passes_of(
+            arm.predicted,
+            partial(self._measured, measure),
+            np.unique(self.samples.fold, return_inverse=True)[1],
+            self.weights,
+            arm.repeats,
+            count=ARRANGEMENTS,
+            seed=SEED,
+        )
 
-    def _measured(self, rows: Ints, weights: Floats) -> dict[Measure, Floats]:
-        """Of each row of predictions under each weighting `[S, R]`."""
-        own = [
-            resampling.confusions(self.samples.target, row, weights, len(self.classes))
-            for row in rows
-        ]
-        rare = self.rarest
-        return {
-            "macro-F1": np.stack([resampling.macro_f1(c, self.samples.labels) for c in own]),
-            "rarest F1": np.stack([resampling.f1_per_class(c)[:, rare] for c in own]),
-            "rarest recall": np.stack([resampling.recall_per_class(c)[:, rare] for c in own]),
+    def _measured(self, measure: Measure, predicted: Ints, weights: Floats) -> Floats:
+        """Of predictions `[N]` under weights `[N, R]`."""
+        target = self.samples.target
+        found = resampling.confusions(target, predicted, weights, len(self.classes))
+        if measure == "macro-F1":
+            return resampling.macro_f1(found, self.samples.labels)
+        of_class = {
+            "rarest F1": resampling.f1_per_class,
+            "rarest recall": resampling.recall_per_class,
         }
+        return of_class[measure](found)[:, self.rarest]
 
 
 def compared(task: Evaluated, hypothesis: Hypothesis) -> Iterator[dict[str, Any]]:
@@ -171,7 +165,7 @@ def _row(
     pair: tuple[tuple[str, str], tuple[str, str]],
     measure: Measure,
 ) -> dict[str, Any]:
-    arm, reference = (task.of(key)[measure] for key in pair)
+    arm, reference = (task.of(key, measure) for key in pair)
     # Arms of one seed share their stream.
     found = hierarchical_bootstrap(arm, reference, task.samples.n_patients, paired=True)
     low, high = found.interval(CONFIDENCE)

@@ -27,8 +27,9 @@ class loses some of another, so that the metric moves less than independent samp
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +37,7 @@ from scipy import stats
 
 from wsi_ncmi.evaluation import resampling
 from wsi_ncmi.evaluation.metrics import Floats, Ints
+from wsi_ncmi.evaluation.samples import arrangements
 
 HIERARCHICAL, CORRECTED_T = "hierarchical_bootstrap", "corrected_t"
 POWER = 0.8
@@ -123,6 +125,39 @@ class Passes:
             self.repeat,
             self.folds,
         )
+
+
+def passes_of(
+    rows: ArrayLike,
+    measure: Callable[[Any, Floats], Floats],
+    fold: Ints,
+    weights: Floats,
+    repeat: Ints,
+    *,
+    count: int,
+    seed: int,
+) -> Passes:
+    """A metric of one arm's passes, from what its models made of each sample.
+
+    Args:
+        rows: such as predicted classes `[S, N]`.
+        measure: a row of these `[N]` under weights `[N, R]` -> the metric `[R]`.
+        fold: of each sample `[N]`, 0 … F − 1.
+        weights: of the samples `[N, R]`, a resample of patients in each column.
+        repeat: of each row `[S]`.
+        count, seed: of the arrangements, see `samples.arrangements`.
+    """
+    values, folds = np.asarray(rows), int(fold.max()) + 1
+    once = np.ones((len(fold), 1))
+    orders = arrangements(repeat, folds, count, seed)
+    rearranged = [np.take_along_axis(values, order[:, fold], axis=0) for order in orders]
+    return Passes(
+        np.array([measure(row, once)[0] for row in values]),
+        np.stack([measure(row, weights) for row in values]),
+        np.array([[measure(row, once)[0] for row in other] for other in rearranged]),
+        repeat,
+        folds,
+    )
 
 
 def hierarchical_bootstrap(
