@@ -93,6 +93,17 @@ def plan(
     return status
 
 
+@commands.command("status")
+@option.config(required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(config: option.Paths, as_json: bool) -> int:
+    """Say what is done, running, failed and left."""
+    from wsi_ncmi.config.files import merged
+    from wsi_ncmi.tools.status import command as stage
+
+    return stage.run(merged(config), as_json=as_json)
+
+
 @commands.command("tiles show")
 @click.argument("slide")
 @option.config()

@@ -11,7 +11,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.config import Config, ImageTask, Task, parse
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
-from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.errors import ConfigError, UserError
 from wsi_ncmi.tools.plan.rates import rate_lines
 from wsi_ncmi.tools.plan.table import duration
 
@@ -60,15 +60,24 @@ def run(raw: Mapping[str, Any], seconds: float | None) -> None:
     Raises:
         ConfigError: it is wrong, or its sheet.
     """
+    config, rows, found = configured(raw)
+    print_trainings(found, seconds)
+    for line in rate_lines(config, rows):
+        print(line)
+
+
+def configured(raw: Mapping[str, Any]) -> tuple[Config, list[SlideRow], list[Trainings]]:
+    """A configuration as it was read: checked, with its slides and what its tasks train.
+
+    Raises:
+        ConfigError: it is wrong, or its sheet.
+    """
     from wsi_ncmi.tools.recipes import presets  # imports torch
 
     recipes = {name: recipe.keys for name, recipe in presets().items()} if _names(raw) else {}
     config = parse(raw, recipes)
     rows = _rows(config)
-    found = trainings(config, rows, Path(config.results) / config.cohort)
-    print_trainings(found, seconds)
-    for line in rate_lines(config, rows):
-        print(line)
+    return config, rows, trainings(config, rows, Path(config.results) / config.cohort)
 
 
 def try_to_run(raw: Mapping[str, Any], seconds: float | None) -> None:
@@ -137,8 +146,12 @@ def _measured(folder: Path) -> tuple[float | None, int]:
     from wsi_ncmi.predictions.read import read_manifests  # imports torch
 
     manifests = sorted(folder.glob("seed-*.tsv"))
-    seconds = read_manifests(manifests)["seconds"].dropna() if manifests else pd.Series(dtype=float)
-    return (float(seconds.mean()), len(seconds)) if len(seconds) else (None, 0)
+    try:
+        table = read_manifests(manifests) if manifests else pd.DataFrame({"seconds": []})
+    except UserError:  # of an earlier version: its models are trained again
+        return None, 0
+    found = table["seconds"].dropna()
+    return (float(found.mean()), len(found)) if len(found) else (None, 0)
 
 
 def print_trainings(found: Sequence[Trainings], given: float | None = None) -> None:
