@@ -5,6 +5,7 @@ if these had been drawn independently. Models that share an architecture or a da
 and the intervals are then too narrow.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -82,16 +83,19 @@ def _spearman(x: Floats, y: Floats, axis: int = -1) -> Floats:
 def _bootstrap(
     x: Floats, y: Floats, of: Callable[..., Floats], confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
-    found = stats.bootstrap(
-        (x, y),
-        of,
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():  # a resample of one model alone, which the NaN says too
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (x, y),
+            of,
+            paired=True,
+            vectorized=True,
+            n_resamples=resamples,
+            confidence_level=confidence,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return float(found.low), float(found.high)
 
 

@@ -96,12 +96,13 @@ def primary_test(
     if name == primary.CORRECTED_T:
         return primary.corrected_t(blocks, samples.test_to_train)
     assert pair.scored is not None
-    arm, reference = (_passes(side[metric], samples) for side in (pair.arm, pair.reference))
+    arm, reference = (as_passes(side[metric], samples) for side in (pair.arm, pair.reference))
     paired = pair.scored[0].stream == pair.scored[1].stream
     return primary.hierarchical_bootstrap(arm, reference, samples.n_patients, paired=paired)
 
 
-def _passes(found: Estimate, samples: Samples) -> Passes:
+def as_passes(found: Estimate, samples: Samples) -> Passes:
+    """What `bootstrap` found of an arm, as `primary` tests it; not of metrics of a class."""
     assert found.of_seeds is not None
     assert found.rearranged is not None
     assert found.repeat is not None

@@ -117,10 +117,14 @@ def layer_width(
     targets: Ints,
     batches: Batches,
     candidates: int = renyi.CANDIDATES,
+    largest: float | None = None,
 ) -> float:
     """The kernel width whose alignment with the labels, averaged over batches, is largest.
 
-    Candidates are equidistant up to the largest distance that occurs within a batch.
+    Args:
+        candidates: how many widths are tried, equidistant up to the largest.
+        largest: of them; None: the largest distance that occurs within a batch. √2 is the largest
+            of two distributions, so that every epoch of a training has the same candidates.
 
     Raises:
         ValueError: `values` are not one row per target, or all rows are the same.
@@ -128,7 +132,8 @@ def layer_width(
     if values.ndim != 2 or len(values) != len(targets):
         raise ValueError(f"expected values [{len(targets)}, d], found {list(values.shape)}")
     parts = [(torch.from_numpy(values[i]), torch.from_numpy(targets[i])) for i in batches]
-    largest = max(renyi.squared_distances(rows).max().sqrt().item() for rows, _ in parts)
+    if largest is None:
+        largest = max(renyi.squared_distances(rows).max().sqrt().item() for rows, _ in parts)
     found = [renyi.aligned_width(renyi.label_gram(t), x, candidates, largest) for x, t in parts]
     mean = torch.stack([one.alignments for one in found]).mean(0)
     return float(renyi.best_width(found[0].widths, mean))

@@ -6,4 +6,16 @@ Importing this package does not import torch.
 """
 
 # Modules that are no experiments (see `wsi_ncmi.registry`).
-SHARED: frozenset[str] = frozenset({"arms", "interface", "results"})
+SHARED: frozenset[str] = frozenset(
+    {
+        "arms",
+        "classifiers",
+        "epochs",
+        "information_curves",
+        "information_plots",
+        "interface",
+        "pretrained",
+        "results",
+        "stopping_rules",
+    }
+)

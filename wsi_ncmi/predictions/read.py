@@ -81,8 +81,12 @@ class TaskRuns:
 
     def validation(self, run_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores [n, C] and targets [n] of a model on its validation part."""
+        return self.scored(run_id, "val")
+
+    def scored(self, run_id: str, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores [n, C] and targets [n] of a model on a part, `val` or `test`."""
         own = pc.and_(
-            pc.equal(self.predictions["run_id"], run_id), pc.equal(self.predictions["part"], "val")
+            pc.equal(self.predictions["run_id"], run_id), pc.equal(self.predictions["part"], part)
         )
         rows = self.predictions.filter(own)
         return scores_of(rows), rows["target"].to_numpy()

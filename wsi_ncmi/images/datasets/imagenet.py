@@ -44,7 +44,7 @@ def build(path: Path, options: Options) -> ImageDataset:
     wnids = sorted(set(labels))
     targets = wordnet.targets_of(labels, wnids, f"{path}: train")
     train = stored(path, _below(found, "train"), targets)
-    test = _validation(path, wnids, devkit)
+    test = validation(path, wnids, devkit)
     classes = wordnet.class_names(wnids, devkit.words if devkit else {})
     files = dict.fromkeys((*files_of(path, train, test), *(devkit.files if devkit else ())))
     return ImageDataset(classes, train, test, tuple(files), published=PUBLISHED)
@@ -95,7 +95,13 @@ def _tar_of_tars(path: Path) -> list[Member]:
     return [one for one in found if _is_image(one.name)]
 
 
-def _validation(path: Path, wnids: Sequence[str], devkit: Devkit | None) -> Images:
+def validation(path: Path, wnids: Sequence[str], devkit: Devkit | None) -> Images:
+    """The validation part alone; a target is the place of an image's synset among `wnids`.
+
+    Raises:
+        DatasetError: it is not there, has a synset that is not among them, or its images lie in no
+            class folders and there is no devkit.
+    """
     if (path / "val").is_dir():
         found = _folder(path, "val")
     elif (path / VAL_TAR).is_file():

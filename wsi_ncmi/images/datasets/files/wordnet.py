@@ -26,13 +26,14 @@ def targets_of(labels: Sequence[str], wnids: Sequence[str], where: str) -> NDArr
         where: which part they are of, for the error.
 
     Raises:
-        DatasetError: a label that no training image has.
+        DatasetError: a label that is not among `wnids`.
     """
     index = {wnid: number for number, wnid in enumerate(wnids)}
     unknown = sorted(set(labels) - set(index))
     if unknown:
         raise DatasetError(
-            f"{where}: class {unknown[0]} has no folder of training images; {len(unknown)} "
-            f"class(es) are like it and {len(wnids)} have one: complete the training part"
+            f"{where}: class {unknown[0]} is none of the {len(wnids)} known ones (of a data set: "
+            f"those with training images); {len(unknown)} class(es) are like it: complete the "
+            "training part, or take these images out"
         )
     return np.array([index[label] for label in labels], np.int64)
