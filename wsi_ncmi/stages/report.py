@@ -16,6 +16,7 @@ from wsi_ncmi.provenance import STAGE_VERSIONS, digest, sha256_file
 from wsi_ncmi.report import cohort
 from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
+from wsi_ncmi.report.cost import cost_section
 from wsi_ncmi.report.experiment import experiment_section
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
@@ -51,6 +52,7 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
         sections += [attention] if attention else []
     sections += _data_sections(results_dir, config, rows, tasks)
+    sections += cost_section(results_dir)
     sections.append(_provenance(results_dir, config, tasks))
     write_text(out, render(f"Report of {config.cohort}", sections))
 
