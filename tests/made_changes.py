@@ -173,7 +173,7 @@ OTHER: dict[str, Any] = {
     "tasks.<>.protocol.training_patients": 1,
     "evaluation.family.objectives": ["ncmi"],
     "experiment.name": "comparison",
-    "experiment.options": {"scale": "linear"},
+    "experiment.options": {"metric": "macro_f1"},
     "bags.others.<>.path": "other",
     "bags.others.<>.format": "h5",
     "tasks.<>.encoder": "uni",
@@ -209,6 +209,7 @@ WITH: dict[str, dict[str, Any]] = {
     "images.<>.training.nesterov": {"images.<>.training": SGD},
     "images.<>.training.adversarial": {"images.<>.training": {"adversarial": {}}},
     "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
+    "images.<>.search": {"images.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {
         "tasks.<>.protocol": {"kind": "holdout_centres", "test_centres": ["c1"]}
     },

@@ -463,6 +463,15 @@ class TaskBase(Model):
             "`allow`: the report flags it."
         ),
     )
+    search: Literal["apart", "nested"] = Field(
+        "apart",
+        description=(
+            "When the candidate settings of the objectives' `search` are tried. `apart`: by "
+            "`snakemake search`, on the first fold; training ignores them. `nested`: by training, "
+            "in every fold, with every seed and aggregator (images: network) anew, on that fold's "
+            "own validation part; no other model than the chosen one is tested."
+        ),
+    )
     training: Training = Field(Training(), description="Settings of a training run, for all arms.")
     seeds: list[Seed] = Field(
         [0, 1, 2],
@@ -498,7 +507,7 @@ class TaskBase(Model):
     @property
     def is_nested(self) -> bool:
         """Whether every run is chosen among its arm's candidate settings."""
-        return False
+        return self.search == "nested"
 
     def _check_budgets(self) -> None:
         compared = self.objectives if self.is_nested else self.searched

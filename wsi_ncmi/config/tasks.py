@@ -127,15 +127,6 @@ class Task(TaskBase):
             "the training part."
         ),
     )
-    search: Literal["apart", "nested"] = Field(
-        "apart",
-        description=(
-            "When the candidate settings of the objectives' `search` are tried. `apart`: by "
-            "`snakemake search`, on the first fold; training ignores them. `nested`: by training, "
-            "in every fold, with every seed and aggregator anew, on that fold's own validation "
-            "part; no other model than the chosen one is tested."
-        ),
-    )
     aggregators: dict[ArmName, Part] = Field(
         {"abmil": Part()},
         min_length=1,
@@ -147,11 +138,6 @@ class Task(TaskBase):
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes has a label twice: {self.classes}")
         return self
-
-    @property
-    def is_nested(self) -> bool:
-        """Whether every run is chosen among its arm's candidate settings."""
-        return self.search == "nested"
 
     @model_validator(mode="after")
     def _check_aggregators(self) -> "Task":
@@ -297,11 +283,27 @@ class ImageTask(TaskBase):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_snapshots(self) -> "ImageTask":
+        keeping = [label for label in self.objectives if self._keeps_snapshots(label)]
+        if self.is_nested and keeping:
+            raise ValueError(
+                "search: nested records the best of several models, whose snapshots would "
+                f"overwrite each other: leave training.snapshots out of {', '.join(keeping)}"
+            )
+        return self
+
+    def _keeps_snapshots(self, label: str) -> bool:
+        tasks = [self, *(self.under(label, setting) for setting in self.candidates(label))]
+        return any(one.training_of(label).snapshots for one in tasks)
+
     @property
     def source(self) -> str:
         """What names the index of its data set: tasks on the same images share one."""
         return f"{self.dataset}-{digest([self.dataset, self.path, self.options])[:8]}"
 
-    def training_of(self, objective: str) -> Training:
+    def training_of(self, objective: str) -> ImageTraining:
         """The settings of an objective's arm: the task's, with what the arm overrides."""
-        return self._training(self.objectives[objective].training)
+        found = self._training(self.objectives[objective].training)
+        assert isinstance(found, ImageTraining)
+        return found

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wsi_ncmi.images.data import Loaded, load_dataset, partition, split_table
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import absent_from_validation, note_warnings
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.stages.cells import Cell, cell_of
 from wsi_ncmi.training.distributed import local_rank, processes, rank, wait_for_all
 from wsi_ncmi.training.images import ImageParts, check_arms, train_run
 from wsi_ncmi.training.precision import resolved
@@ -52,17 +54,17 @@ def run(
     counts = np.bincount(parts["train"].targets, minlength=len(dataset.classes)).tolist()
     check_arms(task, counts, parts["train"].kind)
     facts = data_facts(task, loaded, {part: list(parts[part].ids) for part in parts})
-    wanted = list(runs_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
-    pending = [one for one in wanted if not product_of(one, out_dir / one.run_id).is_current]
+    wanted = list(cells_of_seed(task_name, task, cohort, seed, dataset.protocol, facts, device))
+    pending = [one for one in wanted if not product_of(one.run, out_dir / one.name).is_current]
     wait_for_all()  # each has seen what is done before one writes
     log.info("%s: %d of %d runs done before", task_name, len(wanted) - len(pending), len(wanted))
     if pending:
         images = ImageParts.measure(dataset.classes, parts, task.image_size)
         for number, one in enumerate(pending, 1):
-            log.info("%d/%d %s", number, len(pending), one.run_id)
-            train_run(one, task, images, out_dir / one.run_id, device, threads - 1)
+            log.info("%d/%d %s", number, len(pending), one.name)
+            train_run(one.models, images, out_dir / one.name, device, threads - 1)
     if rank() == 0:
-        write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.run_id for one in wanted])
+        write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / one.name for one in wanted])
 
 
 def run_splits(task: ImageTask, index: Path, out: Path) -> None:
@@ -78,7 +80,7 @@ def run_splits(task: ImageTask, index: Path, out: Path) -> None:
     write_frame(out, table)
 
 
-def runs_of_seed(
+def cells_of_seed(
     task_name: str,
     task: ImageTask,
     cohort: str,
@@ -86,29 +88,42 @@ def runs_of_seed(
     protocol: str,
     facts: dict[str, Any],
     device: torch.device,
-) -> Iterator[Run]:
-    """The runs of a seed: one for each objective; the device decides what `auto` precision is."""
-    for objective, arm in task.objectives.items():
-        settings = resolved(task.training_of(objective), device)
-        yield Run(
-            task=task_name,
-            cohort=cohort,
-            encoder="-",
-            protocol=protocol,
-            fold=0,
-            seed=seed,
-            aggregator=re.sub(r"[^A-Za-z0-9._-]+", "_", task.model),
-            objective=objective,
-            selection=settings.selection,
-            precision=settings.precision,
-            bags_digest="",
-            settings={
-                "version": STAGE_VERSIONS["images"],
-                **facts,
-                "objective": arm.record,
-                "training": settings.model_dump(mode="json"),
-            },
-        )
+) -> Iterator[Cell[ImageTask]]:
+    """The runs of a seed: one for each objective, with its candidates in a nested search.
+
+    Args:
+        device: it decides what `auto` precision is.
+    """
+    place = {"task": task_name, "cohort": cohort, "seed": seed, "protocol": protocol}
+    for objective in task.objectives:
+        run_of = partial(_run, objective=objective, facts=facts, device=device, place=place)
+        yield cell_of(task, objective, run_of)
+
+
+def _run(
+    task: ImageTask,
+    objective: str,
+    facts: dict[str, Any],
+    device: torch.device,
+    place: dict[str, Any],
+) -> Run:
+    settings = resolved(task.training_of(objective), device)
+    return Run(
+        **place,
+        encoder="-",
+        fold=0,
+        aggregator=re.sub(r"[^A-Za-z0-9._-]+", "_", task.model),
+        objective=objective,
+        selection=settings.selection,
+        precision=settings.precision,
+        bags_digest="",
+        settings={
+            "version": STAGE_VERSIONS["images"],
+            **facts,
+            "objective": task.objectives[objective].record,
+            "training": settings.model_dump(mode="json"),
+        },
+    )
 
 
 def data_facts(task: ImageTask, loaded: Loaded, ids: dict[str, list[str]]) -> dict[str, Any]:

@@ -91,9 +91,8 @@ def run_images(
     measured = image_training.ImageParts.measure(dataset.classes, parts, task.image_size)
 
     def run_of(candidate: ImageTask) -> Run:
-        return next(
-            images.runs_of_seed(task_name, candidate, cohort, seed, dataset.protocol, facts, device)
-        )
+        given = task_name, candidate, cohort, seed, dataset.protocol, facts, device
+        return next(images.cells_of_seed(*given)).run
 
     def prepare(run: Run, candidate: ImageTask) -> Setup:
         return image_training.prepare(run, candidate, measured, device, threads - 1)

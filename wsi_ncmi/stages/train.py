@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.predictions.records import Run, product_of, write_manifest
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.provenance import STAGE_VERSIONS, digest
+from wsi_ncmi.stages.cells import Cell, cell_of
 from wsi_ncmi.training.bags import feature_moments, fold_samples
 from wsi_ncmi.training.mil import prepare, train_group
 from wsi_ncmi.training.precision import resolved
@@ -62,25 +63,6 @@ def run(
     write_manifest(out_dir / f"seed-{seed}.tsv", [out_dir / cell.name for cell in cells])
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What becomes one run: an arm in a fold, with a seed.
-
-    Attributes:
-        models: to train, each with the task under its settings; the best one is recorded.
-    """
-
-    models: list[tuple[Run, Task]]
-
-    @property
-    def run(self) -> Run:
-        return self.models[0][0]
-
-    @property
-    def name(self) -> str:
-        return self.run.run_id
-
-
 def cells_of_seed(
     task_name: str,
     task: Task,
@@ -90,7 +72,7 @@ def cells_of_seed(
     splits: pd.DataFrame,
     bags: str,
     device: torch.device,
-) -> Iterator[Cell]:
+) -> Iterator[Cell[Task]]:
     """All runs of a seed, fold by fold, with the candidates of each in a nested search.
 
     Args:
@@ -103,19 +85,16 @@ def cells_of_seed(
         split = digest(part[SPLIT].to_dict("records"))
         samples = part.loc[part.part == "train", "sample_id"].nunique()
         for aggregator, objective in itertools.product(task.aggregators, task.objectives):
-            settings = task.candidates(objective) if task.is_nested else []
-            variants = [task.under(objective, setting) for setting in settings] or [task]
-            runs = [
-                _run(one, aggregator, objective, split, samples, device, {**facts, **place})
-                for one in variants
-            ]
-            among = tuple(run.model_digest for run in runs)
-            if settings:
-                runs = [
-                    replace(run, among=among, setting=setting._asdict())
-                    for run, setting in zip(runs, settings, strict=True)
-                ]
-            yield Cell(list(zip(runs, variants, strict=True)))
+            run_of = partial(
+                _run,
+                aggregator=aggregator,
+                objective=objective,
+                split=split,
+                samples=samples,
+                device=device,
+                place={**facts, **place},
+            )
+            yield cell_of(task, objective, run_of)
 
 
 def _run(

@@ -24,6 +24,7 @@ from wsi_ncmi.images.models import ImageEncoder, build_network
 from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.predictions.trials import forget_search
 from wsi_ncmi.training.adversarial import check_pixels
 from wsi_ncmi.training.distributed import check_share, share_of_batch, share_of_part
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
@@ -35,6 +36,7 @@ from wsi_ncmi.training.order import epoch_order
 from wsi_ncmi.training.reference import check_batch_size
 from wsi_ncmi.training.seeds import derive
 from wsi_ncmi.training.snapshots import read_snapshot
+from wsi_ncmi.training.trials import execute_candidates
 
 TRIAL_WIDTH = 64
 """Of the embedding with which an objective is built for a look at it."""
@@ -155,15 +157,23 @@ class ImageData:
 
 
 def train_run(
-    run: Run,
-    task: ImageTask,
+    models: Sequence[tuple[Run, ImageTask]],
     images: ImageParts,
     folder: Path,
     device: torch.device,
     workers: int = 0,
 ) -> None:
-    """Train, score validation and test once, and write the run's records into `folder`."""
-    execute(prepare(run, task, images, device, workers), folder)
+    """Train, score validation and test once, and write the run's records into `folder`.
+
+    Args:
+        models: the run, or its candidates, of which the best on validation is recorded.
+    """
+    setups = (prepare(run, task, images, device, workers) for run, task in models)
+    if models[0][0].among:
+        execute_candidates(setups, folder)
+    else:
+        forget_search(folder)
+        execute(next(setups), folder)
 
 
 def check_arms(task: ImageTask, class_counts: Sequence[int], kind: Kind) -> None:
@@ -172,12 +182,14 @@ def check_arms(task: ImageTask, class_counts: Sequence[int], kind: Kind) -> None
     Raises:
         UserError: see `check_batch_size`, `check_mixing` and `check_pixels`.
     """
-    for label, arm in task.objectives.items():
-        objective: Objective = build_part("objective", label, arm, TRIAL_WIDTH, class_counts)
-        settings = task.training_of(label)
-        check_batch_size(objective, settings, label)
-        check_mixing(objective, for_images(settings), label)
-        check_pixels(kind, for_images(settings), label)
+    for label in task.objectives:
+        candidates = task.candidates(label) if task.is_nested else []
+        for one in [task.under(label, setting) for setting in candidates] or [task]:
+            arm, settings = one.objectives[label], one.training_of(label)
+            objective: Objective = build_part("objective", label, arm, TRIAL_WIDTH, class_counts)
+            check_batch_size(objective, settings, label)
+            check_mixing(objective, for_images(settings), label)
+            check_pixels(kind, for_images(settings), label)
 
 
 def prepare(
@@ -197,7 +209,7 @@ def prepare(
     dim = encoder.embedding_dim
     objective: Objective = build_part("objective", run.objective, arm, dim, counts)
     configuration = {
-        "task": task.model_dump(mode="json", exclude=SEARCHES),
+        "task": task.model_dump(mode="json", exclude={**SEARCHES, "search": True}),
         "kind": images.kind.name,
         "size": list(images.size),
         "objective": arm_record(run.objective, arm),

@@ -4,7 +4,8 @@ The test part of the others is never scored.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import Tensor
 from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.predictions.records import FAILED, OK, fail, reopen
 from wsi_ncmi.predictions.trials import Row, best, flow, write_search
+from wsi_ncmi.training.checkpoint import Checkpoints
+from wsi_ncmi.training.distributed import rank, wait_for_all
 from wsi_ncmi.training.execute import Setup, record
 from wsi_ncmi.training.finite import DivergedError, History
 
@@ -59,15 +62,39 @@ def record_chosen(candidates: Sequence[Fitted], folder: Path, seconds: float) ->
     """
     rows = [trial(*one, seconds) for one in candidates]
     chosen = best(rows)
-    reopen(folder)
-    write_search(folder, _said(candidates, rows, chosen), list(_curves(candidates)))
+    if rank() == 0:
+        reopen(folder)
+        write_search(folder, _said(candidates, rows, chosen), list(_curves(candidates)))
     if chosen is None:
+        if rank() > 0:
+            return
         setup, history = candidates[0]
         reason = f"none of its {len(rows)} settings could be trained; the first: {history.failure}"
         fail(folder, setup.run, history, reason, seconds * len(rows))
         return
     setup, history = candidates[rows.index(chosen)]
     record(setup, history, folder, seconds)
+
+
+def execute_candidates(setups: Iterable[Setup], folder: Path) -> None:
+    """Train the candidates of one run one after the other, and record the best; see `execute`.
+
+    Interrupted, each goes on from its own last checkpoint.
+    """
+    started, fitted = time.perf_counter(), []
+    for number, setup in enumerate(setups):
+        checkpoints = Checkpoints(folder.parent / "checkpoints", f"{folder.name}--{number}")
+        try:
+            history = setup.fit(checkpoints)
+        except DivergedError as error:
+            history = error.history
+        fitted.append((setup, history))
+        checkpoints.end_if_asked()
+    record_chosen(fitted, folder, (time.perf_counter() - started) / len(fitted))
+    if rank() == 0:
+        for number in range(len(fitted)):
+            Checkpoints(folder.parent / "checkpoints", f"{folder.name}--{number}").remove()
+    wait_for_all()
 
 
 def _said(candidates: Sequence[Fitted], rows: Sequence[Row], chosen: Row | None) -> list[Row]:

@@ -44,6 +44,10 @@ def trained(tmp_path_factory, write_idx_dataset):
     return task, out
 
 
+def arm_of(models):
+    return models[0][0].objective
+
+
 def test_both_objectives_learn(trained):
     _, out = trained
     splits = pd.read_csv(out / "splits.tsv", sep="\t").set_index("sample_id")
@@ -71,8 +75,8 @@ def test_an_arm_with_a_stream_of_its_own_shares_nothing(trained):
     dataset = open_source(task)
     parts = partition(dataset, task)
     found = ImageParts.measure(dataset.classes, parts, None)
-    runs = images.runs_of_seed("t", task, "mnist", 0, "official", {}, CPU)
-    setups = {run.objective: prepare(run, task, found, CPU) for run in runs}
+    cells = images.cells_of_seed("t", task, "mnist", 0, "official", {}, CPU)
+    setups = {cell.run.objective: prepare(cell.run, task, found, CPU) for cell in cells}
     starts = [next(setup.network.parameters()) for setup in setups.values()]
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
@@ -131,7 +135,9 @@ def test_a_rerun_does_nothing_and_a_changed_arm_trains_alone(trained, monkeypatc
     ]
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     started = []
-    monkeypatch.setattr(images, "train_run", lambda run, *_: started.append(run.objective))
+    monkeypatch.setattr(
+        images, "train_run", lambda models, *_: started.append(models[0][0].objective)
+    )
     index = out.parent.parent / "index"
     images.run("garments", task, "mnist", 0, index, out, 1)
     images.run_splits(task, index, out / "splits.tsv")
@@ -148,7 +154,9 @@ def test_moved_data_keep_their_runs_and_changed_data_do_not(
 ):
     _, out = trained
     started = []
-    monkeypatch.setattr(images, "train_run", lambda run, *_: started.append(run.objective))
+    monkeypatch.setattr(
+        images, "train_run", lambda models, *_: started.append(models[0][0].objective)
+    )
     moved = write_idx_dataset(tmp_path / "moved", per_class=60)
     task = small_task(moved)
     images.run("garments", task, "mnist", 0, index_of(task, tmp_path / "one"), out, 1)
@@ -328,3 +336,57 @@ def test_the_example_configuration_trains_on_five_thousand_images(root, shared_d
     measured = ImageParts.measure(list("abcdefghij"), parts, here.image_size)
     assert measured.size == (28, 28)
     assert ImageData(measured, here, here.training, 0, 0, CPU).steps_per_epoch() == 79
+
+
+RATES = {"training": {"learning_rate": [1e-5, 5e-3]}}
+
+
+@pytest.fixture(scope="module")
+def searched(trained, tmp_path_factory):
+    """The task of `trained`, every arm searched in every run; its runs, and their evaluation."""
+    alone, of_alone = trained
+    changes = {"search": "nested", "training": {**alone.training.model_dump(), "snapshots": None}}
+    arms = {"cross_entropy": {"search": RATES}, "ncmi": {"search": RATES}}
+    task = ImageTask.model_validate({**alone.model_dump(), **changes, "objectives": arms})
+    out = tmp_path_factory.mktemp("searched") / "runs" / "garments"
+    images.run("garments", task, "mnist", 0, of_alone.parent.parent / "index", out, 1)
+    return task, out
+
+
+def test_a_nested_search_records_the_setting_that_validation_chose(trained, searched):
+    _, out = searched
+    _, of_alone = trained
+    for run_id in RUNS:
+        trials = pd.read_csv(out / run_id / "search.tsv", sep="\t")
+        assert trials.learning_rate.tolist() == [1e-5, 5e-3]
+        assert trials.chosen.tolist() == ["no", "yes"]
+        assert trials.log_loss[1] < trials.log_loss[0]
+        run = json.loads((out / run_id / "run.json").read_text())
+        assert run["setting"]["training"] == {"learning_rate": 5e-3}
+        assert run["among"] == trials.digest.tolist()
+        # The chosen model is the one that its setting alone trains, to the last bit.
+        scores = [
+            np.stack(list(pd.read_parquet(folder / run_id / "predictions.parquet").scores))
+            for folder in (out, of_alone)
+        ]
+        np.testing.assert_array_equal(*scores)
+    assert not list((out / "checkpoints").glob("*"))
+
+
+def test_a_nested_search_that_is_whole_is_not_trained_again(searched, monkeypatch, trained):
+    task, out = searched
+    monkeypatch.setattr(images, "train_run", lambda *_: pytest.fail("trained again"))
+    images.run("garments", task, "mnist", 0, trained[1].parent.parent / "index", out, 1)
+
+
+def test_a_model_of_a_nested_search_loads(searched):
+    encoder, _, content = load_run(searched[1] / RUNS[1], CPU)
+    assert encoder.embedding_dim == 96
+    assert content["run"]["setting"]["training"] == {"learning_rate": 5e-3}
+
+
+def test_a_nested_search_keeps_no_snapshots(trained):
+    arms = {"cross_entropy": {"search": RATES}, "ncmi": {"search": RATES}}
+    raw = {**trained[0].model_dump(), "search": "nested", "objectives": arms}
+    with pytest.raises(ValueError, match=r"leave training\.snapshots out of cross_entropy, ncmi"):
+        ImageTask.model_validate(raw)

@@ -99,9 +99,8 @@ def runs_of(raw: dict[str, Any]) -> set[str]:
     """Digests of the runs of the arm ncmi."""
     config = parse(raw)
     if config.images:
-        runs = list(
-            images.runs_of_seed("t", config.images["t"], "c", 0, "official", _facts(config), CPU)
-        )
+        images_of = "t", config.images["t"], "c", 0, "official", _facts(config), CPU
+        runs = [cell.run for cell in images.cells_of_seed(*images_of)]
     else:
         divided = [SplitRow(i, 0, part, s) for i, (part, s) in enumerate(PARTS)]
         rows = checked_sheet(Path("slides.tsv"), need_path=True)
