@@ -53,6 +53,15 @@ def doctor(folder: Path | None, config: option.Paths, as_json: bool) -> int:
 @option.number(
     "--training-seconds", float, "Seconds of a training.  [default: by models that are trained]"
 )
+@option.number(
+    "--gpu-flops", float, "Peak of the GPU on which images train, FLOP/s.  [default: an H100's]"
+)
+@option.number(
+    "--utilisation", float, "Share of that peak which a training reaches, at most 1.", 0.05
+)
+@option.number(
+    "--step-seconds", float, "Seconds that a step of images takes at least on the GPU.", 0.01
+)
 @option.threads
 def plan(
     sheet: Path | None,
@@ -62,6 +71,9 @@ def plan(
     rate: float | None,
     dim: int | None,
     training_seconds: float | None,
+    gpu_flops: float | None,
+    utilisation: float,
+    step_seconds: float,
     threads: int,
 ) -> int:
     """Say what slides and trainings take, and what is wrong.
@@ -77,10 +89,11 @@ def plan(
     sections, raw = sections_of(config), merged(config)
     sheet = sheet or (Path(sections.sheet) if sections.sheet else None)
     trains = bool({"tasks", "images", "benchmark"} & raw.keys())
+    gpu = trainings.Gpu.of(gpu_flops, utilisation, step_seconds)
     if sheet is None and not trains:
         raise ConfigError(["no sheet: name one, or give slides.sheet in the configuration"])
     if sheet is None:
-        trainings.run(raw, training_seconds)
+        trainings.run(raw, training_seconds, gpu)
         return 0
     storage = storage_of(sections.extraction, sections.tiling, dim)
     tiles = Path(sections.results, sections.cohort, "tiles")
@@ -89,7 +102,7 @@ def plan(
     config_of = (sections.tiling, sections.attention)
     status = stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)
     if trains:
-        trainings.try_to_run(raw, training_seconds)
+        trainings.try_to_run(raw, training_seconds, gpu)
     return status
 
 

@@ -12,6 +12,7 @@ from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.config import Config, ImageTask, Task, parse
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError, UserError
+from wsi_ncmi.tools.plan.flops import Gpu, flop_lines
 from wsi_ncmi.tools.plan.rates import rate_lines
 from wsi_ncmi.tools.plan.table import duration
 
@@ -50,19 +51,20 @@ class Trainings:
         return self.settings * self.folds * self.seeds
 
 
-def run(raw: Mapping[str, Any], seconds: float | None) -> None:
+def run(raw: Mapping[str, Any], seconds: float | None, gpu: Gpu) -> None:
     """Print what a configuration trains.
 
     Args:
         raw: the configuration as it was read.
         seconds: of a training by the user, where no model is trained yet.
+        gpu: on which images train.
 
     Raises:
         ConfigError: it is wrong, or its sheet.
     """
     config, rows, found = configured(raw)
     print_trainings(found, seconds)
-    for line in rate_lines(config, rows):
+    for line in (*rate_lines(config, rows), *flop_lines(config, gpu)):
         print(line)
 
 
@@ -80,10 +82,10 @@ def configured(raw: Mapping[str, Any]) -> tuple[Config, list[SlideRow], list[Tra
     return config, rows, trainings(config, rows, Path(config.results) / config.cohort)
 
 
-def try_to_run(raw: Mapping[str, Any], seconds: float | None) -> None:
+def try_to_run(raw: Mapping[str, Any], seconds: float | None, gpu: Gpu) -> None:
     """`run` after a plan of slides, whose configuration may be unfinished elsewhere."""
     try:
-        run(raw, seconds)
+        run(raw, seconds, gpu)
     except ConfigError as error:
         print(f"trainings: not known: {error}")
 
