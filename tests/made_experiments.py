@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import yaml
@@ -18,11 +19,12 @@ from made_images import (
 )
 
 from wsi_ncmi.config import Config, parse
+from wsi_ncmi.files import atomic
 from wsi_ncmi.stages import evaluate, experiment, image_index, images
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "config" / "images").glob("*.yaml"))
-SIDE, OF_CLASS = 28, 8
+SIDE, OF_CLASS = 28, 4
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -126,6 +128,8 @@ def write_data(raw: dict[str, Any], folder: Path) -> None:
 # --- finished results ----------------------------------------------------------------------------
 
 TINY = {"epochs": 1, "warmup_fraction": 0.0}
+MOST_ARMS = 4
+"""Of a task: trainings of more would say nothing else of an experiment."""
 
 
 def shrunk(raw: dict[str, Any], folder: Path) -> Config:
@@ -136,15 +140,40 @@ def shrunk(raw: dict[str, Any], folder: Path) -> Config:
         task |= {"path": str(folder / task["path"]), "seeds": [0, 1], "validation_fraction": 0.25}
         task |= {"train_samples": None, "test_samples": None}
         task["training"] = {**task.get("training", {}), **TINY}
-        for arm in task.get("objectives", {}).values():
-            arm["training"] = {k: v for k, v in arm.get("training", {}).items() if k not in TINY}
+        if "objectives" in task:
+            task["objectives"] = _few(task["objectives"], task.get("reference", "cross_entropy"))
     made["evaluation"] = {**made.get("evaluation", {}), "bootstrap": 100}
     schemas = json.loads((ROOT / "workflow" / "schemas" / "parts.schema.json").read_text())
     return parse(made, schemas["preset"], schemas["objective_preset"])
 
 
+def _few(arms: dict[str, Any], reference: str) -> dict[str, Any]:
+    """The reference and the first others, with the first candidate of every search."""
+    kept = [reference, *(name for name in arms if name != reference)][:MOST_ARMS]
+    found = {name: arm for name, arm in arms.items() if name in kept}
+    for arm in found.values():
+        arm["training"] = {k: v for k, v in arm.get("training", {}).items() if k not in TINY}
+        for values in (arm.get("search") or {}).values():
+            values |= {key: tried[:1] for key, tried in values.items()}
+    return found
+
+
 def finish(config: Config, results: Path) -> Path:
-    """Train and evaluate every task, then the experiment; gives its folder."""
+    """Train and evaluate every task, then the experiment; gives its folder.
+
+    Without the figures of `evaluate`, and without waiting for the disk: both take longer.
+    """
+    with (
+        patch.object(evaluate, "_draw"),
+        patch.object(evaluate, "_draw_comparisons"),
+        patch.object(atomic, "_flush"),
+    ):
+        _train_and_evaluate(config, results)
+    experiment.run(results, config, results / "experiment" / "findings.json")
+    return results / "experiment"
+
+
+def _train_and_evaluate(config: Config, results: Path) -> None:
     for name, task in config.images.items():
         index = results.parent / "data-sets" / task.source
         if not index.exists():
@@ -156,5 +185,3 @@ def finish(config: Config, results: Path) -> Path:
         manifests = [folder / f"seed-{seed}.tsv" for seed in task.seeds]
         out = folder / "evaluation"
         evaluate.run(folder, manifests, None, config.evaluation, task.reference, out)
-    experiment.run(results, config, results / "experiment" / "findings.json")
-    return results / "experiment"

@@ -10,6 +10,7 @@ SHARED: frozenset[str] = frozenset(
     {
         "arms",
         "classifiers",
+        "curves",
         "epochs",
         "information_curves",
         "information_plots",
