@@ -45,8 +45,13 @@ class TaskResults:
         Raises:
             UserError: runs are missing.
         """
-        seeds = sorted(self.settings.seeds)
-        return read_task(self.folder, [self.folder / f"seed-{seed}.tsv" for seed in seeds])
+        manifests = [self.folder / f"seed-{seed}.tsv" for seed in sorted(self.settings.seeds)]
+        missing = [path.name for path in manifests if not path.is_file()]
+        if missing:
+            raise UserError(
+                f"task {self.name}: {self.folder} has no {', '.join(missing)}: train it first"
+            )
+        return read_task(self.folder, manifests)
 
 
 @dataclass(frozen=True, eq=False)
