@@ -274,6 +274,9 @@ CELLS = {
     "sha256": "ab",
     "annotation": "n.xml",
     "mask": "m.geojson",
+    "split": "test",
+    "exclude": "blurred",
+    "label_source": "mine: read again",
     "tissue.weights": "w.pt",
     "tissue.architecture": "resnet18",
 }

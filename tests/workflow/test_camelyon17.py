@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+SHEET = ("sheet", "camelyon17", "--version", "challenge", "--reason", "why", "--labels")
 STAGES = ("negative", "negative", "negative", "itc", "micro", "macro")
 
 
@@ -20,8 +21,7 @@ def workflow(make_workflow: Any, root: Path, tmp_path: Path) -> Any:
 
 
 def test_the_dry_run_plans_every_slide(workflow: Any) -> None:
-    sheet = ["camelyon17", "sheet", "--labels", "stages.csv", "--out", "config/camelyon17.tsv"]
-    done = workflow.call(workflow.stage(*sheet))
+    done = workflow.call(workflow.stage(*SHEET, "stages.csv", "--out", "config/camelyon17.tsv"))
     assert done.returncode == 0, done.stderr
     assert "500 slides" in done.stdout
     command = [*workflow.command("--dry-run")[:-1], "config/camelyon17.yaml"]
@@ -34,8 +34,7 @@ def test_the_dry_run_plans_every_slide(workflow: Any) -> None:
 
 
 def test_a_command_that_fails_says_why_without_a_traceback(workflow: Any) -> None:
-    arguments = ["camelyon17", "sheet", "--labels", "missing.csv", "--out", "x.tsv"]
-    done = workflow.call(workflow.stage(*arguments))
+    done = workflow.call(workflow.stage(*SHEET, "missing.csv", "--out", "x.tsv"))
     assert done.returncode == 1
     assert "missing.csv: no such label file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from wsi_ncmi.bags.training_part import with_few, with_wrong_labels
-from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
-from wsi_ncmi.cohorts.split_file import PARTS, SplitRow
+from wsi_ncmi.cohorts.sheet import PARTS, SlideRow, disagreeing
+from wsi_ncmi.cohorts.split_file import SplitRow
 from wsi_ncmi.config import Protocol, Task
 from wsi_ncmi.errors import SplitError
 from wsi_ncmi.provenance import digest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wsi_ncmi.cli import bags, camelyon17, images, option, splits, tools, training, workflow
+from wsi_ncmi.cli import bags, camelyon17, images, option, sheets, splits, tools, training, workflow
 from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
 
@@ -18,6 +18,7 @@ HEADINGS = {
         tools.commands,
         bags.commands,
         splits.commands,
+        sheets.commands,
         camelyon17.commands,
         images.commands,
     ),

@@ -206,6 +206,7 @@ def experiment(results: Path, config: "Config", out: Path) -> None:
 @option.path("--out", "The HTML file to write.")
 def report(results: Path, config: "Config", sheet: Path | None, out: Path) -> None:
     """Write the HTML report of a cohort."""
+    from wsi_ncmi.cohorts.sheet import whole_sheet
     from wsi_ncmi.stages import report as stage
 
-    stage.run(results, config, option.rows_of(sheet) if sheet else [], out)
+    stage.run(results, config, whole_sheet(sheet, need_path=False) if sheet else [], out)

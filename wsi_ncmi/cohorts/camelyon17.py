@@ -1,80 +1,20 @@
-"""CAMELYON-17's labels and names: 100 patients of 5 slides from 5 centres.
+"""CAMELYON-17's slide sheet: 100 patients of 5 slides from 5 centres, and 100 test patients."""
 
-Two label files are in circulation: `stages.csv` of the challenge (columns patient, stage; a row of
-a patient gives its pN stage) and the one of recent MIL papers (slide_id, center, stage). They
-differ on a few slides; which one was used stands in the sheet's path and so in every report.
-"""
-
-import re
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wsi_ncmi.address import is_remote
+from wsi_ncmi.cohorts.folder import annotation_of, checked_slides, slides_folder
+from wsi_ncmi.cohorts.label_versions import TRAINING_PATIENTS, LabelRow
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.errors import ConfigError
-from wsi_ncmi.files.user_table import read_user_table
 
 BUCKET = "s3://camelyon-dataset/CAMELYON17"
-STAGES = ("negative", "itc", "micro", "macro")
-PATIENTS_PER_CENTRE = 20
-SLIDE_NAME = re.compile(r"^(patient_(\d{3}))_node_(\d)$")
 
 
-class LabelRow(NamedTuple):
-    """One slide of a label file."""
-
-    slide_id: str
-    label: str
-    patient_id: str
-    centre: str
-
-
-def read_labels(path: Path) -> list[LabelRow]:
-    """Slides and their stages from either label file, sorted.
-
-    Raises:
-        ConfigError: every row that is not CAMELYON-17's, together.
-    """
-    if not path.is_file():
-        raise ConfigError([f"{path}: no such label file"])
-    table = read_user_table(path, ",")
-    key = "slide_id" if "slide_id" in table.columns else "patient"
-    if not {key, "stage"} <= set(table.columns):
-        found = ", ".join(sorted(table.columns))
-        raise ConfigError(
-            [f"{path}: expected columns patient or slide_id, and stage; found {found}"]
-        )
-    problems, rows = [], []
-    for line, record in table.rows:
-        if record[key].endswith(".zip"):
-            continue
-        found_row = _row(record, key)
-        if isinstance(found_row, str):
-            problems.append(f"{path} row {line}: {found_row}")
-        else:
-            rows.append(found_row)
-    twice = {r.slide_id for r in rows if sum(o.slide_id == r.slide_id for o in rows) > 1}
-    problems += [f"{path}: slide {slide_id} stands twice" for slide_id in sorted(twice)]
-    if problems:
-        raise ConfigError(problems)
-    return sorted(rows)
-
-
-def _row(record: dict[str, str], key: str) -> LabelRow | str:
-    name = record[key].removesuffix(".tif")
-    match = SLIDE_NAME.match(name)
-    if match is None:
-        return f"{record[key]!r} is not a name such as patient_000_node_0"
-    if record["stage"] not in STAGES:
-        return f"stage {record['stage']!r} of {name}, expected one of {', '.join(STAGES)}"
-    centre = str(int(match[2]) // PATIENTS_PER_CENTRE)
-    if record.get("center", centre) != centre:
-        return f"centre {record['center']} of {name}, expected {centre} by its patient's number"
-    return LabelRow(name, record["stage"], match[1], centre)
-
-
-def sheet_rows(labels: list[LabelRow], images: str) -> list[SlideRow]:
+def sheet_rows(labels: Sequence[LabelRow], images: str) -> list[SlideRow]:
     """Rows of the slide sheet.
+
+    Column `split` is that of the challenge: patients 0 to 99 train, 100 to 199 are tested.
 
     Args:
         images: local folder that holds `patient_….tif` (or `images/`, with `annotations/` beside
@@ -86,23 +26,36 @@ def sheet_rows(labels: list[LabelRow], images: str) -> list[SlideRow]:
     if is_remote(images):
         root = images.rstrip("/")
         return [_sheet_row(row, f"{root}/images/{row.slide_id}.tif", "") for row in labels]
-    folder = Path(images).resolve()
-    if not folder.is_dir():
-        raise ConfigError([f"{images}: no such folder of slides"])
-    slides = folder / "images" if (folder / "images").is_dir() else folder
-    missing = [row.slide_id for row in labels if not (slides / f"{row.slide_id}.tif").is_file()]
-    if missing:
-        raise ConfigError([f"{slides / name}.tif: no such slide" for name in missing])
-    rows = []
-    for row in labels:
-        annotation = slides.parent / "annotations" / f"{row.slide_id}.xml"
-        beside = slides / f"{row.slide_id}.xml"
-        found = next((str(p) for p in (annotation, beside) if p.is_file()), "")
-        rows.append(_sheet_row(row, str(slides / f"{row.slide_id}.tif"), found))
-    return rows
+    folder = slides_folder(images)
+    paths = checked_slides(folder, [f"{row.slide_id}.tif" for row in labels])
+    return [
+        _sheet_row(row, str(path), annotation_of(path))
+        for row, path in zip(labels, paths, strict=True)
+    ]
+
+
+def with_versions(
+    rows: Sequence[SlideRow], source: str, others: Mapping[str, Sequence[LabelRow]]
+) -> list[SlideRow]:
+    """With where the labels come from, and every slide's label in other label sets.
+
+    Args:
+        source: name of the label set that is used, and why.
+        others: name of another label set -> its slides; a slide that it lacks has an empty label.
+    """
+    labels = {name: {row.slide_id: row.label for row in found} for name, found in others.items()}
+    return [
+        replace(
+            row,
+            label_source=source,
+            labels=tuple((name, found.get(row.slide_id, "")) for name, found in labels.items()),
+        )
+        for row in rows
+    ]
 
 
 def _sheet_row(row: LabelRow, path: str, annotation: str) -> SlideRow:
+    patient = int(row.patient_id.removeprefix("patient_"))
     return SlideRow(
         slide_id=row.slide_id,
         label=row.label,
@@ -110,4 +63,5 @@ def _sheet_row(row: LabelRow, path: str, annotation: str) -> SlideRow:
         centre=row.centre,
         path=path,
         annotation=annotation,
+        split="train" if patient < TRAINING_PATIENTS else "test",
     )

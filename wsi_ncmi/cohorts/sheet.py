@@ -20,8 +20,19 @@ from wsi_ncmi.files.table import write_table
 from wsi_ncmi.files.user_table import read_user_table
 
 REQUIRED = ("slide_id", "label", "patient_id", "centre")
-OPTIONAL = ("path", "mpp", "sha256", "annotation", "mask")
+OPTIONAL = (
+    "path",
+    "mpp",
+    "sha256",
+    "annotation",
+    "mask",
+    "split",
+    "exclude",
+    "label_source",
+)
+PARTS = ("train", "val", "test")
 TISSUE = "tissue."
+LABEL = "label."
 SHOWN_LABELS = 10
 OVERRIDES: dict[str, TypeAdapter[Any]] = {
     f"{TISSUE}{key}": TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
@@ -37,6 +48,10 @@ class SlideRow:
     Attributes:
         mask: GeoJSON file that is the tissue mask; empty: the mask is made from the slide.
         tissue: (key of `tiling.tissue`, its value for this slide), in the order of the columns.
+        split: its part in the data set's official split: train, val or test.
+        exclude: why it is used for nothing; empty: it is used.
+        label_source: of which label set `label` is, and why that one.
+        labels: (name of another label set, the slide's label in it), in the order of the columns.
     """
 
     slide_id: str
@@ -49,6 +64,10 @@ class SlideRow:
     annotation: str = ""
     mask: str = ""
     tissue: tuple[tuple[str, Any], ...] = ()
+    split: str = ""
+    exclude: str = ""
+    label_source: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +98,7 @@ class SlideRow:
 def read_sheet(
     path: Path, *, need_path: bool, is_finished: Callable[[str], bool] = lambda slide_id: False
 ) -> tuple[list[SlideRow], list[str]]:
-    """Rows of a sheet in its order, and every problem with them.
+    """Rows of a sheet in its order, the excluded ones too, and every problem with them.
 
     Args:
         path: TSV with a header. Relative paths in it are relative to the sheet's folder.
@@ -96,11 +115,11 @@ def read_sheet(
     required = (*REQUIRED, "path") if need_path else REQUIRED
     missing = [name for name in required if name not in table.columns]
     known = (*REQUIRED, *OPTIONAL, *OVERRIDES)
-    unknown = [name for name in table.columns if name not in known]
+    unknown = [n for n in table.columns if n not in known and not n.startswith(LABEL)]
     problems = [f"{path}: column {name!r} is missing" for name in missing]
     problems += [
         f"{path}: unknown column {name!r}, expected {', '.join(REQUIRED + OPTIONAL)}"
-        " or tissue.<a key of tiling.tissue>"
+        ", tissue.<a key of tiling.tissue> or label.<name of another label set>"
         for name in unknown
     ]
     if problems:
@@ -129,6 +148,14 @@ def _row(record: dict[str, str], folder: Path) -> SlideRow:
         annotation=_resolve(record.get("annotation") or "", folder),
         mask=_resolve(record.get("mask") or "", folder),
         tissue=tuple(_overrides(record, folder)),
+        split=(record.get("split") or "").strip(),
+        exclude=(record.get("exclude") or "").strip(),
+        label_source=(record.get("label_source") or "").strip(),
+        labels=tuple(
+            (name.removeprefix(LABEL), value.strip())
+            for name, value in record.items()
+            if name.startswith(LABEL)
+        ),
     )
 
 
@@ -166,6 +193,11 @@ def _row_problems(
     except ValueError:
         problems.append(f"mpp {record['mpp']!r} is not a number")
     problems += _override_problems(record)
+    split = (record.get("split") or "").strip()
+    if split and split not in PARTS:
+        problems.append(f"split {split!r}: expected one of {', '.join(PARTS)}, or nothing")
+    if (record.get("exclude") or "").strip():  # its files are read by nothing
+        return problems
     for key in ("path", "annotation", "mask", f"{TISSUE}weights") if need_path else ():
         value = _resolve(record.get(key) or "", sheet.parent)
         if key == "path" and not value:
@@ -259,12 +291,27 @@ def tissue_problems(rows: Iterable[SlideRow], common: Tissue, sheet: str) -> lis
     return problems
 
 
+def excluded(rows: Iterable[SlideRow]) -> list[SlideRow]:
+    """The rows that are used for nothing, for the reason that they give."""
+    return [row for row in rows if row.exclude]
+
+
+def used(rows: Iterable[SlideRow]) -> list[SlideRow]:
+    """The rows that are not excluded."""
+    return [row for row in rows if not row.exclude]
+
+
 def checked_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
-    """The rows of a sheet without any problem.
+    """The rows of a sheet that are used, if it has no problem.
 
     Raises:
         ConfigError: with every problem of the sheet.
     """
+    return used(whole_sheet(path, need_path=need_path))
+
+
+def whole_sheet(path: Path, *, need_path: bool) -> list[SlideRow]:
+    """As `checked_sheet`, with the excluded rows."""
     rows, problems = read_sheet(path, need_path=need_path)
     if problems:
         raise ConfigError(problems)
@@ -277,9 +324,16 @@ WRITTEN = ("slide_id", "path", "label", "patient_id", "centre", "mpp", "sha256",
 def write_sheet(rows: Iterable[SlideRow], path: Path) -> None:
     """Write a sheet (paths as given), leaving an equal file alone."""
     rows = list(rows)
-    columns = [*WRITTEN, "mask"] if any(row.mask for row in rows) else [*WRITTEN]
+    optional = ("mask", "split", "exclude", "label_source")
+    columns = [*WRITTEN, *(name for name in optional if any(getattr(row, name) for row in rows))]
     columns += [c for c in OVERRIDES if any(c.removeprefix(TISSUE) in dict(r.tissue) for r in rows)]
-    cells = [row.as_dict() | {f"{TISSUE}{k}": value for k, value in row.tissue} for row in rows]
+    columns += dict.fromkeys(f"{LABEL}{name}" for row in rows for name, _ in row.labels)
+    cells = [
+        row.as_dict()
+        | {f"{TISSUE}{key}": value for key, value in row.tissue}
+        | {f"{LABEL}{name}": label for name, label in row.labels}
+        for row in rows
+    ]
     write_table(path, columns, [[found.get(column) for column in columns] for found in cells])
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wsi_ncmi.address import no_such
-from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.sheet import PARTS, SlideRow
 from wsi_ncmi.errors import TableError, some
 from wsi_ncmi.files.user_table import read_user_table
 
 COLUMNS = ("fold", "part", "slide_id")
-PARTS = ("train", "val", "test")
 WHOLE = re.compile(r"^\d+(\.0*)?$")
 """Lines named in a problem; of the others there is a count."""
 

@@ -38,7 +38,8 @@ class Slides(Model):
     sheet: LocalPath = Field(
         description=(
             "TSV with the columns `slide_id`, `path`, `label`, `patient_id`, `centre`, and "
-            "optionally `mpp`, `sha256`, `annotation`, `mask`, `tissue.<key>`."
+            "optionally `mpp`, `sha256`, `annotation`, `mask`, `split`, `exclude`, `label_source`, "
+            "`label.<name>`, `tissue.<key>`."
         )
     )
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_ncmi.cohorts.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.label_versions import LabelRow
 from wsi_ncmi.demo.design import LABELS, Centre, DemoSlide, design_slide
 from wsi_ncmi.errors import ConfigError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wsi_ncmi import config as configuration
 from wsi_ncmi.address import expanded
-from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, read_sheet
+from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, excluded, read_sheet, used
 from wsi_ncmi.config.benchmark import told
 from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
@@ -28,6 +28,7 @@ class CheckedConfig:
     Attributes:
         config: the configuration's models.
         rows: the slides; the demo's are known before it is written, images have none.
+        excluded: the slides that the sheet leaves out, with its reasons.
 
     Raises:
         ConfigError: every problem of the configuration, of its parts and of its sheet, together.
@@ -43,7 +44,8 @@ class CheckedConfig:
         except ConfigError as error:
             raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
         problems = configuration.part_problems(self.config, parts)
-        self.rows, sheet_problems = self._read_rows()
+        rows, sheet_problems = self._read_rows()
+        self.rows, self.excluded = used(rows), excluded(rows)
         whole = not sheet_problems
         problems += sheet_problems
         problems += problems_of_cohort(self.config, self.rows, self.sheet_path, whole=whole)

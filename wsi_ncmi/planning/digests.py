@@ -78,7 +78,8 @@ class Digests:
             states = [self._slide(row) for row in rows]
         else:
             states = [self._slide_state(row) for row in rows]
-        return digest([[row.as_dict() for row in rows], states])
+        said = [row.as_dict() for row in (*rows, *self._checked.excluded)]
+        return digest([said, states])
 
     @property
     def searched(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from wsi_ncmi.cohorts.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.label_versions import LabelRow
 from wsi_ncmi.cohorts.sheet import write_sheet
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.camelyon17 import design_camelyon17

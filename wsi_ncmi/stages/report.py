@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.sheet import SlideRow, used
 from wsi_ncmi.config import Config, members
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import write_text
@@ -18,6 +18,7 @@ from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.cost import cost_section
 from wsi_ncmi.report.experiment import experiment_section
+from wsi_ncmi.report.labels import label_sections
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
 from wsi_ncmi.report.task import Evaluated, sample_table, task_answer, task_section
@@ -30,7 +31,7 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     Args:
         results_dir: `results/<cohort>`.
         config: the cohort's configuration; its tasks are reported in its order.
-        rows: the slide sheet; empty for images.
+        rows: the slide sheet, the excluded slides too; empty for images.
         out: the HTML file.
 
     Raises:
@@ -80,6 +81,7 @@ def _question(
 def _data_sections(
     results_dir: Path, config: Config, rows: Sequence[SlideRow], tasks: Sequence[Evaluated]
 ) -> list[Section]:
+    whole, rows = rows, used(rows)
     if not rows:
         return [Section("The data", "cohort", [sample_table(task) for task in tasks])]
     encoder = config.encoder_folder
@@ -90,6 +92,7 @@ def _data_sections(
     index = cohort.read_index(results_dir / "cache" / encoder / "index.tsv")
     return [
         cohort.cohort_section(rows, classes, tiles, index, results_dir / "tiles" / "overlays"),
+        *label_sections(whole),
         cohort.failure_section(tiles, features, index),
         _encoder_section(results_dir, [encoder, *others]),
     ]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_columns(tmp_path: Path) -> None:
     assert found[:3] == [f": column {n!r} is missing" for n in ("label", "centre", "path")]
     assert found[3].startswith(": unknown column 'center', expected slide_id, label")
     assert len(found) == 4
-    assert found[3].endswith("mask or tissue.<a key of tiling.tissue>")
+    assert found[3].endswith("tissue.<a key of tiling.tissue> or label.<name of another label set>")
 
 
 def test_a_mask_and_options_of_a_slide(tmp_path: Path, slide: Path) -> None:
@@ -260,3 +261,22 @@ def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
     _, problems = read_sheet(tmp_path / "sheet.tsv", need_path=True)
     assert problems == [f"{tmp_path / 'sheet.tsv'}: path 'a.tif' stands in rows 2, 3"]
+
+
+def test_excluded_slides_need_no_file_and_are_used_for_nothing(tmp_path: Path, slide: Path) -> None:
+    path = tmp_path / "sheet.tsv"
+    rows = [
+        SlideRow("s1", "x", "p", "c", str(slide), split="train", label_source="a: why"),
+        SlideRow("s2", "y", "q", "c", str(tmp_path / "gone.tif"), exclude="a duplicate"),
+    ]
+    rows = [replace(row, labels=(("other", "z"),)) for row in rows]
+    write_sheet(rows, path)
+    assert read_sheet(path, need_path=True) == (rows, [])
+    assert checked_sheet(path, need_path=True) == rows[:1]
+
+
+def test_a_split_is_one_of_three(tmp_path: Path, slide: Path) -> None:
+    path = tmp_path / "sheet.tsv"
+    write_sheet([SlideRow("s1", "x", "p", "c", str(slide), split="valid")], path)
+    (problem,) = read_sheet(path, need_path=True)[1]
+    assert problem == f"{path} row 2: split 'valid': expected one of train, val, test, or nothing"

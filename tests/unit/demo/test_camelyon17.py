@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.cohorts.camelyon17 import LabelRow
+from wsi_ncmi.cohorts.label_versions import LabelRow
 from wsi_ncmi.demo.camelyon17 import design_camelyon17
 from wsi_ncmi.errors import ConfigError
 

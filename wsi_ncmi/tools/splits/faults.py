@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from wsi_ncmi.cohorts.split_file import PARTS
+from wsi_ncmi.cohorts.sheet import PARTS
 from wsi_ncmi.tools.splits.layouts import Placed, Split
 
 ERROR, WARNING = "error", "warning"
