@@ -21,6 +21,7 @@ from wsi_ncmi.report.nested import chosen_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.selection import selection_blocks
 from wsi_ncmi.report.sensitivity import CAPTION, sensitivity_block
+from wsi_ncmi.report.staging import staging_blocks
 from wsi_ncmi.report.states import first_words, shown_marks, state_blocks
 from wsi_ncmi.report.tuning import (
     Tuning,
@@ -44,6 +45,12 @@ MAIN = (
     metrics.QUADRATIC_KAPPA,
 )
 PROBABILITIES = (metrics.NLL, metrics.BRIER, metrics.POOLED_AUROC)
+
+MICRO_F1 = (
+    "Macro-F1 is the mean of the F1 of the classes below. Micro-F1, the default of some libraries "
+    "for several classes (torchmetrics' F1Score), is the accuracy under another name: a published "
+    "F1 that equals its accuracy is micro, and is not to be compared with a macro-F1."
+)
 
 FIGURES = {
     "macro_f1": "Macro-F1 by aggregator and objective: mean over seeds with its interval over "
@@ -150,9 +157,11 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         *chosen_blocks(task.table("search")),
         _figure(task, "macro_f1"),
         Heading("By class"),
+        Text(MICRO_F1),
         _class_table(task),
         _figure(task, "confusion"),
         *centre_blocks(task.table("centres")),
+        *staging_blocks(task.table("staging"), task.confidence),
         Heading("Calibration and learning curves"),
         _calibration_table(task),
         _figure(task, "reliability"),

@@ -19,6 +19,7 @@ from wsi_ncmi.evaluation.ranks import ranks
 from wsi_ncmi.evaluation.samples import Arm, ArmKey, Samples
 from wsi_ncmi.evaluation.scores import arm_of, model_metrics, passes_of, samples_of, score_table
 from wsi_ncmi.evaluation.sensitivity import sensitivity_table
+from wsi_ncmi.evaluation.staging import staging_table
 from wsi_ncmi.files.atomic import atomic_path, write_json
 from wsi_ncmi.files.frame import write_frame
 from wsi_ncmi.files.table import DIGITS
@@ -60,7 +61,7 @@ def run(
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             scores.parquet (see `evaluation.scores`), model_metrics.tsv, differences.tsv,
-            fixed_models.tsv, seeds.tsv, centres.tsv, calibration.tsv, information.tsv,
+            fixed_models.tsv, seeds.tsv, centres.tsv, staging.tsv, calibration.tsv, information.tsv,
             curves.tsv, selection.tsv, sensitivity.tsv, search.tsv and search_curves.tsv (of nested
             searches), confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
@@ -91,6 +92,7 @@ def run(
         "differences": difference_table(pairings, models, samples, reference, _rules(evaluation)),
         "fixed_models": fixed_model_table(pairings, samples, passes_of(scores), reference),
         "centres": tables.centre_table(rows, samples, arms),
+        "staging": staging_table(samples, arms, task.classes, *drawn, evaluation.confidence),
         "calibration": tables.calibration_table(
             list(arms), task.test, score_scales(task_dir, task.runs)
         ),
