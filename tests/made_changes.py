@@ -164,6 +164,8 @@ OTHER: dict[str, Any] = {
     "<task>.objectives.<>.search.options": {"temperature": [0.1, 0.3]},
     "<task>.objectives.<>.search.training": {"epochs": [3, 4]},
     "tasks.<>.classes": ["y", "x"],
+    "tasks.<>.merge_classes": {"x": ["x"]},
+    "tasks.<>.class_set": "metastasis",
     "tasks.<>.aggregators.<>.part": "mean",
     "tasks.<>.aggregators.<>.options": {"hidden_dim": 64},
     "tasks.<>.aggregators.<>.training": {"epochs": 3},
@@ -208,6 +210,12 @@ WITH: dict[str, dict[str, Any]] = {
     "tasks.<>.training.nesterov": {"tasks.<>.training": SGD},
     "images.<>.training.nesterov": {"images.<>.training": SGD},
     "images.<>.training.adversarial": {"images.<>.training": {"adversarial": {}}},
+    "tasks.<>.class_set": {
+        "slides": None,
+        "demo": {},
+        "tasks.<>.classes": None,
+        "tasks.<>.class_set": "stages",
+    },
     "tasks.<>.search": {"tasks.<>.unequal_budget": "allow"},
     "images.<>.search": {"images.<>.unequal_budget": "allow"},
     "tasks.<>.protocol.test_centres": {

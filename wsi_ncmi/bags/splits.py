@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from wsi_ncmi.bags.training_part import with_few, with_wrong_labels
+from wsi_ncmi.cohorts.classes import rows_of
 from wsi_ncmi.cohorts.sheet import PARTS, SlideRow, disagreeing
 from wsi_ncmi.cohorts.split_file import SplitRow
 from wsi_ncmi.config import Protocol, Task
@@ -20,6 +21,7 @@ from wsi_ncmi.errors import SplitError
 from wsi_ncmi.provenance import digest
 
 REPEAT = "repeat"
+OFFICIAL = "split"
 COLUMNS = ("fold", "part", "sample_id", "slide_id", "patient_id", "centre", "label")
 CANDIDATES = 8
 MANY_FOLDS = 20
@@ -39,10 +41,10 @@ def samples(rows: Iterable[SlideRow], task: Task) -> pd.DataFrame:
     Raises:
         SplitError: a patient's slides are joined but have several labels or centres.
     """
-    kept = [row for row in rows if row.label in task.classes]
+    kept = rows_of(rows, task)
     frame = pd.DataFrame(
-        [(r.slide_id, r.patient_id, r.centre, r.label) for r in kept],
-        columns=["slide_id", "patient_id", "centre", "label"],
+        [(r.slide_id, r.patient_id, r.centre, r.label, r.split) for r in kept],
+        columns=["slide_id", "patient_id", "centre", "label", OFFICIAL],
     ).sort_values("slide_id", ignore_index=True)
     frame.insert(0, "sample_id", frame.slide_id if task.sample == "slide" else frame.patient_id)
     if frame.empty:
@@ -74,7 +76,12 @@ def make_splits(
     """
     frame = samples(rows, task)
     protocol = task.protocol
-    if given is not None:
+    official = protocol.kind == "official"
+    if official and not frame[OFFICIAL].isin(PARTS).all():
+        raise SplitError(f"official: column split of the sheet must be one of {', '.join(PARTS)}")
+    if official and (frame[OFFICIAL] == "val").any():
+        splits = frame.assign(part=frame[OFFICIAL], fold=0, repeat=0)
+    elif given is not None:
         splits = _from_file(frame, given)
     else:
         splits = pd.concat(_repeats(frame, protocol), ignore_index=True)
@@ -106,6 +113,9 @@ def _test_parts(frame: pd.DataFrame, protocol: Protocol) -> Iterator[NDArray[np.
         asked = Asked(protocol.folds, f"protocol.folds: {protocol.folds}", "lower it")
         assignment = _balanced_folds(frame, asked, protocol.seed)
         yield from (assignment == fold for fold in range(protocol.folds))
+        return
+    if protocol.kind == "official":
+        yield (frame[OFFICIAL] == "test").to_numpy()
         return
     centres = sorted(frame.centre.unique())
     if protocol.kind == "leave_one_centre_out":

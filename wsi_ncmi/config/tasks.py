@@ -3,10 +3,17 @@
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from wsi_ncmi.config.arms import ImageTraining, Part, TaskBase, Training
 from wsi_ncmi.config.base import ArmName, LocalPath, Model, Name, Seed
+from wsi_ncmi.config.class_sets import CLASS_SETS
 from wsi_ncmi.config.extraction import Transform
 from wsi_ncmi.provenance import digest
 
@@ -14,12 +21,13 @@ from wsi_ncmi.provenance import digest
 class Protocol(Model):
     """How patients are shared out to training, validation and test."""
 
-    kind: Literal["kfold", "leave_one_centre_out", "holdout_centres", "file"] = Field(
+    kind: Literal["kfold", "leave_one_centre_out", "holdout_centres", "official", "file"] = Field(
         "kfold",
         description=(
             "Test part of each fold. `kfold`: each of `folds` groups of patients in turn. "
             "`leave_one_centre_out`: each centre in turn. `holdout_centres`: `test_centres`. "
-            "`file`: as `file` says."
+            "`official`: the slides whose column `split` in the sheet is `test`. `file`: as `file` "
+            "says."
         ),
     )
     folds: int = Field(5, ge=2, description="Number of folds of `kfold`, 2 or more.")
@@ -48,7 +56,7 @@ class Protocol(Model):
         lt=0.5,
         description=(
             "Fraction of the training patients used for validation, above 0 and below 0.5. Kind "
-            "`file` ignores it."
+            "`file` ignores it, and `official` does where the sheet's `split` has `val`."
         ),
     )
     training_patients: int | None = Field(
@@ -94,14 +102,47 @@ class Protocol(Model):
         return {k: v for k, v in found.items() if k not in unsaid or v != unsaid[k]}
 
 
+def _with_class_set(schema: dict[str, Any]) -> None:
+    """`classes` need not be given where `class_set` is."""
+    del schema["required"]
+
+
 class Task(TaskBase):
     """A classification of bags."""
+
+    model_config = ConfigDict(json_schema_extra=_with_class_set)
 
     classes: list[str] = Field(
         min_length=2,
         description=(
-            "Two or more labels of the sheet, in their order. Slides with other labels are not in "
-            "the task."
+            "Two or more labels of the sheet, or classes of `merge_classes`, in their order; "
+            "required without `class_set`. Slides with other labels are not in the task."
+        ),
+    )
+    merge_classes: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+        {},
+        description=(
+            "Class → labels of the sheet that are joined in it. A class that is not named here is "
+            "the label of its name."
+        ),
+    )
+    class_set: (
+        Literal[
+            "stages",
+            "metastasis",
+            "metastasis_itc_negative",
+            "macro",
+            "bracs_7",
+            "bracs_3",
+        ]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "Name of a set of classes, instead of `classes` and `merge_classes`. Of labels of "
+            "CAMELYON-17: `stages` (all four), `metastasis` (isolated tumour cells are positive), "
+            "`metastasis_itc_negative` (they are negative), `macro` (a macrometastasis or none). "
+            "Of BRACS: `bracs_7` and `bracs_3` (benign, atypical, malignant)."
         ),
     )
     sample: Literal["slide", "patient"] = Field(
@@ -133,11 +174,55 @@ class Task(TaskBase):
         description="Label → aggregator. The report's first comparison is under the first one.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_set(cls, given: Any) -> Any:
+        """The classes that `class_set` names, where it is a name that there is."""
+        name = given.get("class_set") if isinstance(given, dict) else None
+        if not isinstance(name, str) or name not in CLASS_SETS:
+            return given
+        both = [key for key in ("classes", "merge_classes") if given.get(key)]
+        if both:
+            raise ValueError(
+                f"class_set: {name} already says the classes: leave out {' and '.join(both)}"
+            )
+        found = CLASS_SETS[name]
+        merged = {one: labels for one, labels in found.items() if labels != [one]}
+        return {**given, "classes": [*found], "merge_classes": merged}
+
     @model_validator(mode="after")
     def _check_classes(self) -> "Task":
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes has a label twice: {self.classes}")
+        unknown = [name for name in self.merge_classes if name not in self.classes]
+        if unknown:
+            raise ValueError(f"merge_classes: {', '.join(unknown)} is not one of classes: add it")
+        twice = [label for label, n in Counter(self.labels).items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"label {twice[0]!r} is in several classes: merge_classes may name it in one, and "
+                "a class of its name that is not in merge_classes is that label"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is at its default, and by its classes: not by their set's name."""
+        found: dict[str, Any] = plain(self)
+        unsaid = {"class_set", *(() if self.merge_classes else ("merge_classes",))}
+        return {key: value for key, value in found.items() if key not in unsaid}
+
+    @property
+    def class_of_label(self) -> dict[str, str]:
+        """Label of the sheet -> class, of the labels of the task."""
+        return {
+            label: name for name in self.classes for label in self.merge_classes.get(name, [name])
+        }
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the sheet that the task uses, in the order of its classes."""
+        return [label for name in self.classes for label in self.merge_classes.get(name, [name])]
 
     @model_validator(mode="after")
     def _check_aggregators(self) -> "Task":

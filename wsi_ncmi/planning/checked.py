@@ -8,6 +8,7 @@ from typing import Any
 
 from wsi_ncmi import config as configuration
 from wsi_ncmi.address import expanded
+from wsi_ncmi.cohorts.classes import rows_of
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of, excluded, read_sheet, used
 from wsi_ncmi.config.benchmark import told
 from wsi_ncmi.config.duplicates import duplicates_in_files
@@ -110,8 +111,8 @@ class CheckedConfig:
         return self.config.images.get(name) or self.config.tasks[name]
 
     def task_rows(self, name: str) -> list[SlideRow]:
-        """The slides of one task on bags."""
-        return [row for row in self.rows if row.label in self.config.tasks[name].classes]
+        """The slides of one task on bags, labelled by its classes."""
+        return rows_of(self.rows, self.config.tasks[name])
 
     def has_attention(self, name: str) -> bool:
         """Whether heatmaps of a task can be drawn: slides are read, and any are asked for."""

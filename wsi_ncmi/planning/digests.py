@@ -16,7 +16,7 @@ from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.tree import state_below
 from wsi_ncmi.planning.checked import CheckedConfig
-from wsi_ncmi.planning.settings import Settings
+from wsi_ncmi.planning.settings import SPLITTING, Settings
 from wsi_ncmi.provenance import digest, sha256_file
 from wsi_ncmi.tiling.seen import Seen, State, decided_by, file_state, read_seen, slide_state
 
@@ -47,13 +47,13 @@ class Digests:
 
     def splits(self, name: str) -> str:
         """Of all that decides a task's splits."""
-        task = self._config.tasks[name].model_dump(include={"classes", "sample", "protocol"})
+        task = self._config.tasks[name].model_dump(include=SPLITTING)
         given = task["protocol"]["file"]
         content = sha256_file(Path(given)) if given else ""
-        labels = [
-            [row.slide_id, row.label, row.patient_id, row.centre]
-            for row in self._checked.task_rows(name)
-        ]
+        rows = self._checked.task_rows(name)
+        labels = [[row.slide_id, row.label, row.patient_id, row.centre] for row in rows]
+        if task["protocol"]["kind"] == "official":
+            labels += [[row.slide_id, row.split] for row in rows]
         return digest([task, content, labels, self._settings.versions("splits")])
 
     def train(self, name: str) -> str:

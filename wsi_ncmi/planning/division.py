@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from wsi_ncmi.cohorts.classes import rows_of
 from wsi_ncmi.cohorts.sheet import SlideRow, disagreeing
 from wsi_ncmi.config import Config, Task
+from wsi_ncmi.errors import some
 
 SHOWN = 3
 
@@ -16,9 +18,10 @@ def division_problems(config: Config, rows: Sequence[SlideRow], sheet: str) -> l
     """
     problems = []
     for name, task in config.tasks.items():
-        own = [row for row in rows if row.label in task.classes]
+        own = rows_of(rows, task)
         problems += [f"{sheet}: {text}" for text in _patients(name, task, own)]
         problems += [f"tasks.{name}.protocol: {text}" for text in _centres(task, own, sheet)]
+        problems += [f"tasks.{name}.protocol: {text}" for text in _official(task, own, sheet)]
     return problems
 
 
@@ -65,3 +68,20 @@ def _centres(task: Task, rows: Sequence[SlideRow], sheet: str) -> list[str]:
     if protocol.test_centres and set(protocol.test_centres) == set(centres):
         return ["test_centres names every centre: nothing is left to train on"]
     return []
+
+
+def _official(task: Task, rows: Sequence[SlideRow], sheet: str) -> list[str]:
+    """What the sheet's own split lacks, where it is asked for."""
+    if task.protocol.kind != "official" or not rows:
+        return []
+    blank = [row.slide_id for row in rows if not row.split]
+    if blank:
+        return [
+            f"official: {len(blank)} slide(s) of the task have no split in {sheet} "
+            f"({some(blank)}): fill in the column split, or their column exclude"
+        ]
+    lacking = [part for part in ("train", "test") if part not in {row.split for row in rows}]
+    if not lacking:
+        return []
+    missing = " and ".join(lacking)
+    return [f"official: no slide of the task has split {missing} in {sheet}: use another protocol"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wsi_ncmi.address import is_remote, no_such
+from wsi_ncmi.cohorts.classes import in_classes
 from wsi_ncmi.cohorts.sheet import SlideRow, label_problems, tissue_problems
 from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.cohorts.twins import leak, patients_of, same_files, told_apart
@@ -36,7 +37,7 @@ def problems_of_cohort(
 def _labels(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
     if not rows:
         return []
-    classes = [label for task in config.tasks.values() for label in task.classes]
+    classes = [label for task in config.tasks.values() for label in task.labels]
     return label_problems(rows, classes, config.ignore_labels, sheet)
 
 
@@ -48,7 +49,7 @@ def _lacks(config: Config, rows: Sequence[SlideRow], sheet: str) -> list[str]:
     problems = [
         f"tasks.{name}.classes: no slide of {sheet} has label {label!r}"
         for name, task in config.tasks.items()
-        for label in task.classes
+        for label in task.labels
         if label not in found
     ]
     problems += division_problems(config, rows, sheet)
@@ -59,7 +60,9 @@ def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:
     problems = []
     for name, task in config.tasks.items():
         if rows and task.protocol.file is not None:
-            found = read_split_file(Path(task.protocol.file), rows, task.classes)[1]
+            found = read_split_file(Path(task.protocol.file), in_classes(rows, task), task.classes)[
+                1
+            ]
             problems += [f"tasks.{name}.protocol.file: {text}" for text in found]
     return problems
 

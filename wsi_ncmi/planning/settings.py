@@ -6,6 +6,9 @@ from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.provenance import STAGE_VERSIONS
 
+SPLITTING = {"classes", "merge_classes", "sample", "protocol"}
+"""What the splits of a task on bags read of it."""
+
 
 class Settings:
     """Sections as text, each with what its rule reads and nothing else.
@@ -33,7 +36,7 @@ class Settings:
 
     def splits(self, name: str) -> str:
         """What the splits of a task on bags read of it."""
-        return self._checked.task(name).model_dump_json(include={"classes", "sample", "protocol"})
+        return self._checked.task(name).model_dump_json(include=SPLITTING)
 
     def image_sources(self) -> dict[str, str]:
         """What names the index of each data set, and the first task on it."""
@@ -61,7 +64,7 @@ class Settings:
         """What heatmaps read of a task beside its runs: they show the first seed's."""
         task = self._checked.task(name)
         first = task.model_copy(update={"seeds": task.seeds[:1]})
-        return first.model_dump_json(include={"classes", "seeds"})
+        return first.model_dump_json(include={"classes", "merge_classes", "seeds"})
 
     def training(self, name: str) -> str:
         """What decides a task's models: neither seeds nor who is compared with whom.

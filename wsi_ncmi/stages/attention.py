@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.cohorts.classes import in_classes
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import SLIDE_MINUTES, Attention, Task
 from wsi_ncmi.errors import UnreachableError
@@ -68,7 +69,7 @@ def run(
     out_dir: Path,
 ) -> None:
     """Write attention.h5, the tables of lesions, heatmaps and tiles, and last summary.json."""
-    sheet = {row.slide_id: row for row in rows}
+    sheet = {row.slide_id: row for row in in_classes(rows, task)}
     found = list(_attention(task, cache_dir, task_dir))
     _write_weights(out_dir / "attention.h5", found)
     coords = {one.slide_id: one.coords for one in found}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_ncmi.bags.splits import make_splits
+from wsi_ncmi.cohorts.classes import in_classes
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.split_file import SplitRow, read_split_file
 from wsi_ncmi.config import Task
@@ -27,7 +28,9 @@ def _given(rows: Sequence[SlideRow], task: Task) -> list[SplitRow] | None:
     """The rows of the protocol's file, if it has one; planning has checked it."""
     if task.protocol.file is None:
         return None
-    given, problems = read_split_file(Path(task.protocol.file), rows, task.classes)
+    given, problems = read_split_file(
+        Path(task.protocol.file), in_classes(rows, task), task.classes
+    )
     if problems:
         raise SplitError("\n".join(problems))
     return given

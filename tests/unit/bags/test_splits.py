@@ -380,3 +380,45 @@ def test_too_many_parts_say_the_key_and_its_number(protocol: dict[str, Any], tex
     task = Task.model_validate({"classes": ["a", "b"], "protocol": protocol})
     with pytest.raises(SplitError, match=re.escape(text)):
         make_splits(rows, task, None)
+
+
+def official(*parts: str) -> list[SlideRow]:
+    return [
+        SlideRow(f"s{i:02}", "ab"[i % 2], f"p{i // 2:02}", "c", split=parts[i // 2 % len(parts)])
+        for i in range(40)
+    ]
+
+
+def made_official(rows: list[SlideRow]) -> pd.DataFrame:
+    return make_splits(rows, task(classes=["a", "b"], kind="official"), None)
+
+
+def test_the_official_split_is_the_sheets() -> None:
+    rows = official("train", "val", "test")
+    found = made_official(rows)
+    assert dict(zip(found.slide_id, found.part, strict=True)) == {r.slide_id: r.split for r in rows}
+    assert set(found.fold) == {0}
+
+
+def test_without_official_validation_training_patients_validate() -> None:
+    rows = official("train", "train", "test")
+    found = made_official(rows).set_index("slide_id")["part"]
+    assert {s for s, part in found.items() if part == "test"} == {
+        row.slide_id for row in rows if row.split == "test"
+    }
+    assert set(found) == {"train", "val", "test"}
+
+
+def test_a_slide_without_an_official_part_is_refused() -> None:
+    rows = [*official("train", "test"), SlideRow("x", "a", "px", "c")]
+    with pytest.raises(SplitError, match="column split of the sheet must be one of train, val"):
+        made_official(rows)
+
+
+def test_joined_labels_are_one_class() -> None:
+    rows = [SlideRow(f"s{i:02}", "abc"[i % 3], f"p{i:02}", "x") for i in range(30)]
+    joined = Task(classes=["a", "d"], merge_classes={"d": ["b", "c"]}, protocol=Protocol(folds=2))
+    found = make_splits([*rows, SlideRow("raw", "d", "q", "x")], joined, None)
+    assert set(found.slide_id) == {row.slide_id for row in rows}  # not the one labelled "d" itself
+    counts = found.drop_duplicates("slide_id").label.value_counts()
+    assert (counts["a"], counts["d"]) == (10, 20)

@@ -1,5 +1,6 @@
 """What the sheet alone says against a task's division of its patients is said when planning."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,3 +71,17 @@ def test_one_centre_cannot_be_left_out() -> None:
     rows = [SlideRow(row.slide_id, row.label, row.patient_id, "c0") for row in ROWS]
     (line,) = problems(rows, **centres("leave_one_centre_out"))
     assert line.endswith("leave_one_centre_out needs several centres, s.tsv has c0 alone")
+
+
+def test_what_the_official_split_lacks() -> None:
+    official = {"protocol": {"kind": "official"}}
+    (line,) = problems(ROWS, **official)
+    assert line.startswith(
+        "tasks.t.protocol: official: 12 slide(s) of the task have no split in s.tsv (s0, s1"
+    )
+    trained = [replace(row, split="train") for row in ROWS]
+    assert problems(trained, **official) == [
+        "tasks.t.protocol: official: no slide of the task has split test in s.tsv: use another "
+        "protocol"
+    ]
+    assert problems([*trained[2:], replace(ROWS[0], split="test")], **official) == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from wsi_ncmi.cohorts.classes import rows_of
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Config, Task
 from wsi_ncmi.config.rates import AUTO, steps_of
@@ -36,7 +37,7 @@ def _training(task: Task, aggregator: str, objective: str, samples: int) -> str:
 
 def training_samples(task: Task, rows: Sequence[SlideRow]) -> int | None:
     """Of a fold, by the sheet and the shares of the protocol; None where a file divides them."""
-    own = [row for row in rows if row.label in task.classes]
+    own = rows_of(rows, task)
     protocol = task.protocol
     if protocol.kind == "file" or not own:
         return None if own else 0
@@ -44,9 +45,12 @@ def training_samples(task: Task, rows: Sequence[SlideRow]) -> int | None:
     tested = {
         "kfold": 1 / protocol.folds,
         "leave_one_centre_out": 1 / len(set(centres)),
+        "official": sum(row.split == "test" for row in own) / len(own),
         "holdout_centres": sum(c in protocol.test_centres for c in centres) / len(centres),
     }[protocol.kind]
     share = (1 - tested) * (1 - protocol.validation_fraction)
+    if protocol.kind == "official" and any(row.split == "val" for row in own):
+        share = sum(row.split == "train" for row in own) / len(own)
     return round(sum(_of_class(task, label, own, share) for label in task.classes))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from wsi_ncmi.cohorts.classes import in_classes
 from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.cohorts.split_file import read_split_file
 from wsi_ncmi.config import Config, ImageTask, Task, parse
@@ -131,15 +132,13 @@ def _of_task(
 
 def _folds(task: Task, rows: Sequence[SlideRow]) -> int:
     protocol = task.protocol
-    own = [row for row in rows if row.label in task.classes]
+    own = in_classes(rows, task)
     if protocol.kind == "kfold":
         return protocol.folds * protocol.repeats
     if protocol.kind == "leave_one_centre_out":
-        return len({row.centre for row in own})
+        return len({row.centre for row in own if row.label in task.classes})
     if protocol.file is not None:
-        return len(
-            {row.fold for row in read_split_file(Path(protocol.file), rows, task.classes)[0]}
-        )
+        return len({row.fold for row in read_split_file(Path(protocol.file), own, task.classes)[0]})
     return 1
 
 
