@@ -89,3 +89,72 @@ def _named(text: str) -> tuple[str, Path]:
         expected = ", ".join(f"{known}=FILE" for known in COLUMNS)
         raise ConfigError([f"--compare {text}: expected one of {expected}"])
     return name, Path(expanded(path))
+
+
+@commands.command("sheet camelyon16")
+@option.path("--reference", "reference.csv of the challenge: the labels of the test part.")
+@click.option(
+    "--images",
+    default="s3://camelyon-dataset/CAMELYON16",
+    help="Local folder, or the public bucket.",
+)
+@defects
+@out
+def camelyon16(reference: Path, images: str, defects: Path, out: Path) -> None:
+    """Write CAMELYON-16's slide sheet, with its official split."""
+    from wsi_ncmi.cohorts.camelyon16 import sheet_rows
+
+    write(sheet_rows(reference, images), "camelyon16", defects, out)
+
+
+@commands.command("sheet bracs")
+@click.option("--images", default="", help="Folder of the slides, with its official folders.")
+@option.path(
+    "--labels",
+    "Table of the split (slide_id, split, label), instead of the folders' names.",
+    required=False,
+)
+@defects
+@out
+def bracs(images: str, labels: Path | None, defects: Path, out: Path) -> None:
+    """Write BRACS' slide sheet: seven lesions, official split."""
+    from wsi_ncmi.cohorts.bracs import rows_of_folder, rows_of_table
+
+    if labels is None and not images:
+        raise ConfigError(["sheet bracs: give --images, --labels or both"])
+    rows = rows_of_folder(images) if labels is None else rows_of_table(labels, images)
+    write(rows, "bracs", defects, out)
+
+
+@commands.command("sheet panda")
+@option.path("--labels", "train.csv of the challenge.")
+@click.option("--images", required=True, help="Folder of the slides, train_images.")
+@defects
+@out
+def panda(labels: Path, images: str, defects: Path, out: Path) -> None:
+    """Write PANDA's slide sheet: ISUP grades, two centres."""
+    from wsi_ncmi.cohorts.panda import sheet_rows
+
+    write(sheet_rows(labels, images), "panda", defects, out)
+
+
+@commands.command("sheet tcga")
+@click.option("--images", required=True, help="Folder with the slides somewhere below it.")
+@option.path(
+    "--labels",
+    "Table of patients (case_id, label); without it, the first folder is the label.",
+    required=False,
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["diagnostic", "frozen", "all"]),
+    default="diagnostic",
+    help="Which slides: of paraffin (DX), of frozen tissue (TS, MS, BS), or both.",
+)
+@defects
+@out
+def tcga(images: str, labels: Path | None, kind: str, defects: Path, out: Path) -> None:
+    """Write the slide sheet of a folder of TCGA slides."""
+    from wsi_ncmi.cohorts.tcga import sheet_rows
+
+    write(sheet_rows(images, kind, labels), "tcga", defects, out)
