@@ -10,7 +10,18 @@ from wsi_ncmi.cli.commands import Commands
 commands = Commands()
 
 # As in bags.foreign.layouts, which is too heavy to import for a list of choices.
-IMPORTED = ("clam_h5", "clam_pt", "trident", "stamp", "slideflow", "hipt", "wsi_ncmi", "packed")
+IMPORTED = (
+    "clam_h5",
+    "clam_pt",
+    "trident",
+    "stamp",
+    "slideflow",
+    "hipt",
+    "torchmil",
+    "wsi_ncmi",
+    "packed",
+    "aem",
+)
 
 
 @commands.command("bags sheet")
@@ -41,9 +52,9 @@ def bags_sheet(packed: Path, out: Path) -> None:
 def bags_import(
     path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | None
 ) -> int:
-    """Pack bags of CLAM, TRIDENT, STAMP, slideflow or HIPT.
+    """Pack bags of CLAM, TRIDENT, STAMP, slideflow, HIPT, torchmil or AEM.
 
-    PATH is a folder with one file per slide, or a packed file.
+    PATH is a folder with one file per slide, or one file that holds many (packed, aem).
     """
     from wsi_ncmi.tools.bags import importing as stage
 

@@ -15,7 +15,7 @@ import torch
 from wsi_ncmi import cli
 from wsi_ncmi.bags.foreign import repack
 from wsi_ncmi.bags.foreign.importers import open_source
-from wsi_ncmi.bags.foreign.layouts import LAYOUTS
+from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES
 from wsi_ncmi.cli.bags import IMPORTED
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files import patience
@@ -57,7 +57,7 @@ def call(folder: Path, out: Path, layout: str = "auto", sheet: Path | None = Non
 
 
 def test_the_choices_of_the_command_are_the_layouts() -> None:
-    assert set(IMPORTED) == {*LAYOUTS, "packed"}
+    assert set(IMPORTED) == {*LAYOUTS, *MANY_SLIDES}
 
 
 def test_good_and_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from wsi_ncmi.bags.foreign.layouts import LAYOUTS, ForeignBag, h5_kind
+from wsi_ncmi.bags.foreign.aem import AemFile
+from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES, ForeignBag, h5_kind
 from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.tensors import load_tensor
 from wsi_ncmi.errors import BagError
 
 # Where the tools put one file per slide below the folder that a user names.
-SUBFOLDERS = {"clam_h5": "h5_files", "clam_pt": "pt_files", "trident": "features_*"}
+SUBFOLDERS = {
+    "clam_h5": "h5_files",
+    "clam_pt": "pt_files",
+    "trident": "features_*",
+    "torchmil": "features/features_*",
+}
 HIPT_WIDTH = 192
 TRIED = 20
 """Files that are looked at to tell a folder's layout: the first may be damaged."""
@@ -27,7 +33,7 @@ class FoundBag:
 
 
 def recognise(path: Path) -> str:
-    """The layout of one file: a name of `LAYOUTS`, "packed", or "" for none.
+    """The layout of one file: a name of `LAYOUTS` or `MANY_SLIDES`, or "" for none.
 
     Raises:
         BagError: it cannot be read.
@@ -35,7 +41,7 @@ def recognise(path: Path) -> str:
     if path.suffix in (".h5", ".hdf5"):
         return h5_kind(path)
     if path.suffix != ".pt":
-        return ""
+        return "torchmil" if path.suffix == ".npy" else ""
     beside = [f"{path.stem}.index.npz", f"{path.stem}.index.npy", "bags_config.json"]
     if any(path.with_name(name).is_file() for name in beside):
         return "slideflow"
@@ -48,20 +54,25 @@ def layout_of(path: Path) -> str:
     """The layout of a file, or of a folder by the first of its files that can be read.
 
     Raises:
-        BagError: there is none, or the folder holds both .h5 and .pt files.
+        BagError: there is none, or the folder holds files of several kinds.
     """
     if path.is_file():
         found = recognise(path)
-        if found == "packed":
+        if found in MANY_SLIDES:
             return found
-        raise BagError(f"{path}: not a packed file: give the folder that holds one file per slide")
-    folder = _base(path, list(SUBFOLDERS.values()))
-    kinds = {suffix: _files(folder, suffix) for suffix in (".h5", ".pt")}
-    if all(kinds.values()):
         raise BagError(
-            f"{folder}: holds .h5 and .pt files: say which by --layout, or name a folder"
+            f"{path}: not a file of many slides ({', '.join(MANY_SLIDES)}): give the folder that "
+            "holds one file per slide"
         )
-    files = kinds[".h5"] or kinds[".pt"]
+    folder = _base(path, list(SUBFOLDERS.values()))
+    # slideflow's index beside a tensor is a .npy too.
+    kinds = {suffix: _files(folder, suffix) for suffix in (".h5", ".pt")}
+    kinds = {k: f for k, f in kinds.items() if f} or {".npy": _files(folder, ".npy")}
+    if len(kinds) > 1:
+        raise BagError(
+            f"{folder}: holds {' and '.join(kinds)} files: say which by --layout, or name a folder"
+        )
+    (files,) = kinds.values()
     reasons = []
     for file in files[:TRIED]:
         try:
@@ -71,28 +82,44 @@ def layout_of(path: Path) -> str:
             continue
         if found in LAYOUTS:
             return found
-        reasons.append(f"{file.name}: no features of any layout")
+        reasons.append(
+            f"{file.name}: holds many slides (layout {found}): name the file, not its folder"
+            if found in MANY_SLIDES
+            else f"{file.name}: no features of any layout"
+        )
     detail = f": {'; '.join(reasons[:3])}" if reasons else ""
     raise BagError(f"{path}: no bags that can be read{detail} (layouts: {', '.join(LAYOUTS)})")
 
 
-def found_bags(
-    source: Path | PackedFile, layout: str, mpp: Mapping[str, float | None] | None = None
-) -> list[FoundBag]:
-    """All bags of a packed file, or of a folder with one file per slide.
+def open_many(path: Path, layout: str) -> PackedFile | AemFile:
+    """A file that holds many slides.
 
     Args:
-        layout: a name of `LAYOUTS`, or "packed".
+        layout: a name of `MANY_SLIDES`.
+
+    Raises:
+        BagError: it is none of this layout, or cannot be read.
+    """
+    if not path.is_file():
+        raise BagError(f"{path}: the layout {layout} is one file that holds many slides: name it")
+    return PackedFile(path) if layout == "packed" else AemFile(path)
+
+
+def found_bags(
+    source: Path | PackedFile | AemFile, layout: str, mpp: Mapping[str, float | None] | None = None
+) -> list[FoundBag]:
+    """All bags of a file with many slides, or of a folder with one file per slide.
+
+    Args:
+        layout: a name of `LAYOUTS` if `source` is a folder.
         mpp: slide_id -> µm per level-0 pixel, which turn STAMP's coordinates into pixels.
 
     Raises:
         BagError: there are none.
     """
-    if layout == "packed":
-        packed = source if isinstance(source, PackedFile) else PackedFile(source)
-        name = packed.path.name
-        return [FoundBag(s, f"{name}:{s}", partial(packed.read, s)) for s in packed.position]
-    assert isinstance(source, Path)
+    if not isinstance(source, Path):
+        name = source.path.name
+        return [FoundBag(s, f"{name}:{s}", partial(source.read, s)) for s in source.slide_ids]
     read, known = LAYOUTS[layout].read, mpp or {}
     return [
         FoundBag(f.stem, str(f.relative_to(source)), partial(read, f, known.get(f.stem)))
@@ -104,7 +131,7 @@ def bag_files(path: Path, layout: str) -> list[Path]:
     """The files of a layout below a folder, sorted; STAMP's may lie in folders of their own.
 
     Raises:
-        BagError: there are none, or several feature folders of TRIDENT.
+        BagError: there are none, or several feature folders of TRIDENT or torchmil.
     """
     if not path.is_dir():
         raise BagError(f"{path}: no such folder; the layout {layout} has one file per slide")

@@ -12,6 +12,12 @@ Read from the tools' own code:
 * slideflow (`model/features.py`, `to_torch`): `<slide>.pt` with `<slide>.index.npz`, the tiles'
   centres, in pixels whose scale stands nowhere beside them.
 * HIPT: `<slide>.pt`, regions [M, 192], or [M, 256, 384] before the pooling of each region.
+* PackMIL (`datasets/dataset_feat.py`): CLAM's `pt_files/<slide>.pt`.
+* torchmil (documentation of `CAMELYON16MILDataset`, `PANDAMILDataset`): features in
+  `features/features_<encoder>/<slide>.npy`, the label of the bag in `labels/<slide>.npy` and
+  coordinates in `coords/<slide>.npy`, in pixels of a level that stands nowhere.
+
+Files that hold many slides: `packed` (ours) and `aem`.
 """
 
 from collections.abc import Callable
@@ -22,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_ncmi.bags.foreign.tensors import load_tensor, slideflow_centres
+from wsi_ncmi.bags.foreign.tensors import load_npy, load_tensor, plain_label, slideflow_centres
 from wsi_ncmi.bags.store import read_bag, reading
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.hdf5 import Hdf5File, open_hdf5
@@ -39,11 +45,13 @@ class ForeignBag:
         features: as they are stored, but for a leading axis of one, which is dropped.
         coords: int32 [N, 2], level-0 pixels of the upper left corners; None: not known.
         note: why `coords` are not known, or nothing.
+        label: of the slide, where its files state one.
     """
 
     features: NDArray[Any]
     coords: NDArray[np.int32] | None = None
     note: str = ""
+    label: str = ""
 
 
 Reader = Callable[[Path, float | None], ForeignBag]
@@ -64,8 +72,8 @@ class Layout:
 
 def describe(layout: str) -> str:
     """What a name of `LAYOUTS`, "packed" or "" (none) means, for people."""
-    if layout == "packed":
-        return "packed (many slides in one file)"
+    if layout in MANY_SLIDES:
+        return f"{layout} ({MANY_SLIDES[layout]})"
     if layout in LAYOUTS:
         return f"{layout} ({LAYOUTS[layout].description})"
     return "no bag: it has neither `features` nor `feats`"
@@ -79,15 +87,15 @@ def read_h5(path: Path, mpp: float | None = None) -> ForeignBag:
     """
     with reading(path.name, "HDF5"), open_hdf5(path) as file:
         kind, names = _kind(file), sorted({*file, *file.groups})
-    if kind == "packed":
-        raise BagError(f"{path.name}: holds many slides: it is a packed file")
+    if kind in MANY_SLIDES:
+        raise BagError(f"{path.name}: holds many slides: it is a file of the layout {kind}")
     if not kind:
         raise BagError(f"{path.name}: neither `features` nor `feats`: {names}")
     return LAYOUTS[kind].read(path, mpp)
 
 
 def h5_kind(path: Path) -> str:
-    """The layout of an HDF5 file with one slide, "packed" with all, or "" where it is none.
+    """The layout of an HDF5 file with one slide or many, or "" where it is none.
 
     Raises:
         BagError: it cannot be read.
@@ -101,6 +109,8 @@ def _kind(file: Hdf5File) -> str:
         return "packed"
     if "feats" in file:
         return "stamp"
+    if any(f"{group}/feat" in file for group in file.groups):
+        return "aem"
     if "features" not in file:
         return ""
     if "format_version" in file.attrs and "tissue_fraction" in file:
@@ -117,7 +127,7 @@ def _read_features(path: Path, mpp: float | None) -> ForeignBag:
     features, coords, _ = _datasets(path, "features")
     if coords is None:
         return ForeignBag(features, None, "the file holds no coordinates")
-    return ForeignBag(features, _pixels(path, coords))
+    return ForeignBag(features, pixels(path.name, coords))
 
 
 def _read_stamp(path: Path, mpp: float | None) -> ForeignBag:
@@ -130,7 +140,7 @@ def _read_stamp(path: Path, mpp: float | None) -> ForeignBag:
     if mpp is None:
         note = "coordinates are in µm: a sheet with the slide's mpp turns them into pixels"
         return ForeignBag(features, None, note)
-    return ForeignBag(features, _pixels(path, coords * (unit / mpp)))
+    return ForeignBag(features, pixels(path.name, coords * (unit / mpp)))
 
 
 def _stamp_unit_um(coords: NDArray[Any], attributes: dict[str, Any]) -> float | None:
@@ -151,23 +161,36 @@ def _datasets(path: Path, name: str) -> tuple[NDArray[Any], NDArray[Any] | None,
     features = _unbatched(features)
     if coords is not None:
         coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
-        if features.ndim == 2 and coords.shape != (len(features), 2):
-            raise BagError(
-                f"{path.name}: coords are {coords.shape}, expected {(len(features), 2)} for "
-                f"{len(features)} features: the file may be half written"
-            )
+        problem = coordinates_problem(features, coords)
+        if problem:
+            raise BagError(f"{path.name}: {problem}")
     return features, coords, attributes
+
+
+def coordinates_problem(features: NDArray[Any], coords: NDArray[Any]) -> str:
+    """Why coordinates are not those of the features [N, D], or nothing."""
+    if features.ndim != 2 or coords.shape == (len(features), 2):
+        return ""
+    return (
+        f"coords are {coords.shape}, expected {(len(features), 2)} for {len(features)} features: "
+        "the file may be half written"
+    )
 
 
 def _unbatched(features: NDArray[Any]) -> NDArray[Any]:
     return features[0] if features.ndim == 3 and features.shape[0] == 1 else features
 
 
-def _pixels(path: Path, coords: NDArray[Any]) -> NDArray[np.int32]:
+def pixels(name: str, coords: NDArray[Any]) -> NDArray[np.int32]:
+    """Level-0 pixels as we store them.
+
+    Raises:
+        BagError: they cannot be pixels; `name` is whose they are.
+    """
     rounded = np.rint(np.asarray(coords, np.float64))
     limit = np.iinfo(np.int32).max
     if not (np.isfinite(rounded).all() and (np.abs(rounded) <= limit).all()):
-        raise BagError(f"{path.name}: coords are not finite, or too large for level-0 pixels")
+        raise BagError(f"{name}: coords are not finite, or too large for level-0 pixels")
     return rounded.astype(np.int32)
 
 
@@ -193,6 +216,20 @@ def _read_slideflow(path: Path, mpp: float | None) -> ForeignBag:
     return ForeignBag(features, None, "slideflow keeps the tiles' centres, not their corners")
 
 
+def _read_torchmil(path: Path, mpp: float | None) -> ForeignBag:
+    note = "torchmil does not say at which level its coordinates are"
+    # features/features_<encoder>/<slide>.npy -> labels/<slide>.npy
+    label = path.parent.parent.parent / "labels" / path.name
+    text = plain_label(load_npy(label)) if label.is_file() else ""
+    return ForeignBag(load_npy(path), None, note, text)
+
+
+MANY_SLIDES = {
+    "packed": "many slides in one file",
+    "aem": "AEM, ACMIL: many slides in one file, a group each",
+}
+"""Layouts of files that hold many slides."""
+
 LAYOUTS: dict[str, Layout] = {
     "clam_h5": Layout(".h5", "CLAM: features and coords", _read_features),
     "clam_pt": Layout(".pt", "CLAM or TRIDENT: a tensor [N, D]", _read_pt),
@@ -200,5 +237,6 @@ LAYOUTS: dict[str, Layout] = {
     "stamp": Layout(".h5", "STAMP: feats, and coords in µm", _read_stamp),
     "slideflow": Layout(".pt", "slideflow: a tensor [N, D] and its index", _read_slideflow),
     "hipt": Layout(".pt", "HIPT: regions [M, 192]", _read_pt),
+    "torchmil": Layout(".npy", "torchmil: an array [N, D]", _read_torchmil),
     "wsi_ncmi": Layout(".h5", "a bag of wsi-ncmi", _read_own),
 }

@@ -19,7 +19,8 @@ class PackedFile:
     """An open packed file, read one slide at a time.
 
     Attributes:
-        position: slide_id -> its place in the file, in the order of the file.
+        slide_ids: in the order of the file.
+        position: slide_id -> its place in the file.
         dim, dtype: of the features.
         attributes: of the file, whatever its maker noted.
 
@@ -40,6 +41,7 @@ class PackedFile:
             names = texts(self._file["slide_id"])
         self._check(names)
         self.position = {name: i for i, name in enumerate(names)}
+        self.slide_ids = names
         self.dim, self.dtype = self.features.shape[1], self.features.dtype
 
     def _check(self, names: list[str]) -> None:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Inspected:
 
     Attributes:
         shape: (N, D); digest: of what will be written; note: why it has no coordinates.
+        label: of the slide, where its files state one.
     """
 
     found: FoundBag
@@ -48,6 +49,7 @@ class Inspected:
     dtype: np.dtype[Any]
     digest: str
     note: str
+    label: str = ""
 
 
 def inspect(found: FoundBag) -> Inspected | Refusal:
@@ -62,7 +64,8 @@ def inspect(found: FoundBag) -> Inspected | Refusal:
     if reason:
         return Refusal(found.slide_id, found.file, reason)
     rows, dim = bag.features.shape
-    return Inspected(found, (rows, dim), bag.features.dtype, content_digest(bag.features), bag.note)
+    digest = content_digest(bag.features)
+    return Inspected(found, (rows, dim), bag.features.dtype, digest, bag.note, bag.label)
 
 
 def _usable(bag: ForeignBag) -> ForeignBag:
@@ -70,7 +73,7 @@ def _usable(bag: ForeignBag) -> ForeignBag:
     if bag.features.dtype != np.float64:
         return bag
     with np.errstate(over="ignore"):
-        return ForeignBag(bag.features.astype(np.float32), bag.coords, bag.note)
+        return replace(bag, features=bag.features.astype(np.float32))
 
 
 def compatible(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Refusal]]:

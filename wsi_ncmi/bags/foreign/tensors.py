@@ -1,4 +1,4 @@
-"""Arrays from .pt, .npz and .npy files of other tools; code in a file is never run."""
+"""Arrays and labels from files of other tools; code in a file is never run."""
 
 import io
 from pathlib import Path
@@ -29,6 +29,29 @@ def slideflow_centres(path: Path) -> NDArray[Any] | None:
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise BagError(f"{name}: cannot be read as an index ({error})") from error
     return None
+
+
+def load_npy(path: Path) -> NDArray[Any]:
+    """The array of a .npy file.
+
+    Raises:
+        BagError: it is damaged, or holds Python objects.
+    """
+    content = _content(path)
+    try:
+        return np.asarray(np.load(content, allow_pickle=False))
+    except Exception as error:  # numpy raises half a dozen classes
+        raise BagError(f"{path.name}: cannot be read as an array ({error})") from error
+
+
+def plain_label(label: Any) -> str:
+    """A class as a sheet names it: "1" for 1, 1.0, b"1" and [1]."""
+    value = np.asarray(label)
+    if value.size != 1:
+        raise BagError(f"a label of shape {value.shape}, expected one class")
+    plain = value.reshape(()).item()
+    plain = plain.decode() if isinstance(plain, bytes) else plain
+    return str(int(plain) if isinstance(plain, float) and plain.is_integer() else plain)
 
 
 def load_tensor(path: Path) -> NDArray[Any]:

@@ -2,12 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from wsi_ncmi.bags.foreign.discover import found_bags, layout_of
+from wsi_ncmi.bags.foreign.aem import AemFile
+from wsi_ncmi.bags.foreign.discover import found_bags, layout_of, open_many
+from wsi_ncmi.bags.foreign.layouts import MANY_SLIDES
 from wsi_ncmi.bags.foreign.packed import PackedFile
 from wsi_ncmi.bags.foreign.repack import (
     Inspected,
@@ -18,7 +21,7 @@ from wsi_ncmi.bags.foreign.repack import (
     write_packed,
 )
 from wsi_ncmi.bags.store import UNREACHABLE
-from wsi_ncmi.cohorts.sheet import checked_sheet
+from wsi_ncmi.cohorts.sheet import SlideRow, checked_sheet
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import package_version
@@ -32,7 +35,7 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     """Look at every bag below `path` and pack those that can be used.
 
     Args:
-        layout: a name of `bags.foreign.layouts.LAYOUTS`, "packed", or "auto".
+        layout: a name of `bags.foreign.layouts.LAYOUTS` or `MANY_SLIDES`, or "auto".
         out: the packed file.
         sheet: only its slides are imported; its µm/px turn STAMP's coordinates into pixels.
         refused: TSV of what was not imported and why; by default beside `out`.
@@ -48,7 +51,7 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
         raise BagError(f"{path}: no such file or folder of bags")
     rows = None if sheet is None else {r.slide_id: r for r in checked_sheet(sheet, need_path=False)}
     layout = layout_of(path) if layout == "auto" else layout
-    source = PackedFile(path) if layout == "packed" else None
+    source = open_many(path, layout) if layout in MANY_SLIDES else None
     mpp = {slide_id: row.mpp for slide_id, row in (rows or {}).items()}
     found = found_bags(source or path, layout, mpp)
     wanted = [bag for bag in found if rows is None or bag.slide_id in rows]
@@ -63,17 +66,51 @@ def run(path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | 
     if bags:
         facts = {"layout": layout, "source": path.name, "wsi_ncmi": package_version("wsi-ncmi")}
         known = source.attributes if source else {}
-        write_packed(out, bags, _columns(source, bags), {**known, **facts})
+        columns = _columns(source, bags)
+        write_packed(out, bags, columns, {**known, **facts})
+        _compare_labels(columns.get("label"), bags, rows)
     _summary(layout, out, bags, unfit, len(found) - len(wanted))
     return 0 if bags else 1
 
 
-def _columns(source: PackedFile | None, bags: Sequence[Inspected]) -> dict[str, list[str]]:
-    """Labels and the like of a packed source, for the bags that are kept."""
-    if source is None:
-        return {}
-    places = [source.position[bag.found.slide_id] for bag in bags]
-    return {name: [values[i] for i in places] for name, values in source.columns().items()}
+def _columns(
+    source: PackedFile | AemFile | None, bags: Sequence[Inspected]
+) -> dict[str, list[str]]:
+    """Labels and the like of the bags that are kept, as far as their files state them."""
+    if isinstance(source, PackedFile):
+        places = [source.position[bag.found.slide_id] for bag in bags]
+        return {name: [values[i] for i in places] for name, values in source.columns().items()}
+    labels = [bag.label for bag in bags]
+    if any(labels) and not all(labels):
+        print(f"no labels are written, {labels.count('')} bag(s) have none")
+    return {"label": labels} if all(labels) else {}
+
+
+def _compare_labels(
+    labels: Sequence[str] | None, bags: Sequence[Inspected], rows: Mapping[str, SlideRow] | None
+) -> None:
+    """Say where labels that came with the bags are not the sheet's, which models are trained on.
+
+    Files number classes where a sheet names them, so each of their labels is taken to mean what
+    most of its slides have in the sheet.
+    """
+    if not labels or rows is None:
+        return
+    pairs = {
+        b.found.slide_id: (y, rows[b.found.slide_id].label)
+        for b, y in zip(bags, labels, strict=True)
+    }
+    counts: dict[str, Counter[str]] = {}
+    for given, ours in pairs.values():
+        counts.setdefault(given, Counter())[ours] += 1
+    means = {given: max(found, key=lambda y: (found[y], y)) for given, found in counts.items()}
+    words = ", ".join(f"{given} is {ours}" for given, ours in sorted(means.items()))
+    differ = [
+        f"{s} ({y}, sheet: {ours})" for s, (y, ours) in sorted(pairs.items()) if means[y] != ours
+    ]
+    print(f"labels of the file by the sheet: {words}; {len(differ)} slide(s) differ")
+    for text in differ:
+        print(f"  {text}")
 
 
 def _write_refused(path: Path, refused: Sequence[Refusal]) -> None:
