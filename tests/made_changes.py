@@ -103,6 +103,7 @@ COLUMNS = [*REQUIRED, *OPTIONAL, *OVERRIDES]
 ARMS = {"cross_entropy": {}, "ncmi": {"search": {"options": {"temperature": [0.1, 0.2]}}}}
 TASK = {"classes": ["x", "y"], "objectives": ARMS, "aggregators": {"abmil": {}}}
 TRANSFORM = {"name": "HorizontalFlip"}
+PUBLISHED = [{"method": "ABMIL", "value": 0.5, "source": "a paper"}]
 NETWORK = {"method": "model", "weights": "m.pt"}
 SGD = {"optimiser": "sgd", "learning_rate": 0.1}
 FILE = {"kind": "file", "file": "folds.tsv"}
@@ -163,6 +164,12 @@ OTHER: dict[str, Any] = {
     "<task>.objectives.<>.stream": "own",
     "<task>.objectives.<>.search.options": {"temperature": [0.1, 0.3]},
     "<task>.objectives.<>.search.training": {"epochs": [3, 4]},
+    "<task>.published.[].method": "TransMIL",
+    "<task>.published.[].source": "another paper",
+    "<task>.published.[].high": 0.7,
+    "<task>.published.[].objectives": ["ncmi"],
+    "tasks.<>.published.[].aggregators": ["abmil"],
+    "images.<>.published.[].aggregators": ["resnet18"],
     "tasks.<>.classes": ["y", "x"],
     "tasks.<>.merge_classes": {"x": ["x"]},
     "tasks.<>.class_set": "metastasis",
@@ -207,6 +214,8 @@ WITH: dict[str, dict[str, Any]] = {
         "images.<>.batch_augmentation": [{"name": "RandomHorizontalFlip"}]
     },
     "images.<>.options": {"images.<>.dataset": "image_folder"},
+    "tasks.<>.published": {"tasks.<>.published": PUBLISHED},
+    "images.<>.published": {"images.<>.published": PUBLISHED},
     "tasks.<>.training.nesterov": {"tasks.<>.training": SGD},
     "images.<>.training.nesterov": {"images.<>.training": SGD},
     "images.<>.training.adversarial": {"images.<>.training": {"adversarial": {}}},

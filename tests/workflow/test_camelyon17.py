@@ -1,9 +1,11 @@
-"""config/camelyon17.yaml plans all 500 slides from a label file alone."""
+"""CAMELYON-17 is planned from a label file alone, with its slides or with published features."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 SHEET = ("sheet", "camelyon17", "--version", "challenge", "--reason", "why", "--labels")
@@ -31,6 +33,30 @@ def test_the_dry_run_plans_every_slide(workflow: Any) -> None:
     assert plan["tiles"] == plan["features"] == 16
     assert plan["train"] == 10
     assert plan["splits"] == plan["evaluate"] == plan["attention"] == 2
+
+
+def test_published_features_are_enough(workflow: Any, tmp_path: Path) -> None:
+    sheet = ["camelyon17", "sheet", "--labels", "stages.csv", "--out", "config/camelyon17.tsv"]
+    assert workflow.call(workflow.stage(*sheet)).returncode == 0
+    with h5py.File(tmp_path / "feats.h5", "w") as file:
+        for i in range(500):
+            group = file.create_group(f"patient_{i // 5:03d}_node_{i % 5}")
+            group["feat"] = np.full((1, 8), i, np.float16)
+            group["coords"] = np.zeros((1, 2), np.int64)
+            group.attrs["label"] = ("negative", "itc", "micro", "macro").index(
+                STAGES[i % len(STAGES)]
+            )
+    where = ["--sheet", "config/camelyon17.tsv", "--out", "camelyon17-ssl-vit-s16.h5"]
+    done = workflow.call(workflow.stage("bags", "import", "feats.h5", "--layout", "aem", *where))
+    assert done.returncode == 0, done.stderr
+    told = "0 is negative, 1 is itc, 2 is micro, 3 is macro; 0 slide(s) differ"
+    assert told in done.stdout
+    for name, seeds in (("camelyon17-bags", 10), ("camelyon17-p1", 5)):
+        done = workflow.call([*workflow.command("--dry-run")[:-1], f"config/{name}.yaml"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        plan = workflow.jobs(done.stdout + done.stderr)
+        assert (plan["import_bags"], plan["train"]) == (1, seeds)
+        assert "tiles" not in plan
 
 
 def test_a_command_that_fails_says_why_without_a_traceback(workflow: Any) -> None:

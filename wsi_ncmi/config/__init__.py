@@ -31,6 +31,7 @@ from wsi_ncmi.config.cohort import (
 )
 from wsi_ncmi.config.evaluation import Evaluation, Family
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
+from wsi_ncmi.config.published import PublishedValue
 from wsi_ncmi.config.tasks import ImageTask, Protocol, Task
 from wsi_ncmi.config.tiling import Tiling, Tissue
 
@@ -60,6 +61,7 @@ __all__ = [
     "OtherBags",
     "Part",
     "Protocol",
+    "PublishedValue",
     "Search",
     "Setting",
     "Slides",

@@ -20,6 +20,7 @@ from pydantic import (
 
 from wsi_ncmi.config.adversarial import Adversarial
 from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
+from wsi_ncmi.config.published import PublishedValue
 from wsi_ncmi.config.rates import AUTO, auto_rate, steps_of
 
 # For `exclude`: a task without what a search tries, which decides no training.
@@ -481,6 +482,27 @@ class TaskBase(Model):
             "seed."
         ),
     )
+    published: list[PublishedValue] = Field(
+        [],
+        description=(
+            "Values that others report under this protocol, which the report shows beside the "
+            "arms'. They decide nothing."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_published(self) -> "TaskBase":
+        for place, one in enumerate(self.published):
+            self._check_beside(f"published.{place}.objectives", one.objectives, self.objectives)
+            if one.metric == "quadratic_kappa" and not self.ordinal:
+                raise ValueError(f"published.{place}: quadratic_kappa needs ordinal: true")
+        return self
+
+    def _check_beside(self, key: str, labels: Iterable[str], known: Iterable[str]) -> None:
+        unknown = [label for label in labels if label not in known]
+        if unknown:
+            expected = ", ".join(known)
+            raise ValueError(f"{key}: {', '.join(unknown)} is no arm, expected some of {expected}")
 
     @model_validator(mode="after")
     def _check_arms(self) -> "TaskBase":

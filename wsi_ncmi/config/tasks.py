@@ -228,6 +228,8 @@ class Task(TaskBase):
     def _check_aggregators(self) -> "Task":
         for label, part in self.aggregators.items():
             self._check_training(f"aggregators.{label}.training", [part.training])
+        for place, one in enumerate(self.published):
+            self._check_beside(f"published.{place}.aggregators", one.aggregators, self.aggregators)
         return self
 
     def training_of(self, aggregator: str, objective: str) -> Training:
@@ -381,6 +383,12 @@ class ImageTask(TaskBase):
     def _keeps_snapshots(self, label: str) -> bool:
         tasks = [self, *(self.under(label, setting) for setting in self.candidates(label))]
         return any(one.training_of(label).snapshots for one in tasks)
+
+    @model_validator(mode="after")
+    def _check_models(self) -> "ImageTask":
+        for place, one in enumerate(self.published):
+            self._check_beside(f"published.{place}.aggregators", one.aggregators, [self.model])
+        return self
 
     @property
     def source(self) -> str:

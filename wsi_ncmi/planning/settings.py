@@ -47,7 +47,8 @@ class Settings:
     def experiment(self) -> str:
         """What an experiment reads: its tasks, and how they are evaluated."""
         read = {"cohort", "images", "evaluation", "experiment"}
-        return self._checked.config.model_dump_json(include=read)
+        unread = {"images": {"__all__": {"published"}}}
+        return self._checked.config.model_dump_json(include=read, exclude=unread)
 
     def image_index(self, name: str) -> str:
         """What an index reads of a task: where its images are."""
@@ -69,12 +70,13 @@ class Settings:
     def training(self, name: str) -> str:
         """What decides a task's models: neither seeds nor who is compared with whom.
 
-        Whether its classes are ordinal is read by `evaluate` alone, and whether budgets may differ
-        by the report. What a search tries decides them only where it is nested.
+        Whether its classes are ordinal is read by `evaluate` alone; whether budgets may differ, and
+        what others have published, by the report. What a search tries decides them only where it
+        is nested.
         """
         task = self._checked.task(name)
         # The encoder is a param of its own.
-        unread = ("seeds", "ordinal", "unequal_budget", "encoder")
+        unread = ("seeds", "ordinal", "unequal_budget", "encoder", "published")
         hidden: dict[str, Any] = dict.fromkeys(unread, True)
         if task.is_nested:  # its reader is not to refuse what planning has allowed
             task = task.model_copy(update={"unequal_budget": "allow"})
@@ -91,5 +93,5 @@ class Settings:
         """What decides the search of one arm of a task: the other arms do not."""
         task = self._checked.task(name)
         alone = {"objectives": {arm: task.objectives[arm].to_search()}, "reference": arm}
-        hidden = {"seeds", "ordinal", "search", "unequal_budget", "encoder"}
+        hidden = {"seeds", "ordinal", "search", "unequal_budget", "encoder", "published"}
         return task.model_copy(update=alone).model_dump_json(exclude=hidden)

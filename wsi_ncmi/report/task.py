@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from wsi_ncmi.config import PublishedValue
 from wsi_ncmi.evaluation import calibration, metrics
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.centres import centre_blocks
@@ -19,6 +20,7 @@ from wsi_ncmi.report.failures import (
 )
 from wsi_ncmi.report.nested import chosen_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
+from wsi_ncmi.report.published import published_blocks
 from wsi_ncmi.report.selection import selection_blocks
 from wsi_ncmi.report.sensitivity import CAPTION, sensitivity_block
 from wsi_ncmi.report.staging import staging_blocks
@@ -137,11 +139,14 @@ def _answer(task: Evaluated) -> str:
     return single_answer(*arm, float(row["value"]), bounds, task.confidence)
 
 
-def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
+def task_section(
+    task: Evaluated, found: Mapping[str, Tuning], published: Sequence[PublishedValue] = ()
+) -> Section:
     """Everything about one task, its attention apart.
 
     Args:
         found: the search of every objective, see `tuning`.
+        published: what others report under the same protocol.
     """
     blocks: list[Block] = [
         Text(_design(task.summary)),
@@ -150,6 +155,7 @@ def task_section(task: Evaluated, found: Mapping[str, Tuning]) -> Section:
         *state_blocks(task.summary),
         *failure_blocks(task.summary),
         _metric_table(task),
+        *published_blocks(published, task.table("metrics")),
         _probability_table(task),
         *difference_blocks(task.table("differences"), task.table("fixed_models"), task.summary),
         *_optional_figures(task, "forest", "ranks"),

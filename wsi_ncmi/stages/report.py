@@ -49,7 +49,8 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     else:
         sections += across_tasks(tasks)
     for task in tasks:
-        sections.append(task_section(task, searches[task.name]))
+        given = (config.images or config.tasks)[task.name].published
+        sections.append(task_section(task, searches[task.name], given))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
         sections += [attention] if attention else []
     sections += _data_sections(results_dir, config, rows, tasks)
