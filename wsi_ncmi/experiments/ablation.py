@@ -79,7 +79,7 @@ ARMS = (
 
 
 def _name(task: str) -> str:
-    return task.lower().replace("-", "_").replace(".", "_")
+    return "over_" + task.lower().replace("-", "_").replace(".", "_")
 
 
 def _caption(setting: str) -> str:

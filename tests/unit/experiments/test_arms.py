@@ -65,7 +65,7 @@ def test_the_sentence_says_the_reference_and_what_the_others_differ_in(results: 
 
 
 def test_a_setting_is_an_arms_own_or_its_default(results: Results) -> None:
-    task = results.config.images["digits"]
+    task = results.config.images["over_digits"]
     assert value_of(task, "ncmi-0.1", "options.temperature") == 0.1
     assert value_of(task, "ncmi-0.5", "options.temperature") == 0.5
     assert value_of(task, "ncmi-0.5", "training.batch_size") == 2
