@@ -65,7 +65,7 @@ def test_the_sentence_says_the_reference_and_what_the_others_differ_in(results: 
 
 
 def test_a_setting_is_an_arms_own_or_its_default(results: Results) -> None:
-    task = results.config.images["over_digits"]
+    task = results.config.images["digits"]
     assert value_of(task, "ncmi-0.1", "options.temperature") == 0.1
     assert value_of(task, "ncmi-0.5", "options.temperature") == 0.5
     assert value_of(task, "ncmi-0.5", "training.batch_size") == 2
@@ -110,7 +110,7 @@ def test_wrong_options_are_refused(results: Results) -> None:
 
 def test_an_ablation_draws_curves_and_the_other_tasks(results: Results) -> None:
     found = ablation.build(ablation.Options({"digits": "options.temperature"})).findings(results)
-    assert [plot.name for plot in found.plots] == ["digits"]
+    assert [plot.name for plot in found.plots] == ["over_digits"]
     found = ablation.build(ablation.Options()).findings(results)
     assert [plot.name for plot in found.plots] == ["arms"]
     assert len(found.tables[0].frame) == 3
