@@ -130,6 +130,8 @@ def write_data(raw: dict[str, Any], folder: Path) -> None:
 TINY = {"epochs": 1, "warmup_fraction": 0.0}
 MOST_ARMS = 4
 """Of a task: trainings of more would say nothing else of an experiment."""
+SHORTER = {"characters": {"length": 6000, "symbols": 12}}
+"""Kind of data set that needs no files -> options by which it is small."""
 
 
 def shrunk(raw: dict[str, Any], folder: Path) -> Config:
@@ -137,7 +139,10 @@ def shrunk(raw: dict[str, Any], folder: Path) -> Config:
     made: dict[str, Any] = json.loads(json.dumps(raw))  # anchors of YAML share what is changed
     write_data(made, folder)
     for task in made["images"].values():
-        task |= {"path": str(folder / task["path"]), "seeds": [0, 1], "validation_fraction": 0.25}
+        if not task["path"].startswith("package:"):
+            task["path"] = str(folder / task["path"])
+        task["options"] = {**task.get("options", {}), **SHORTER.get(task["dataset"], {})}
+        task |= {"seeds": [0, 1], "validation_fraction": 0.25}
         task |= {"train_samples": None, "test_samples": None}
         task["training"] = {**task.get("training", {}), **TINY}
         if "objectives" in task:

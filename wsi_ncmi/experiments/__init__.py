@@ -11,12 +11,15 @@ SHARED: frozenset[str] = frozenset(
         "arms",
         "classifiers",
         "curves",
+        "embedded",
         "epochs",
+        "finer",
         "information_curves",
         "information_plots",
         "interface",
         "pretrained",
         "results",
+        "simplex",
         "stopping_rules",
     }
 )

@@ -63,3 +63,8 @@ class Experiment(ABC):
             UserError: the configuration has not the tasks or arms that the experiment compares; the
                 message names what was found and what was expected.
         """
+
+
+def file_name(label: str) -> str:
+    """A label, such as a task's, as a part of a table's or figure's name."""
+    return "".join(sign if sign.isalnum() else "_" for sign in label.lower())

@@ -146,10 +146,17 @@ class NCMIMixture(NCMIBase):
         """The same with the q_{y,j}: the s_{y,j} are fitted after training."""
         return self._scores(embedding, functional.centred_log_nsf(self.xi.double()))
 
-    def _scores(self, embedding: Tensor, log_means: Tensor) -> Tensor:
+    def divergences(self, embedding: Tensor) -> Tensor:
+        """KL(p ‖ s_{y,j}) of every distribution [B, C, k], in float64."""
+        return self._divergences(embedding, self.log_means.double())
+
+    def _divergences(self, embedding: Tensor, log_means: Tensor) -> Tensor:
         means = log_means.flatten(0, 1)
-        divergences = functional.kl_all_classes(self.exact_log_p(embedding), means)
-        divergences = divergences.unflatten(1, (self.classes, -1))
+        found = functional.kl_all_classes(self.exact_log_p(embedding), means)
+        return found.unflatten(1, (self.classes, -1))
+
+    def _scores(self, embedding: Tensor, log_means: Tensor) -> Tensor:
+        divergences = self._divergences(embedding, log_means)
         # T has its gradient here: an attack is to see all that a pixel changes.
         scores = -self._soft_minimum(divergences, self._softness(divergences))
         return scores.to(at_least_float32(embedding).dtype)
