@@ -10,7 +10,8 @@ import pytest
 
 from wsi_ncmi.bags.foreign.aem import AemFile
 from wsi_ncmi.bags.foreign.discover import layout_of, recognise
-from wsi_ncmi.cohorts.camelyon17 import STAGES, read_labels, sheet_rows
+from wsi_ncmi.cohorts.camelyon17 import sheet_rows
+from wsi_ncmi.cohorts.label_versions import STAGES, read_labels
 from wsi_ncmi.cohorts.sheet import write_sheet as write_rows
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.tools.bags.importing import run
