@@ -153,14 +153,19 @@ def shrunk(raw: dict[str, Any], folder: Path) -> Config:
 
 
 def _few(arms: dict[str, Any], reference: str) -> dict[str, Any]:
-    """The reference and the first others, with the first candidate of every search."""
+    """The reference and the first others, with the first candidate of every search.
+
+    Of arms that differed in their number of epochs alone, one is left.
+    """
     kept = [reference, *(name for name in arms if name != reference)][:MOST_ARMS]
     found = {name: arm for name, arm in arms.items() if name in kept}
     for arm in found.values():
         arm["training"] = {k: v for k, v in arm.get("training", {}).items() if k not in TINY}
         for values in (arm.get("search") or {}).values():
             values |= {key: tried[:1] for key, tried in values.items()}
-    return found
+    contents = {name: {"part": name, **found[name]} for name in kept}
+    first = {repr(sorted(own.items())): name for name, own in reversed(contents.items())}
+    return {name: arm for name, arm in found.items() if name in first.values()}
 
 
 def finish(config: Config, results: Path) -> Path:
