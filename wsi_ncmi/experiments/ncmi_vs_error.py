@@ -24,6 +24,7 @@ from wsi_ncmi.experiments.results import Results
 from wsi_ncmi.report.style import GREY, colour_of, new_figure
 from wsi_ncmi.report.wording import interval, number
 
+HEIGHT = 5.8  # inches of a data set's figure
 MEASURES = {
     "ncmi": "NCMI",
     "cmi": "CMI",
@@ -173,7 +174,7 @@ def _sentences(found: pd.DataFrame, confidence: float) -> Iterator[str]:
 
 def _draw(table: pd.DataFrame) -> Figure:
     sets = list(table.groupby("data", sort=False))
-    figure = new_figure(7.2, 5.4 * len(sets))
+    figure = new_figure(7.2, HEIGHT * len(sets))
     for ax, (data, rows) in zip(
         figure.subplots(len(sets), 1, squeeze=False)[:, 0], sets, strict=True
     ):
@@ -184,8 +185,9 @@ def _draw(table: pd.DataFrame) -> Figure:
         ax.set_xlabel("NCMI")
         ax.set_ylabel("error rate")
         ax.grid(visible=True)
+        ax.margins(x=0.1)
         texts = [
-            ax.text(row.ncmi, row.error, row.classifier, fontsize=6.5, color=colour)
+            ax.text(row.ncmi, row.error, row.classifier, fontsize=6, color=colour)
             for row, colour in zip(rows.itertuples(), colours, strict=True)
         ]
         figure.draw_without_rendering()  # labels are placed in pixels
@@ -194,7 +196,9 @@ def _draw(table: pd.DataFrame) -> Figure:
             x=rows["ncmi"].to_numpy(),
             y=rows["error"].to_numpy(),
             ax=ax,
-            iter_lim=500,  # and not a time: the same labels on every machine
+            iter_lim=1000,  # and not a time: the same labels on every machine
+            expand=(1.1, 1.5),
+            force_text=(0.15, 0.4),
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5},
         )
     return figure
