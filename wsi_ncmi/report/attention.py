@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.report.lesions import froc_blocks, size_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text, facts
 from wsi_ncmi.report.wording import arm_title, number, title
 
@@ -22,8 +23,8 @@ def attention_section(folder: Path, task: str, labels: Mapping[str, str]) -> Sec
     """The attention of a task's models; None if none was computed.
 
     Args:
-        folder: `runs/<task>/attention`: heatmaps/, tiles/, lesion_auroc.tsv, annotation_notes.tsv,
-            summary.json.
+        folder: `runs/<task>/attention`: heatmaps/, tiles/, lesion_auroc.tsv, froc.tsv,
+            lesion_sizes.tsv, annotation_notes.tsv, summary.json.
         task: its name.
         labels: slide_id -> label, for headings.
     """
@@ -35,6 +36,8 @@ def attention_section(folder: Path, task: str, labels: Mapping[str, str]) -> Sec
     blocks: list[Block] = [Text(EXPLAINED, "note"), *_summary_blocks(folder / "summary.json")]
     if len(aurocs):
         blocks += [_arm_table(aurocs), _slide_table(aurocs)]
+    blocks += froc_blocks(_read(folder / "froc.tsv"))
+    blocks += size_blocks(_read(folder / "lesion_sizes.tsv"))
     blocks += notes
     slide = ""
     for path in pictures:
@@ -52,6 +55,15 @@ def _read_aurocs(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     return read_frame(path, {"tiles": int, "lesion_tiles": int, "auroc": float})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table whose columns are numbers but for the arm and the size; empty without the file."""
+    if not path.is_file():
+        return pd.DataFrame()
+    text = read_frame(path)
+    names = {"aggregator", "objective", "largest lesion"}
+    return text.assign(**{c: pd.to_numeric(text[c]) for c in text.columns if c not in names})
 
 
 def _notes_table(path: Path) -> list[Block]:
