@@ -41,8 +41,9 @@ def _incomplete(table: pd.DataFrame) -> list[Block]:
     fewest, most = (int(table[name].iloc[0]) for name in ("fewest_slides", "most_slides"))
     if fewest == most == NODES:
         return []
+    count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     text = (
-        f"Patients have {fewest} to {most} tested slides, where the challenge's have {NODES}: a "
+        f"Patients have {count} tested slides, where the challenge's have {NODES}: a "
         "stage from fewer nodes is no official one."
     )
     return [Text(text, "warning")]
