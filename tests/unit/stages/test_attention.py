@@ -97,3 +97,8 @@ def test_a_bad_annotation_is_a_note_and_the_stage_goes_on(
     assert sorted(aurocs.slide_id) == sorted([fine, far])
     assert aurocs.lesion_tiles[aurocs.slide_id == far].item() == 0
     assert json.loads((out / "summary.json").read_text())["slides whose annotation has a note"] == 4
+    # Squares of 150 µm are 212 µm across, and 287 µm with what FROC adds.
+    (sizes,) = read_frame(out / "lesion_sizes.tsv").to_dict("records")
+    assert (sizes["largest lesion"], sizes["slides"]) == ("0.2 to 2 mm", "2")
+    (curve,) = read_frame(out / "froc.tsv").to_dict("records")
+    assert (curve["slides"], curve["lesions"]) == ("2", "2")
