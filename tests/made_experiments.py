@@ -132,6 +132,10 @@ MOST_ARMS = 4
 """Of a task: trainings of more would say nothing else of an experiment."""
 SHORTER = {"characters": {"length": 6000, "symbols": 12}}
 """Kind of data set that needs no files -> options by which it is small."""
+TINY_OPTIONS: dict[str, dict[str, Any]] = {
+    "robustness": {"steps": 3, "autoattack_samples": 0},
+}
+"""Experiment -> options that keep it short."""
 
 
 def shrunk(raw: dict[str, Any], folder: Path) -> Config:
@@ -147,6 +151,8 @@ def shrunk(raw: dict[str, Any], folder: Path) -> Config:
         task["training"] = {**task.get("training", {}), **TINY}
         if "objectives" in task:
             task["objectives"] = _few(task["objectives"], task.get("reference", "cross_entropy"))
+    own = made["experiment"]
+    own["options"] = {**own.get("options", {}), **TINY_OPTIONS.get(own["name"], {})}
     made["evaluation"] = {**made.get("evaluation", {}), "bootstrap": 100}
     schemas = json.loads((ROOT / "workflow" / "schemas" / "parts.schema.json").read_text())
     return parse(made, schemas["preset"], schemas["objective_preset"])

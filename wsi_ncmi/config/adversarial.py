@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from wsi_ncmi.config.base import Model
 
@@ -18,16 +18,22 @@ def as_number(value: Any) -> Any:
     return value
 
 
-Fractional = Annotated[
-    float,
-    BeforeValidator(as_number),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": FRACTION}]}),
-]
+def _schema(**bounds: float) -> WithJsonSchema:
+    """Of a number within bounds, or a fraction."""
+    fraction = {"type": "string", "pattern": FRACTION}
+    return WithJsonSchema({"anyOf": [{"type": "number", **bounds}, fraction]})
+
+
+Fractional = Annotated[float, BeforeValidator(as_number), _schema()]
 """A number, or a fraction as the field writes sizes of perturbations."""
+Radius = Annotated[float, Field(ge=0), BeforeValidator(as_number), _schema(minimum=0)]
+Step = Annotated[float, Field(gt=0), BeforeValidator(as_number), _schema(exclusiveMinimum=0)]
 
 
 class Adversarial(Model):
     """The inner maximisation of adversarial training (Madry et al. 2018, arXiv 1706.06083)."""
+
+    model_config = ConfigDict(validate_default=True)
 
     norm: Literal["linf", "l2"] = Field(
         "linf",
@@ -36,19 +42,15 @@ class Adversarial(Model):
             "pixel. `l2`: its Euclidean length."
         ),
     )
-    radius: Fractional = Field(
+    radius: Radius = Field(
         "8/255",
-        validate_default=True,
-        ge=0,
         description=(
             "ε, the radius of the ball, 0 or more, where pixels are 0 to 1; a number, or a "
             "fraction such as 8/255. 0: ordinary training."
         ),
     )
-    step: Fractional = Field(
+    step: Step = Field(
         "2/255",
-        validate_default=True,
-        gt=0,
         description="Length of a step of gradient ascent, above 0, in the norm and unit of ε.",
     )
     steps: int = Field(

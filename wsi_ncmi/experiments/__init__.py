@@ -19,6 +19,7 @@ SHARED: frozenset[str] = frozenset(
         "interface",
         "pretrained",
         "results",
+        "robust",
         "simplex",
         "stopping_rules",
     }

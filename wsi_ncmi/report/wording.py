@@ -11,6 +11,8 @@ TITLES = {
     "cross_entropy": "cross-entropy",
     "ncmi": "NCMI",
     "ncmi_mixture": "NCMI, several per class",
+    "cross_entropy_adversarial": "cross-entropy, adversarial",
+    "ncmi_adversarial": "NCMI, adversarial",
     "ncmi_paper": "NCMI as in the paper",
     "ncmi_public_code": "NCMI as in the public code",
     "cross_entropy_ncmi": "CE + NCMI",

@@ -1,0 +1,1 @@
+"""What the experiment `robustness` is made of: its arms, attacks, checks and figures."""
