@@ -31,8 +31,9 @@ from wsi_ncmi.config.cohort import (
 )
 from wsi_ncmi.config.evaluation import Evaluation, Family
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
+from wsi_ncmi.config.protocol import Protocol
 from wsi_ncmi.config.published import PublishedValue
-from wsi_ncmi.config.tasks import ImageTask, Protocol, Task
+from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling, Tissue
 
 __all__ = [
