@@ -77,8 +77,13 @@ def staging_table(
         passes = list(_passes(samples, arm))
         if not passes:
             continue
-        kappas = [metrics.quadratic_kappa(*found, len(PATIENT_STAGES)) for _, *found in passes]
-        drawn = [_resampled(samples, *found, resamples, seed) for found in passes]
+        kappas = [
+            metrics.quadratic_kappa(true, said, len(PATIENT_STAGES)) for _, true, said in passes
+        ]
+        drawn = [
+            _resampled(samples, patients, true, said, resamples, seed)
+            for patients, true, said in passes
+        ]
         estimate = Estimate(np.array(kappas), np.mean(drawn, axis=0))
         accuracy = np.mean([accuracy_score(true, said) for _, true, said in passes])
         bounds = estimate.value, *estimate.interval(confidence), estimate.seed_sd
