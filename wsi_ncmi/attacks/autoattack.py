@@ -5,9 +5,10 @@ Square, which sees no gradient. What one of them has broken, the next leaves alo
 """
 
 import importlib.util
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_ncmi.attacks.ascent import Norm
 from wsi_ncmi.attacks.pipeline import Pipeline
@@ -38,10 +39,38 @@ def autoattack(
     from pyautoattack import AutoAttack
 
     adversary = AutoAttack(
-        pipeline, norm=NORMS[norm], eps=radius, seed=0, device=pixels.device, version="standard"
+        Rows(pipeline),
+        norm=NORMS[norm],
+        eps=radius,
+        seed=0,
+        device=pixels.device,
+        version="standard",
     )
     targets = min(9, pipeline.objective.classes - 1)
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = targets
     with torch.random.fork_rng():  # it sets the seed of all
-        _, found = adversary.run_standard_evaluation(pixels, target, batch_size=batch)
+        _, found = adversary.run_standard_evaluation(pixels.contiguous(), target, batch_size=batch)
     return found
+
+
+class Rows(nn.Module):
+    """A pipeline whose gradients lie row by row: networks here are channels last, and the package
+    views gradients as rows."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__()
+        self.pipeline = pipeline
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.pipeline(_Contiguous.apply(pixels))
+        return found
+
+
+class _Contiguous(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient.contiguous()
