@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from wsi_ncmi.config.base import Model
 
@@ -33,8 +33,6 @@ Step = Annotated[float, Field(gt=0), BeforeValidator(as_number), _schema(exclusi
 class Adversarial(Model):
     """The inner maximisation of adversarial training (Madry et al. 2018, arXiv 1706.06083)."""
 
-    model_config = ConfigDict(validate_default=True)
-
     norm: Literal["linf", "l2"] = Field(
         "linf",
         description=(
@@ -44,6 +42,7 @@ class Adversarial(Model):
     )
     radius: Radius = Field(
         "8/255",
+        validate_default=True,
         description=(
             "ε, the radius of the ball, 0 or more, where pixels are 0 to 1; a number, or a "
             "fraction such as 8/255. 0: ordinary training."
@@ -51,6 +50,7 @@ class Adversarial(Model):
     )
     step: Step = Field(
         "2/255",
+        validate_default=True,
         description="Length of a step of gradient ascent, above 0, in the norm and unit of ε.",
     )
     steps: int = Field(
