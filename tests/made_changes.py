@@ -141,6 +141,10 @@ OTHER: dict[str, Any] = {
     "results": "elsewhere",
     "question": "Is it so?",
     "slides.sheet": "other.tsv",
+    "slides.fetch.keep_slides": True,
+    "slides.fetch.endpoint": "http://localhost:9000",
+    "slides.fetch.mirrors": {"s3://bucket": "/mnt/mirror"},
+    "slides.fetch.checksums": "checksums.md5",
     "bags.path": "pt",
     "bags.sheet": "other.tsv",
     "bags.name": "clam",
@@ -214,6 +218,7 @@ WITH: dict[str, dict[str, Any]] = {
         "images.<>.batch_augmentation": [{"name": "RandomHorizontalFlip"}]
     },
     "images.<>.options": {"images.<>.dataset": "image_folder"},
+    "slides.fetch": {"slides.fetch": {"disk_gb": 100, "keep_slides": False}},
     "tasks.<>.published": {"tasks.<>.published": PUBLISHED},
     "images.<>.published": {"images.<>.published": PUBLISHED},
     "tasks.<>.training.nesterov": {"tasks.<>.training": SGD},

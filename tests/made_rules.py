@@ -24,7 +24,7 @@ def asked(root: Path, raw: Mapping[str, Any]) -> dict[str, str]:
         raw: a configuration; relative paths are relative to the working folder.
     """
     folder = root / "workflow" / "rules"
-    names = _common(folder / "common.smk", raw)
+    names = common(folder / "common.smk", raw)
     found = {}
     for file in sorted(folder.glob("*.smk")):
         text = file.read_text()
@@ -38,7 +38,7 @@ def asked(root: Path, raw: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _common(path: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
+def common(path: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
     """The names that all rules share."""
     workflow = SimpleNamespace(
         source_path=lambda name: str(path.parent / name), configfiles=[], persistence=None

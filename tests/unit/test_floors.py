@@ -36,6 +36,7 @@ FLOORS = {
     "predictions": 3,
     "tiling": 3,
     "bags": 3,
+    "fetch": 3,
     "extraction": 4,
     "training": 4,
     "report": 4,

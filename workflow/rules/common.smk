@@ -34,6 +34,16 @@ SLIDE_MINUTES = str(CONFIG.slide_minutes)
 DATA_SETS = f"{CONFIG.results}/data-sets"
 SOURCES = SETTINGS.image_sources()
 
+# How slides at addresses are fetched; None: they are read where they are.
+FETCH = CONFIG.slides.fetch if CONFIG.slides else None
+# What ends the job that makes a bucket's bags: slides that do not stay are dropped.
+DROP = (
+    ""
+    if FETCH is None or FETCH.keep_slides
+    else " && python -m wsi_ncmi.cli fetch drop --sheet {params.sheet:q} {params.copies:q}"
+    " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
+)
+
 
 wildcard_constraints:
     source="|".join(map(re.escape, SOURCES)) or "none",
@@ -89,6 +99,30 @@ def settled_index(stamp, wildcards):
 def demo_sheet(stamp, digest):
     """The demo's sheet where there is one; your own sheet is no input."""
     return settled(CHECKED.sheet_path, stamp, digest) if CONFIG.demo else []
+
+
+def fetched(wildcards):
+    """Manifest of the copies of a bucket's slides, where they are fetched."""
+    return f"{ROOT}/slides/bucket-{wildcards.bucket}.tsv" if FETCH else []
+
+
+def copies(wildcards, manifest=None):
+    """Options of a command that reads slides: where their copies are."""
+    if not FETCH:
+        return []
+    beside = [manifest, fetched(wildcards)] if manifest else []
+    return ["--slides", f"{ROOT}/slides", *beside]
+
+
+def buckets_before(bucket):
+    """Bags of the buckets whose slides must be gone before those of this one are fetched.
+
+    They are ancient: that bags are made again elsewhere is no reason to fetch these slides.
+    """
+    order = [*CHECKED.buckets]
+    place, step = order.index(bucket), FETCH.buckets_at_once
+    earlier = [] if FETCH.keep_slides else order[place % step : place : step]
+    return [ancient(f"{ROOT}/features/{ENCODER}/bucket-{b}.tsv") for b in earlier]
 
 
 def buckets(folder):

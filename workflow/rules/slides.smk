@@ -25,14 +25,48 @@ if CONFIG.demo:
             " --out {params.folder:q} --threads {threads:q}"
 
 
+if FETCH:
+
+    # The manifest is temporary and the copies are no outputs: Snakemake removes it when tiles and
+    # features are finished, and asks for it again when they are to be made anew. The copies survive
+    # a failed or killed job, which goes on where it was; `features` drops them.
+    rule fetch:
+        input:
+            # So that the slides of no more buckets than allowed are on the disk at a time.
+            lambda wildcards: buckets_before(int(wildcards.bucket)),
+        output:
+            manifest=temp(f"{ROOT}/slides/bucket-{{bucket}}.tsv"),
+        log:
+            f"{ROOT}/logs/fetch/bucket-{{bucket}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/fetch/bucket-{{bucket}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=1440,
+        params:
+            sheet=literal(CHECKED.sheet_path),
+            options=literal(FETCH.model_dump_json()),
+            buckets=CONFIG.buckets,
+            folder=subpath(output.manifest, parent=True),
+        shell:
+            "python -m wsi_ncmi.cli --log {log:q} fetch --sheet {params.sheet:q}"
+            " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
+            " --options {params.options:q} --slides {params.folder:q}"
+            " --manifest {output.manifest:q}"
+
+
 if READS_SLIDES:
 
     rule tiles:
         input:
-            lambda wildcards: demo_sheet(
+            demo=lambda wildcards: demo_sheet(
                 f"{ROOT}/tiles/bucket-{wildcards.bucket}.stamp",
                 DIGESTS.tiles(int(wildcards.bucket)),
             ),
+            fetched=fetched,
         output:
             manifest=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
             stamp=f"{ROOT}/tiles/bucket-{{bucket}}.stamp",
@@ -53,8 +87,9 @@ if READS_SLIDES:
             digest=lambda wildcards: DIGESTS.tiles(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
             folder=subpath(output.manifest, parent=True),
+            copies=lambda wildcards: copies(wildcards, "--fetched"),
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} tiles --sheet {params.sheet:q}"
+            "python -m wsi_ncmi.cli --log {log:q} tiles --sheet {params.sheet:q} {params.copies:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --out {params.folder:q}"
             " --manifest {output.manifest:q} --threads {threads:q}"
@@ -64,6 +99,7 @@ if READS_SLIDES:
     rule features:
         input:
             tiles=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
+            fetched=fetched,
         output:
             manifest=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.tsv",
             facts=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.json",
@@ -88,9 +124,10 @@ if READS_SLIDES:
             tiles=subpath(input.tiles, parent=True),
             folder=subpath(output.manifest, parent=True),
             version=SETTINGS.versions("features"),
+            copies=copies,
         shell:
-            "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q}"
+            "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q} {params.copies:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --tiles {params.tiles:q}"
             " --out {params.folder:q} --manifest {output.manifest:q}"
-            " --threads {threads:q} --slide-minutes {resources.slide_minutes:q}"
+            " --threads {threads:q} --slide-minutes {resources.slide_minutes:q}" + DROP

@@ -11,7 +11,17 @@ from wsi_ncmi.cli import option
 from wsi_ncmi.cli.commands import Commands
 
 if TYPE_CHECKING:
-    from wsi_ncmi.config import Attention, Bags, Config, Demo, Evaluation, Extraction, Task, Tiling
+    from wsi_ncmi.config import (
+        Attention,
+        Bags,
+        Config,
+        Demo,
+        Evaluation,
+        Extraction,
+        Fetch,
+        Task,
+        Tiling,
+    )
 
 commands = Commands()
 
@@ -54,9 +64,42 @@ def demo_slides(options: "Demo", out: Path, threads: int) -> None:
     stage.run(options, out, threads)
 
 
+COPIES = "Folder of the copies that `fetch` makes of slides at addresses."
+slides_folder_of_fetch = option.path("--slides", COPIES)
+slides_folder = option.path("--slides", COPIES, required=False)
+fetched = option.path("--fetched", "Manifest of `fetch`.", required=False)
+
+
+@commands.command("fetch")
+@bucket
+@option.options("Fetch")
+@slides_folder_of_fetch
+@manifest
+def fetch_slides(rows: list[Any], options: "Fetch", slides: Path, manifest: Path) -> None:
+    """Fetch the slides of a bucket that stand at addresses, several parts at once.
+
+    What is there is kept, and a fetch that was killed goes on where it was.
+    """
+    from wsi_ncmi.stages import fetch as stage
+
+    stage.run(rows, options, slides, manifest)
+
+
+@commands.command("fetch drop")
+@bucket
+@slides_folder_of_fetch
+def drop_slides(rows: list[Any], slides: Path) -> None:
+    """Remove the copies of a bucket's slides."""
+    from wsi_ncmi.stages import fetch as stage
+
+    stage.drop(rows, slides)
+
+
 @commands.command("tiles")
 @bucket
 @option.options("Tiling")
+@slides_folder
+@fetched
 @option.path("--out", "Folder of the tile files.")
 @manifest
 @option.threads
@@ -64,6 +107,8 @@ def demo_slides(options: "Demo", out: Path, threads: int) -> None:
 def tiles_of_bucket(
     rows: list[Any],
     options: "Tiling",
+    slides: Path | None,
+    fetched: Path | None,
     out: Path,
     manifest: Path,
     threads: int,
@@ -74,15 +119,19 @@ def tiles_of_bucket(
     `wsi-ncmi tiles show` is another command, which draws the tiles of one slide.
     """
     from wsi_ncmi.cohorts.twins import patients_of
+    from wsi_ncmi.fetch.places import localised, reasons
     from wsi_ncmi.stages import tiles as stage
 
     patients = patients_of(option.rows_of(click.get_current_context().params["sheet"]))
-    stage.run(rows, options, out, manifest, threads, slide_minutes, patient_of=patients)
+    rows = localised(rows, slides) if slides else rows
+    lacking = reasons(fetched) if fetched else {}
+    stage.run(rows, options, out, manifest, threads, slide_minutes, patients, lacking)
 
 
 @commands.command("features")
 @bucket
 @option.options("Extraction")
+@slides_folder
 @option.tiles
 @option.path("--out", "Folder of the bags.")
 @manifest
@@ -92,6 +141,7 @@ def tiles_of_bucket(
 def features(
     rows: list[Any],
     options: "Extraction",
+    slides: Path | None,
     tiles: Path,
     out: Path,
     manifest: Path,
@@ -100,8 +150,10 @@ def features(
     slide_minutes: float,
 ) -> None:
     """Write feature bags of a bucket of slides."""
+    from wsi_ncmi.fetch.places import localised
     from wsi_ncmi.stages import features as stage
 
+    rows = localised(rows, slides) if slides else rows
     stage.run(rows, options, tiles, out, manifest, threads, processes, slide_minutes)
 
 

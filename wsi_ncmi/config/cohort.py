@@ -9,6 +9,7 @@ from wsi_ncmi.config.base import LocalPath, Model, Name, ResultsFolder, Seed
 from wsi_ncmi.config.benchmark import Benchmark
 from wsi_ncmi.config.evaluation import Evaluation
 from wsi_ncmi.config.extraction import Extraction
+from wsi_ncmi.config.fetch import Fetch
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
 
@@ -41,6 +42,13 @@ class Slides(Model):
             "optionally `mpp`, `sha256`, `annotation`, `mask`, `split`, `exclude`, `label_source`, "
             "`label.<name>`, `tissue.<key>`."
         )
+    )
+    fetch: Fetch | None = Field(
+        None,
+        description=(
+            "How slides at addresses come to the local disk. `null`: they are read where they are, "
+            "by ranges."
+        ),
     )
 
 

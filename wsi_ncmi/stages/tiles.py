@@ -96,6 +96,7 @@ def run(
     threads: int,
     slide_minutes: float = SLIDE_MINUTES,
     patient_of: Mapping[str, str] | None = None,
+    lacking: Mapping[str, str] | None = None,
 ) -> None:
     """Tile a bucket of slides and write its manifest, which stays as it is if nothing changed.
 
@@ -105,9 +106,11 @@ def run(
         threads: slides that are worked on at the same time, at most as many as cores are granted.
         slide_minutes: a slide that takes longer is given up for this run.
         patient_of: slide_id -> patient_id of the whole sheet, see `refuse_same_slides`.
+        lacking: slide_id -> why a slide could not be fetched.
     """
     wanted = [SlideTiles(row, tiling, out_dir) for row in sorted(rows, key=lambda r: r.slide_id)]
-    made = _known_of(wanted, slide_minutes)
+    made = _lacking(wanted, lacking or {})
+    made |= _known_of([one for one in wanted if one.row.slide_id not in made], slide_minutes)
     todo = [one for one in wanted if one.row.slide_id not in made]
     made |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))), slide_minutes)
     sweep(out_dir)
@@ -117,6 +120,18 @@ def run(
     _remember(manifest, made)
     # Last: what was found stands in the manifest all the same.
     refuse_same_slides(tiled, manifest, patient_of or {})
+
+
+def _lacking(wanted: Sequence[SlideTiles], reasons: Mapping[str, str]) -> dict[str, Made]:
+    """Slides that could not be fetched, with that as their reason; their finished tiles stand."""
+    made = {}
+    for one in wanted:
+        reason = reasons.get(one.row.slide_id)
+        if reason is not None:
+            known = one.known()
+            found = known if isinstance(known, TiledSlide) else one.miss(reason)
+            made[one.row.slide_id] = Made(TileOutcome.of(found, one.row.short(reason)))
+    return made
 
 
 def _known_of(wanted: Sequence[SlideTiles], minutes: float) -> dict[str, Made]:

@@ -1,0 +1,106 @@
+"""Stage `fetch`: the slides of a bucket, its room on the disk, kills."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_s3 import BUCKET, Proxy, moto_address, s3, slow
+
+from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
+from wsi_ncmi.config import Fetch
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.fetch.places import localised, reasons
+from wsi_ncmi.stages import fetch as stage
+
+__all__ = ["moto_address", "s3"]
+
+BODY = np.random.default_rng(1).bytes(3_400_000)
+ROW = SlideRow("a", "x", "p", "c", f"s3://{BUCKET}/images/a.ome.tif")
+
+
+def settings(s3: Proxy, **keys: Any) -> Fetch:
+    return Fetch.model_validate({"endpoint": s3.endpoint, "part_mb": 1, "tries": 2, **keys})
+
+
+def written(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def parts_in(journal: Path) -> int:
+    """Parts that are noted after the first line, which says what is fetched."""
+    return journal.read_text().count("\n") - 1 if journal.is_file() else 0
+
+
+def test_a_bucket_comes_and_goes(s3: Proxy, tmp_path: Path) -> None:
+    md5 = s3.put("images/a.ome.tif", BODY)
+    (tmp_path / "sums").write_text(f"{md5}  images/a.ome.tif\n")
+    local = SlideRow("b", "x", "q", "c", str(tmp_path / "b.tif"))
+    gone = replace(ROW, slide_id="gone", path=f"s3://{BUCKET}/images/gone.tif")
+    rows, folder, manifest = [gone, local, ROW], tmp_path / "slides", tmp_path / "slides.tsv"
+    used = settings(s3, checksums=str(tmp_path / "sums"))
+    stage.run(rows, used, folder, manifest)
+    assert (folder / "a.ome.tif").read_bytes() == BODY
+    first, second = written(manifest)
+    assert first == {
+        "slide_id": "a",
+        "status": "fetched",
+        "reason": "",
+        "bytes": "3400000",
+        "checked": "md5",
+    }
+    assert (second["slide_id"], second["status"]) == ("gone", "unreachable")
+    assert "images/gone.tif: no such object" in second["reason"]
+    assert list(reasons(manifest)) == ["gone"]
+    paths = [row.path for row in localised(rows, folder)]
+    assert paths == [str(folder / "gone.tif"), local.path, str(folder / "a.ome.tif")]
+    s3.seen.clear()
+    stage.run(rows, used, folder, manifest)
+    assert s3.parts == []  # what is there is kept
+    (folder / "other.tif").write_bytes(b"of another bucket")
+    stage.drop(rows, folder)
+    assert [p.name for p in folder.iterdir()] == ["other.tif"]
+
+
+def test_slides_beyond_their_room_are_not_begun(s3: Proxy, tmp_path: Path) -> None:
+    s3.put("images/a.ome.tif", BODY)
+    tight = settings(s3, keep_slides=False, disk_gb=0.006)
+    with pytest.raises(UserError, match=r"1 slides of one bucket take 0\.0034 GB, and its share"):
+        stage.run([ROW], tight, tmp_path / "slides", tmp_path / "slides.tsv")
+    assert s3.parts == []
+    enough = settings(s3, keep_slides=False, disk_gb=0.006, buckets_at_once=1)
+    stage.run([ROW], enough, tmp_path / "slides", tmp_path / "slides.tsv")
+    assert (tmp_path / "slides" / "a.ome.tif").is_file()
+
+
+def test_a_killed_fetch_goes_on(s3: Proxy, tmp_path: Path) -> None:
+    s3.put("images/a.ome.tif", BODY)
+    s3.faults = [slow] * 4
+    write_sheet([ROW], tmp_path / "sheet.tsv")
+    used = settings(s3, connections=1)
+    options = ["--sheet", "sheet.tsv", "--options", used.model_dump_json(), "--slides", "slides"]
+    command = [sys.executable, "-m", "wsi_ncmi.cli", "fetch", *options, "--manifest", "m.tsv"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    journal = tmp_path / "slides" / ".a.ome.tif.parts"
+    while process.poll() is None and not (
+        journal.is_file() and journal.read_text().count("\n") > 2
+    ):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "slides" / "a.ome.tif").exists()
+    done = parts_in(journal)
+    assert 2 <= done < 4
+    s3.seen.clear()
+    s3.faults = []
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert len(s3.parts) == 4 - done
+    assert (tmp_path / "slides" / "a.ome.tif").read_bytes() == BODY
