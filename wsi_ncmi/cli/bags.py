@@ -52,7 +52,9 @@ def bags_sheet(packed: Path, out: Path) -> None:
 def bags_import(
     path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | None
 ) -> int:
-    """Pack bags of CLAM, TRIDENT, STAMP, slideflow, HIPT, torchmil or AEM.
+    """Pack the bags of other tools into one file.
+
+    They are those of CLAM, TRIDENT, STAMP, slideflow, HIPT, torchmil and AEM.
 
     PATH is a folder with one file per slide, or one file that holds many (packed, aem).
     """

@@ -76,9 +76,10 @@ fetched = option.path("--fetched", "Manifest of `fetch`.", required=False)
 @slides_folder_of_fetch
 @manifest
 def fetch_slides(rows: list[Any], options: "Fetch", slides: Path, manifest: Path) -> None:
-    """Fetch the slides of a bucket that stand at addresses, several parts at once.
+    """Fetch the slides of a bucket from addresses.
 
-    What is there is kept, and a fetch that was killed goes on where it was.
+    Several parts of a slide are fetched at the same time. What is there is kept, and a fetch that
+    was killed goes on where it was.
     """
     from wsi_ncmi.stages import fetch as stage
 
