@@ -21,6 +21,7 @@ both, so it is taken off once: V_both is the variance over resamples of a seed's
 mean of seeds, summed over seeds, by S (S − 1). Resampling patients and seeds together would count
 it three times (Owen 2007).
 
+Where the seeds' values are equal, as counts of few samples can be, V_both stands for V_trainings.
 What remains of V_patients is that patients differ in what all trainings make of them, a variance,
 and floored at 0. What remains of V_trainings is no variance: a model that gains samples of one
 class loses some of another, so that the metric moves less than independent samples would make it.
@@ -173,6 +174,8 @@ def hierarchical_bootstrap(
     mean = arm.resamples.mean(axis=-2) - reference.resamples.mean(axis=-2)
     sides = [arm.minus(reference)] if paired else [arm, reference]
     found = [of_trainings(side) for side in sides]
+    # Counts tie: seeds whose metrics are equal would say that trainings never vary.
+    found = [one._replace(spread=np.where(one.spread > 0, one.spread, one.both)) for one in found]
     patients = np.maximum(0, _variance(mean) - np.sum([one.both for one in found], axis=0))
     variance = patients + np.sum([one.spread for one in found], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):

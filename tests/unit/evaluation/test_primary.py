@@ -177,3 +177,22 @@ def test_arrangements_use_every_model_once_and_stay_in_their_repeat():
     assert (repeat[orders] == repeat[:, None]).all()
     assert len(np.unique(orders[1:], axis=0)) > 1
     assert arrangements(repeat, 1, 6, seed=1).shape == (1, 5, 1)
+
+
+def test_seeds_that_tie_are_no_certainty():
+    """Two seeds with equal differences, made by different patients: as accuracy may have them."""
+    rng = np.random.default_rng(0)
+    right = np.zeros((2, 2, 200))  # [arm, seed, patient]
+    right[0, 0, :120] = right[0, 1, 40:160] = 1
+    right[1, 0, :110] = right[1, 1, 45:155] = 1
+    drawn = rng.multinomial(200, np.full(200, 1 / 200), size=500).T / 200
+    arm, reference = (
+        Passes(r.mean(-1), r @ drawn, r.mean(-1)[None], np.zeros(2, int), 1) for r in right
+    )
+    found = hierarchical_bootstrap(arm, reference, 200, paired=True)
+    assert found.difference == pytest.approx(0.05)
+    both = ((right[0] - right[1]) @ drawn).var(axis=-1, ddof=1).sum() / 4
+    assert found.error > 0.5 * np.sqrt(both)
+    assert 0.01 < found.p_value < 1
+    same = hierarchical_bootstrap(arm, arm, 200, paired=True)
+    assert (same.error, same.p_value) == (0, 1)
