@@ -1,5 +1,6 @@
 # Reads and checks the configuration and the sheet; no rules.
 import re
+import shlex
 from pathlib import Path
 
 from wsi_ncmi.errors import ConfigError
@@ -36,13 +37,6 @@ SOURCES = SETTINGS.image_sources()
 
 # How slides at addresses are fetched; None: they are read where they are.
 FETCH = CONFIG.slides.fetch if CONFIG.slides else None
-# What ends the job that makes a bucket's bags: slides that do not stay are dropped.
-DROP = (
-    ""
-    if FETCH is None or FETCH.keep_slides
-    else " && python -m wsi_ncmi.cli fetch drop --sheet {params.sheet:q} {params.copies:q}"
-    " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
-)
 
 
 wildcard_constraints:
@@ -112,6 +106,15 @@ def copies(wildcards, manifest=None):
         return []
     beside = [manifest, fetched(wildcards)] if manifest else []
     return ["--slides", f"{ROOT}/slides", *beside]
+
+
+def dropping(wildcards):
+    """What ends the job that makes a bucket's bags: slides that do not stay are dropped."""
+    if not FETCH or FETCH.keep_slides:
+        return ""
+    bucket = ["--bucket", wildcards.bucket, "--buckets", str(CONFIG.buckets)]
+    given = ["--sheet", CHECKED.sheet_path, *copies(wildcards), *bucket]
+    return f" && python -m wsi_ncmi.cli fetch drop {shlex.join(given)}"
 
 
 def buckets_before(bucket):

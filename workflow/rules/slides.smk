@@ -125,9 +125,10 @@ if READS_SLIDES:
             folder=subpath(output.manifest, parent=True),
             version=SETTINGS.versions("features"),
             copies=copies,
+            drop=dropping,
         shell:
             "python -m wsi_ncmi.cli --log {log:q} features --sheet {params.sheet:q} {params.copies:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
             " --options {params.options:q} --tiles {params.tiles:q}"
             " --out {params.folder:q} --manifest {output.manifest:q}"
-            " --threads {threads:q} --slide-minutes {resources.slide_minutes:q}" + DROP
+            " --threads {threads:q} --slide-minutes {resources.slide_minutes:q}{params.drop}"

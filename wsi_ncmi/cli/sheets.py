@@ -101,7 +101,7 @@ def _named(text: str) -> tuple[str, Path]:
 @defects
 @out
 def camelyon16(reference: Path, images: str, defects: Path, out: Path) -> None:
-    """Write CAMELYON-16's slide sheet, with its official split."""
+    """Write CAMELYON-16's slide sheet, official split."""
     from wsi_ncmi.cohorts.camelyon16 import sheet_rows
 
     write(sheet_rows(reference, images), "camelyon16", defects, out)
@@ -117,7 +117,7 @@ def camelyon16(reference: Path, images: str, defects: Path, out: Path) -> None:
 @defects
 @out
 def bracs(images: str, labels: Path | None, defects: Path, out: Path) -> None:
-    """Write BRACS' slide sheet: seven lesions, official split."""
+    """Write BRACS' slide sheet, official split."""
     from wsi_ncmi.cohorts.bracs import rows_of_folder, rows_of_table
 
     if labels is None and not images:
@@ -154,7 +154,7 @@ def panda(labels: Path, images: str, defects: Path, out: Path) -> None:
 @defects
 @out
 def tcga(images: str, labels: Path | None, kind: str, defects: Path, out: Path) -> None:
-    """Write the slide sheet of a folder of TCGA slides."""
+    """Write the sheet of a folder of TCGA slides."""
     from wsi_ncmi.cohorts.tcga import sheet_rows
 
     write(sheet_rows(images, kind, labels), "tcga", defects, out)

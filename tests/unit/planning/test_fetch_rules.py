@@ -1,6 +1,7 @@
 """What the rules make of `slides.fetch`: whose slides are on the disk at a time."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+BUCKET = SimpleNamespace(bucket="1")
+
+
 def rules(root: Path, **fetch: Any) -> dict[str, Any]:
     raw = changed({**BASES["slides"], "buckets": 5}, "slides.fetch", fetch)
     return common(root / "workflow" / "rules" / "common.smk", raw)
@@ -36,13 +40,15 @@ def test_a_bucket_waits_until_earlier_ones_have_their_bags(root: Path) -> None:
     waits = [names["buckets_before"](bucket) for bucket in range(5)]
     earlier = [[], [], [0], [1], [0, 2]]
     assert waits == [[f"{folder}/bucket-{b}.tsv" for b in one] for one in earlier]
-    assert "fetch drop" in names["DROP"]
+    command = names["dropping"](BUCKET)
+    assert command.startswith(" && python -m wsi_ncmi.cli fetch drop --sheet ")
+    assert command.endswith(" --slides results/c/slides --bucket 1 --buckets 5")
 
 
 def test_slides_that_stay_wait_for_nobody(root: Path) -> None:
     names = rules(root)
     assert [names["buckets_before"](bucket) for bucket in range(5)] == [[]] * 5
-    assert names["DROP"] == ""
+    assert names["dropping"](BUCKET) == ""
 
 
 def test_tiles_and_features_read_the_copies(root: Path) -> None:
