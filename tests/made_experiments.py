@@ -51,18 +51,20 @@ def _idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.tobytes())
 
 
-def _pictures(seed: int, side: int, channels: tuple[int, ...], classes: int) -> Any:
-    """`OF_CLASS` random pictures of every class, each class as bright as its number says."""
-    labels = np.arange(classes * OF_CLASS) % classes
+def _pictures(
+    seed: int, side: int, channels: tuple[int, ...], classes: int, of_class: int = OF_CLASS
+) -> Any:
+    """`of_class` random pictures of every class, each class as bright as its number says."""
+    labels = np.arange(classes * of_class) % classes
     noise = np.random.default_rng(seed).integers(0, 60, (len(labels), side, side, *channels))
     bright = (labels * 190 // classes).reshape(-1, *[1] * (noise.ndim - 1))
     return (noise + bright).astype(np.uint8), labels
 
 
-def write_mnist(path: Path) -> None:
+def write_mnist(path: Path, of_class: int = OF_CLASS) -> None:
     path.mkdir(parents=True)
     for part, seed in (("train", 0), ("t10k", 1)):
-        images, labels = _pictures(seed, SIDE, (), 10)
+        images, labels = _pictures(seed, SIDE, (), 10, of_class)
         _idx(path / f"{part}-images-idx3-ubyte", images)
         _idx(path / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
 

@@ -40,6 +40,10 @@ def write_pt(path: Path) -> None:
     np.savez(path.with_name(f"{path.stem}.index"), COORDS)
 
 
+def write_npy(path: Path) -> None:
+    np.save(path, FEATURES)
+
+
 def write_own(path: Path) -> None:
     parts = (COORDS.astype(np.int32), np.ones(6, np.float16), np.zeros((0, 2), np.int32))
     write_bag(path, Bag(FEATURES, *parts, np.zeros((0, 6, 16)), {}, {"digest": "d"}))
@@ -52,6 +56,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "clam_pt": write_pt,
     "hipt": write_pt,
     "slideflow": write_pt,
+    "torchmil": write_npy,
     "wsi_ncmi": write_own,
 }
 

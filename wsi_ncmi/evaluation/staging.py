@@ -52,8 +52,9 @@ def patient_stages(stages: Ints, patient: Ints) -> Ints:
 
 def has_stages(classes: Sequence[str], samples: Samples) -> bool:
     """Whether a task's samples are slides of the four stages, several of a patient."""
-    several = len(samples.target) / samples.n_repeats > samples.n_patients
-    return tuple(classes) == SLIDE_STAGES and several
+    if tuple(classes) != SLIDE_STAGES or not len(samples.target):
+        return False
+    return len(samples.target) / samples.n_repeats > samples.n_patients
 
 
 def staging_table(

@@ -25,7 +25,7 @@ WIDTH, ALPHA, BATCH = 0.4, 1.5, 15
 def task(tmp_path_factory):
     """Two trainings of three epochs on 60 pictures, with snapshots."""
     root = tmp_path_factory.mktemp("epochs")
-    write_mnist(root / "data")
+    write_mnist(root / "data", of_class=8)
     settings = ImageTask.model_validate(
         {
             "dataset": "mnist",

@@ -178,7 +178,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
     tables += ("model_metrics", "fixed_models", "information", "curves", "selection")
-    tables += ("search", "search_curves", "sensitivity")
+    tables += ("search", "search_curves", "sensitivity", "staging")
     names = [f"{name}.tsv" for name in tables]
     names += ["confusion.json", "summary.json", "predictions.parquet", "scores.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png", "sensitivity.png"]
