@@ -12,7 +12,7 @@
 # What it cannot show: several machines, network file systems, GPUs, an accounting database.
 set -euo pipefail
 REPO=$(cd "$(dirname "$0")/../.." && pwd)
-WORK=${WORK:-$(mktemp -d /tmp/wsi-slurm.XXXXXX)}
+WORK=${WORK:-$(mktemp -d -t wsi-slurm.XXXXXX)}
 CASES=${CASES:-requeued node-down demo}
 say() { echo "== $*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
@@ -109,8 +109,6 @@ tasks:
 evaluation: {bootstrap: 100}
 CONF
 }
-
-running() { squeue -h -t RUNNING -o %i --name "$1" 2>/dev/null; }
 
 # Waits until the training of a configuration has written to its log: begun NAME
 begun() {

@@ -1,5 +1,6 @@
 """Images on a GPU: a training is that of the CPU, in every precision, and goes on where it was."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def made_setup(objective: str, device: torch.device, **training: Any) -> Setup:
 def first_losses(setup: Setup, steps: int = 3) -> list[float]:
     learner = Learner(setup.network, setup.objective, for_images(setup.settings), 100)
     learner.train()
-    batches = setup.data.training(0)
-    found = [learner.step(*batch, seed=n)[0] for n, batch in zip(range(steps), batches)]  # noqa: B905
+    batches = islice(setup.data.training(0), steps)
+    found = [learner.step(*batch, seed=n)[0] for n, batch in enumerate(batches)]
     return [float(loss) for loss in found]
 
 

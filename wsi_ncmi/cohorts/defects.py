@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from wsi_ncmi.address import no_such
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.errors import ConfigError, TableError
-from wsi_ncmi.files.user_table import read_user_table
+from wsi_ncmi.cohorts.table import blank_cells, cells_of
+from wsi_ncmi.errors import ConfigError
 
 COLUMNS = ("data_set", "slide", "defect", "source", "action")
 ACTIONS = ("exclude", "drop_annotation", "note")
@@ -43,21 +42,10 @@ def read_defects(path: Path, data_set: str) -> list[Defect]:
     Raises:
         ConfigError: no such file, a column is missing, and every line that is wrong, together.
     """
-    if not path.is_file():
-        raise ConfigError([no_such(str(path), "registry of known defects")])
-    try:
-        table = read_user_table(path)
-    except TableError as error:
-        raise ConfigError(error.problems) from None
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        found = ", ".join(table.columns)
-        raise ConfigError([f"{path}: column(s) {', '.join(missing)} are missing, found {found}"])
     problems, defects = [], []
-    for line, record in table.rows:
-        one = Defect(*((record[name] or "").strip() for name in COLUMNS))
-        empty = [name for name, cell in zip(COLUMNS, one, strict=True) if not cell]
-        problems += [f"{path} row {line}: {name} is empty" for name in empty]
+    for line, row in cells_of(path, COLUMNS, "registry of known defects"):
+        one = Defect(**row)
+        problems += blank_cells(path, line, row)
         if one.action and one.action not in ACTIONS:
             expected = ", ".join(ACTIONS)
             problems.append(f"{path} row {line}: action {one.action!r}, expected {expected}")

@@ -49,6 +49,11 @@ def _rows(task: TaskResults) -> Iterator[dict[str, Any]]:
         yield row | {"runs": int(first["runs"]), "failed": int(first["failed"])}
 
 
+def interval_of(row: pd.Series, column: str, digits: int = 3) -> str:
+    """The interval of a column, as `report.wording` says it."""
+    return interval(row[f"{column}_low"], row[f"{column}_high"], digits)
+
+
 def arm_sentence(rows: pd.DataFrame) -> str:
     """The accuracy of a task's reference, and what the other arms differ in.
 
@@ -59,13 +64,13 @@ def arm_sentence(rows: pd.DataFrame) -> str:
     known = [
         f"{title(row['objective'])} {number(row['accuracy'])}, "
         f"{signed(row['accuracy_difference'])} "
-        f"({interval(row['accuracy_difference_low'], row['accuracy_difference_high'])})"
+        f"({interval_of(row, 'accuracy_difference')})"
         for _, row in rows.dropna(subset=["accuracy_difference"]).iterrows()
     ]
     return (
         f"{reference['task']}, {title(str(reference['network']))}: accuracy of "
         f"{title(reference['objective'])} {number(reference['accuracy'])} "
-        f"({interval(reference['accuracy_low'], reference['accuracy_high'])}); "
+        f"({interval_of(reference, ACCURACY)}); "
         f"{'; '.join(known) or 'no other arm has a model'}."
     )
 

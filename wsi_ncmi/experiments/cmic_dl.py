@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from wsi_ncmi import registry
 from wsi_ncmi.bounds import check_options
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.experiments.arms import arm_table
+from wsi_ncmi.experiments.arms import arm_table, interval_of
 from wsi_ncmi.experiments.interface import Experiment, Findings, Plot, Table, file_name
 from wsi_ncmi.experiments.results import Results, TaskResults
 from wsi_ncmi.experiments.simplex import draw_simplexes
 from wsi_ncmi.predictions.validation import EpochScores, read_validation
 from wsi_ncmi.report.style import GREY, colour_of, new_figure
-from wsi_ncmi.report.wording import interval, number, signed, title
+from wsi_ncmi.report.wording import number, signed, title
 
 PART = "cmic_dl"
 WEIGHTS = ("cmi_weight", "separation_weight")
@@ -150,7 +150,7 @@ def _sentences(task: TaskResults, rows: pd.DataFrame) -> Iterator[str]:
     others = rows[rows["objective"] != task.settings.reference].dropna(subset=[ACCURACY])
     start = (
         f"{task.name}: accuracy of {title(task.settings.reference)} {number(reference[ACCURACY])} "
-        f"({_interval(reference, ACCURACY)})"
+        f"({interval_of(reference, ACCURACY)})"
     )
     if _kind(rows) == "objectives":
         yield f"{start}; {'; '.join(_told(row) for _, row in others.iterrows())}."
@@ -164,12 +164,10 @@ def _sentences(task: TaskResults, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _told(row: pd.Series) -> str:
-    differs = f"{signed(row[f'{ACCURACY}_difference'])}, {_interval(row, f'{ACCURACY}_difference')}"
+    differs = (
+        f"{signed(row[f'{ACCURACY}_difference'])}, {interval_of(row, f'{ACCURACY}_difference')}"
+    )
     return f"{title(row['objective'])} {number(row[ACCURACY])} ({differs})"
-
-
-def _interval(row: pd.Series, column: str) -> str:
-    return interval(row[f"{column}_low"], row[f"{column}_high"])
 
 
 def _plots(task: TaskResults, rows: pd.DataFrame) -> Iterator[Plot]:

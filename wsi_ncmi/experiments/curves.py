@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from wsi_ncmi import registry
 from wsi_ncmi.config import ImageTask
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.experiments.arms import interval_of
 from wsi_ncmi.report.style import colour_of, new_figure
-from wsi_ncmi.report.wording import interval, number, title
+from wsi_ncmi.report.wording import number, title
 
 PLACES = ("training", "options")
 WIDTH, HEIGHT = 6.8, 3.2  # inches
@@ -80,7 +81,7 @@ def curve_sentences(table: pd.DataFrame, setting: str, metric: str) -> Iterator[
             yield f"{title(str(curve))}: every training diverged."
             continue
         best = ordered.loc[ordered[metric].idxmax()]
-        bounds = interval(best[f"{metric}_low"], best[f"{metric}_high"])
+        bounds = interval_of(best, metric)
         ends = " and ".join(
             f"{number(row[metric])} at {row['setting']:g}"
             for _, row in ordered.iloc[[0, -1]].iterrows()

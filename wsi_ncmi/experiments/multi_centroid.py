@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike
 from wsi_ncmi import registry
 from wsi_ncmi.bounds import bounded, check_options
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.experiments.arms import arm_table
+from wsi_ncmi.experiments.arms import arm_table, interval_of
 from wsi_ncmi.experiments.finer import FinerClasses
 from wsi_ncmi.experiments.interface import Experiment, Findings, Plot, Table, file_name
 from wsi_ncmi.experiments.results import Results, TaskResults
 from wsi_ncmi.report.style import GREY, SEQUENTIAL, colour_of, new_figure
-from wsi_ncmi.report.wording import interval, number, signed, title
+from wsi_ncmi.report.wording import number, signed, title
 
 PART, MEAN = "ncmi_mixture", "mean"
 WIDTH, HEIGHT = 7.2, 3.0  # inches
@@ -115,16 +115,16 @@ def _sentences(
     told = [
         f"{number(found.loc[arm, 'accuracy'])} with k = {k} "
         f"({signed(found.loc[arm, 'accuracy_difference'])}, "
-        f"{_interval(found.loc[arm], 'accuracy_difference')})"
+        f"{interval_of(found.loc[arm], 'accuracy_difference')})"
         for arm, k in arms.items()
     ]
     yield (
         f"{task.name}: accuracy of {title(reference)} {number(found.loc[reference, 'accuracy'])} "
-        f"({_interval(found.loc[reference], 'accuracy')}); of NCMI {'; '.join(told)}."
+        f"({interval_of(found.loc[reference], 'accuracy')}); of NCMI {'; '.join(told)}."
     )
     several = recovered[(recovered["class"] == MEAN) & (recovered["k"] > 1)]
     told = [
-        f"{number(row['rand_index'], 2)} ({_interval(row, 'rand_index', 2)}) with k = {row['k']} "
+        f"{number(row['rand_index'], 2)} ({interval_of(row, 'rand_index', 2)}) with k = {row['k']} "
         f"(k-means {number(row['k_means'], 2)})"
         for _, row in several.iterrows()
     ]
@@ -133,10 +133,6 @@ def _sentences(
             f"{task.name}: the nearest distribution agrees with the finer class by an adjusted "
             f"Rand index of {'; '.join(told)}."
         )
-
-
-def _interval(row: pd.Series, column: str, digits: int = 3) -> str:
-    return interval(row[f"{column}_low"], row[f"{column}_high"], digits)
 
 
 def _over_k(

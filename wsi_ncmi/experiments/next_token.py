@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from wsi_ncmi.bounds import check_options
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.evaluation import metrics
-from wsi_ncmi.experiments.arms import arm_table
+from wsi_ncmi.experiments.arms import arm_table, interval_of
 from wsi_ncmi.experiments.embedded import EmbeddedTask
 from wsi_ncmi.experiments.interface import Experiment, Findings, Plot, Table, file_name
 from wsi_ncmi.experiments.results import Results, TaskResults
 from wsi_ncmi.images.datasets.interface import Images
 from wsi_ncmi.images.kinds import TOKEN
 from wsi_ncmi.report.style import GREY, colour_of, new_figure
-from wsi_ncmi.report.wording import interval, number, signed, title
+from wsi_ncmi.report.wording import number, signed, title
 
 WIDTH, HEIGHT = 7.2, 3.0  # inches
 BITS = 1 / math.log(2)
@@ -120,21 +120,18 @@ def _sentences(task: TaskResults, table: pd.DataFrame) -> Iterator[str]:
     reference = found.loc[task.settings.reference]
     yield (
         f"{task.name}: {title(task.settings.reference)} needs {number(reference['bits'])} bits per "
-        f"character ({_interval(reference, 'bits')}) and tells "
-        f"{number(reference['accuracy'])} of the characters ({_interval(reference, 'accuracy')}); "
+        f"character ({interval_of(reference, 'bits')}) and tells "
+        f"{number(reference['accuracy'])} of the characters "
+        f"({interval_of(reference, 'accuracy')}); "
         f"frequency after one character needs {number(found.loc['frequency after one', 'bits'])}."
     )
     for arm, row in found.dropna(subset=["bits_difference"]).iterrows():
         yield (
             f"{task.name}: {title(str(arm))} {number(row['bits'])} bits "
-            f"({signed(row['bits_difference'])}, {_interval(row, 'bits_difference')}), accuracy "
+            f"({signed(row['bits_difference'])}, {interval_of(row, 'bits_difference')}), accuracy "
             f"{number(row['accuracy'])} ({signed(row['accuracy_difference'])}, "
-            f"{_interval(row, 'accuracy_difference')})."
+            f"{interval_of(row, 'accuracy_difference')})."
         )
-
-
-def _interval(row: pd.Series, column: str) -> str:
-    return interval(row[f"{column}_low"], row[f"{column}_high"])
 
 
 def _draw(task: TaskResults, table: pd.DataFrame) -> Figure:

@@ -112,7 +112,7 @@ def pipeline(seed: int, levels: int | None = None) -> Pipeline:
     return Pipeline(encoder, module.build(8, [1] * CLASSES, module.Options()))
 
 
-PLAN = Plan(0.05, 10, 2, (0.02, 0.1), 0.3, 0, 50)
+PLAN = Plan(0.1, 10, 2, (0.02, 0.05), 0.3, 0, 50)
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,7 @@ def test_the_worst_of_all_is_no_better_than_any(attacks: Attacks) -> None:
 def test_a_hidden_gradient_is_found_out(attacks: Attacks) -> None:
     """Rounded pixels withstand every gradient, but not random points, others' images or ε = 1."""
     table = check_table("t", attacks.models, PLAN).set_index(["objective", "check"])["verdict"]
-    plain = table["cross_entropy"].drop("PGD on cross-entropy is as strong as all")  # few steps
-    assert set(plain) == {PASSED}
+    assert set(table["cross_entropy"]) == {PASSED}
     masked = table["ncmi"]
     failed = set(masked.index[masked == FAILED])
     assert {"no image withstands the whole range", "the loss rises along the attack"} <= failed
