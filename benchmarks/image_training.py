@@ -7,15 +7,17 @@ Both train the same network on the same images with a crop and a flip: this pack
 data of its own loop (`training.learner`, `training.images`); the rival by a Dataset of PIL images,
 torchvision's transforms, a DataLoader and `loss.item()` once in a while, as its reference script
 has it. Beside them, what the parts can do alone: the data without a network, the network without
-data. Then other losses in our loop. All in turn, round after round; a ratio is the median over
-rounds, of CPU seconds on a CPU, which other jobs on the machine disturb less, else of seconds.
-Prints them, writes results/image_training-<device>.json.
+data. Then other losses in our loop; on a GPU as CUDA graphs, where they can be, and without. All in
+turn, round after round; a ratio is the median over rounds, of CPU seconds on a CPU, which other
+jobs on the machine disturb less, else of seconds. On a GPU the kernels of a step are counted too,
+and graphs replayed without data. Prints them, writes results/image_training-<device>.json.
 """
 
 import argparse
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import torch.nn.functional as F
 from measure import RESULTS, record, spent
 from PIL import Image
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -32,12 +35,14 @@ from wsi_ncmi.config import ImageTask, Transform
 from wsi_ncmi.images.datasets.interface import Images
 from wsi_ncmi.images.models import build_network
 from wsi_ncmi.predictions.records import Run
+from wsi_ncmi.training.captured import CapturedStep
 from wsi_ncmi.training.images import ImageData, ImageParts, prepare
 from wsi_ncmi.training.learner import Learner, for_images
 
 SIDE, CLASSES, PAD = 32, 10, 4
 OBJECTIVES = ("cross_entropy", "ncmi", "cmic_dl", "mutual_information")
 OURS = "this package"
+EAGER = "without a graph"
 FLIP_AND_CROP = [
     Transform(name="RandomCrop", options={"size": [SIDE, SIDE], "padding": PAD}),
     Transform(name="RandomHorizontalFlip"),
@@ -66,8 +71,13 @@ class Work:
     workers: int
     device: torch.device
 
-    def task(self, objective: str) -> ImageTask:
-        training = {"epochs": 1, "batch_size": self.batch_size, "precision": self.precision}
+    def task(self, objective: str, *, graph: bool = True) -> ImageTask:
+        training: dict[str, Any] = {
+            "epochs": 1,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+        }
+        training["cuda_graph"] = "auto" if graph else False
         optimiser = {"optimiser": "sgd", "learning_rate": 0.01, "clip_norm": None}
         return ImageTask.model_validate(
             {
@@ -87,10 +97,14 @@ class Work:
 
 
 class Own:
-    """An epoch of our loop's steps, validation left out, of one objective."""
+    """An epoch of our loop's steps, validation left out, of one objective.
 
-    def __init__(self, work: Work, objective: str) -> None:
-        task = work.task(objective)
+    Args:
+        graph: a CUDA graph of a step, on a GPU and where it can be done; else none.
+    """
+
+    def __init__(self, work: Work, objective: str, *, graph: bool = True) -> None:
+        task = work.task(objective, graph=graph)
         parts = dict.fromkeys(("train", "val", "test"), work.images)
         found = ImageParts([*map(str, range(CLASSES))], parts, *_moments(), (SIDE, SIDE))
         run = Run("t", "c", "-", "official", 0, 0, work.model, objective, "last", "", "", {})
@@ -120,8 +134,8 @@ class Own:
 class Repeated(Own):
     """The network and the loss alone: one batch, again and again."""
 
-    def __init__(self, work: Work, objective: str) -> None:
-        super().__init__(work, objective)
+    def __init__(self, work: Work, objective: str, *, graph: bool = True) -> None:
+        super().__init__(work, objective, graph=graph)
         self.batch = next(iter(self.data.training(0)))
         self.steps, self.data = work.steps, self
 
@@ -195,17 +209,66 @@ def _moments() -> tuple[np.ndarray, np.ndarray]:
     return np.full(3, 0.5), np.full(3, 0.25)
 
 
-def rivals(work: Work) -> dict[str, Callable[[], None]]:
+def rivals(work: Work) -> dict[str, Any]:
     """Name -> an epoch of it."""
+    cuda = work.device.type == "cuda"
     plain, own = Plain(work), {name: Own(work, name) for name in OBJECTIVES}
-    repeated = {name: Repeated(work, name) for name in OBJECTIVES[:2]}
+    repeated = {f"{name} alone": Repeated(work, name) for name in OBJECTIVES[:2]}
+    if cuda:
+        own |= {f"{n}, {EAGER}": Own(work, n, graph=False) for n in OBJECTIVES[:2]}
+        repeated |= {
+            f"{name} alone, {EAGER}": Repeated(work, name, graph=False) for name in OBJECTIVES[:2]
+        }
     return {
         "plain loop, cross_entropy": plain,
         **{f"{OURS}, {name}": one for name, one in own.items()},
         "plain loop, data alone": plain.load,
         f"{OURS}, data alone": own["cross_entropy"].load,
-        **{f"{OURS}, network and {name} alone": one for name, one in repeated.items()},
+        **{f"{OURS}, network and {name}": one for name, one in repeated.items()},
     }
+
+
+def kernels(own: Own) -> dict[str, float]:
+    """Of one step on a GPU, data left out: kernels, and the microseconds that they run for."""
+    inputs, target = next(iter(own.data.training(own.epoch)))
+    own.learner.train()
+    own.learner.step(inputs, target, 0)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        own.learner.step(inputs, target, 0)
+        torch.cuda.synchronize()
+    found = [
+        event.time_range.elapsed_us()
+        for event in profiler.events() or []
+        if event.device_type == torch.autograd.DeviceType.CUDA
+        and not getattr(event, "is_user_annotation", False)
+        and "Optimizer" not in event.name  # an annotation of torch's
+    ]
+    return {"kernels": len(found), "busy_us": sum(found)}
+
+
+def replays_per_s(own: Own, seconds: float = 0.5) -> float | None:
+    """Of a step's CUDA graph, one after another; None: it has none."""
+    step = own.learner.take
+    if not isinstance(step, CapturedStep) or step.replay is None:
+        return None
+    torch.cuda.synchronize()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        for _ in range(10):
+            step.replay()
+        torch.cuda.synchronize()
+        count += 10
+    return count / (time.perf_counter() - start)
+
+
+def of_steps(found: dict[str, Any], batch_size: int) -> dict[str, dict[str, Any]]:
+    """What a GPU does in a step of each of our loops; they have run."""
+    steps = {}
+    for name, own in found.items():
+        if isinstance(own, Own) and not isinstance(own, Repeated):
+            rate = replays_per_s(own)
+            steps[name] = {**kernels(own), "replayed_images_per_s": rate and rate * batch_size}
+    return steps
 
 
 def ratio(found: dict[str, dict[str, Any]], above: str, below: str, *, cpu: bool) -> float:
@@ -221,6 +284,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=None, help="seconds: no round begins later")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--model", default=None, help="default: test_resnet, on a GPU resnet18")
@@ -237,7 +301,8 @@ def main() -> None:
         torch.device(given.device),
     )
     torch.backends.cudnn.benchmark = cuda
-    found = spent(rivals(work), work.device, rounds=given.rounds)
+    called = rivals(work)
+    found = spent(called, work.device, rounds=given.rounds, limit=given.limit)
     key = "wall_s" if cuda else "cpu_s"
     rates = {name: given.images / one[key] for name, one in found.items()}
     own = f"{OURS}, cross_entropy"
@@ -246,10 +311,20 @@ def main() -> None:
         f"{OURS}, {name} / cross_entropy": ratio(found, f"{OURS}, {name}", own, cpu=not cuda)
         for name in OBJECTIVES[1:]
     }
+    ratios |= {
+        f"{OURS}, {name} / the same {EAGER}": ratio(
+            found, f"{OURS}, {name}", f"{OURS}, {name}, {EAGER}", cpu=False
+        )
+        for name in OBJECTIVES[:2]
+        if cuda
+    }
     for name, value in {**rates, **ratios}.items():
-        print(f"{name:50} {value:10.3f}")
+        print(f"{name:60} {value:10.3f}")
     facts = {k: v for k, v in vars(given).items() if k != "out"} | {"model": work.model}
     content = {"setting": facts, f"images_per_{key}": rates, "ratios": ratios, "seconds": found}
+    if cuda:
+        content["steps"] = of_steps(called, given.batch_size)
+        print(*content["steps"].items(), sep="\n")
     print(record("image_training", work.device, content, given.out))
 
 

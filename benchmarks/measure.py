@@ -54,7 +54,11 @@ def _timed(call: Callable[[], None], device: torch.device, repeats: int) -> floa
 
 
 def spent(
-    rivals: Mapping[str, Callable[[], None]], device: torch.device, *, rounds: int
+    rivals: Mapping[str, Callable[[], None]],
+    device: torch.device,
+    *,
+    rounds: int,
+    limit: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Median wall and CPU seconds of a call, and those of each round: `[wall, cpu]`.
 
@@ -63,11 +67,15 @@ def spent(
 
     Args:
         rivals: what is called: each once beforehand, then all in turn, once a round.
+        limit: seconds after which no round begins but the first; None: none.
     """
+    began = time.perf_counter()
     for call in rivals.values():
         call()  # imports, page cache
     each: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
-    for _ in range(rounds):
+    for done in range(rounds):
+        if done and limit is not None and time.perf_counter() - began > limit:
+            break
         for name, call in rivals.items():
             each[name].append(_spent(call, device))
     return {

@@ -245,6 +245,7 @@ class ImageTraining(Training):
         "cutmix",
         "adversarial",
         "compile",
+        "cuda_graph",
         "deterministic",
         "snapshots",
     )
@@ -304,6 +305,17 @@ class ImageTraining(Training):
     compile: bool = Field(
         False, description="Compile the network by torch.compile; the first steps take minutes."
     )
+    cuda_graph: bool | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Record a training step as one CUDA graph and replay it for every batch, so that the "
+            "GPU does not wait for Python to start its kernels. `auto`: on a GPU, where it can be "
+            "done; the log says why not. `true`: anything that prevents it is an error. It cannot "
+            "be done with `accumulation`, `adversarial`, `lookahead`, `optimiser: radam` or "
+            "`precision: fp16`, in several processes, or under an objective that looks at values "
+            "(supcon, mutual_information)."
+        ),
+    )
     deterministic: bool = Field(
         False,
         description=(
@@ -319,6 +331,27 @@ class ImageTraining(Training):
             "`snapshots/` of the run's folder, for what is measured over a training. `null`: none."
         ),
     )
+
+    @property
+    def not_captured(self) -> list[str]:
+        """What of these settings keeps a step from being a CUDA graph."""
+        found = {
+            f"accumulation is {self.accumulation}": self.accumulation > 1,
+            "adversarial is set": self.adversarial is not None,
+            "lookahead counts steps on the host": self.lookahead,
+            "radam counts steps on the host": self.optimiser == "radam",
+            "precision fp16 leaves out steps that overflow": self.precision == "fp16",
+        }
+        return [reason for reason, applies in found.items() if applies]
+
+    @model_validator(mode="after")
+    def _check_graph(self) -> Self:
+        if self.cuda_graph is True and self.not_captured:
+            raise ValueError(
+                "cuda_graph: true needs steps that launch the same kernels every time: found that "
+                f"{', '.join(self.not_captured)}: change it, or set cuda_graph: auto"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_adversarial(self) -> Self:

@@ -61,6 +61,8 @@ class MutualInformation(Classifier):
     no weight, takes that of the untrained head.
     """
 
+    capturable = False  # eigenvalues wait for the device, to say whether they were found
+
     epoch: Tensor
     width: Tensor
     alignment_sums: Tensor
@@ -145,7 +147,7 @@ class MutualInformation(Classifier):
         self.steps.zero_()
 
     def _candidates(self) -> Tensor:
-        return renyi.width_candidates(LARGEST_WIDTH, self.options.candidates).to(self.width.device)
+        return renyi.width_candidates(LARGEST_WIDTH, self.options.candidates, self.width.device)
 
     def _alignments(self, probabilities: Tensor, target: Tensor) -> Tensor:
         return renyi.alignments(renyi.label_gram(target), probabilities, self._candidates())

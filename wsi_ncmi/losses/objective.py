@@ -50,6 +50,10 @@ class Objective(nn.Module, ABC):
     takes_mixed: bool = False
     """Whether the loss of a sample for either of two classes means something, as mixup needs."""
 
+    capturable: bool = True
+    """Whether a step on a GPU looks at no value and is alike for every batch of a size, so that a
+    CUDA graph can be made of it."""
+
     @property
     def takes_stacks(self) -> bool:
         """Whether its methods take a stack of models as it is, without a map.

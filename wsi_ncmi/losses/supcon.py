@@ -47,6 +47,7 @@ class SupCon(Classifier):
 
     min_samples = 2
     stackable = False
+    capturable = False  # it picks pairs by their labels
 
     def __init__(
         self, embedding_dim: int, class_counts: Sequence[int], options: Options | None = None

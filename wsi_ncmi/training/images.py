@@ -26,6 +26,7 @@ from wsi_ncmi.losses.objective import Objective
 from wsi_ncmi.predictions.records import Run
 from wsi_ncmi.predictions.trials import forget_search
 from wsi_ncmi.training.adversarial import check_pixels
+from wsi_ncmi.training.captured import check_capturable
 from wsi_ncmi.training.distributed import check_share, share_of_batch, share_of_part
 from wsi_ncmi.training.execute import Setup, arm_record, build_part, execute, rebuild_part
 from wsi_ncmi.training.interface import Embedded, Network
@@ -72,6 +73,8 @@ class ImageParts:
 
 class ImageNetwork(Network):
     """An image encoder as the loop's network."""
+
+    takes_tensors = True
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
@@ -180,7 +183,7 @@ def check_arms(task: ImageTask, class_counts: Sequence[int], kind: Kind) -> None
     """Every arm's settings suit its objective and the samples: said before the first one trains.
 
     Raises:
-        UserError: see `check_batch_size`, `check_mixing` and `check_pixels`.
+        UserError: see `check_batch_size`, `check_mixing`, `check_capturable` and `check_pixels`.
     """
     for label in task.objectives:
         candidates = task.candidates(label) if task.is_nested else []
@@ -189,6 +192,7 @@ def check_arms(task: ImageTask, class_counts: Sequence[int], kind: Kind) -> None
             objective: Objective = build_part("objective", label, arm, TRIAL_WIDTH, class_counts)
             check_batch_size(objective, settings, label)
             check_mixing(objective, for_images(settings), label)
+            check_capturable(objective, for_images(settings), label)
             check_pixels(kind, for_images(settings), label)
 
 

@@ -34,10 +34,12 @@ class Network(nn.Module, ABC):
 
     Attributes:
         precision: in which the loop runs it, `fp32`, `bf16` or `fp16`; `fit` sets it.
+        takes_tensors: its inputs are a tensor [B, ...], of one shape but for B.
     """
 
     embedding_dim: int
     precision: str = "fp32"
+    takes_tensors: bool = False
 
     @abstractmethod
     def forward(self, inputs: Inputs, targets: Tensor | None = None) -> Embedded: ...

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wsi_ncmi.config import ImageTraining, Training
+from wsi_ncmi.losses.distributed import ranks
 from wsi_ncmi.losses.objective import LossOutput
 from wsi_ncmi.training.adversarial import worst_images
+from wsi_ncmi.training.captured import CapturedStep, CudaGraphs, Losses, Seed, Update, is_captured
 from wsi_ncmi.training.distributed import parallel
 from wsi_ncmi.training.interface import Embedded, Inputs, Network
 from wsi_ncmi.training.joint import JointObjective
@@ -36,6 +38,7 @@ class Learner:
 
     Attributes:
         mean: the running mean of the weights, if one is asked for.
+        take: `update`, or what replays it.
     """
 
     def __init__(
@@ -55,6 +58,15 @@ class Learner:
         self.parallel = parallel(network)
         decay = settings.ema_decay
         self.mean = MovingAverage(network, objective, decay) if decay is not None else None
+        self.take: Update = self.update
+        if is_captured(settings, network, objective.main, self.device):
+            own = settings.batch_size // ranks()
+            self.take = CapturedStep(self.update, self.optimisers, own, CudaGraphs(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it all is."""
+        return self.objective.main.class_counts.device
 
     @property
     def scored(self) -> dict[str, Any]:
@@ -84,7 +96,7 @@ class Learner:
         self.network.train()
         self.objective.train()
 
-    def step(self, inputs: Inputs, target: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, inputs: Inputs, target: Tensor, seed: int) -> Losses:
         """The loss of a batch and its parts, detached; the weights have moved.
 
         Args:
@@ -93,6 +105,16 @@ class Learner:
         other: Mixed | None = None
         if self.settings.mixup or self.settings.cutmix:
             inputs, other = mixed_batch(inputs, target, self.settings, seed)
+        found = self.take(inputs, target, other, seed)
+        self.optimisers.advance()
+        return found
+
+    def update(self, inputs: Inputs, target: Tensor, other: Mixed | None, seed: Seed) -> Losses:
+        """All of a step that is computed on the device, with the present rates.
+
+        Args:
+            seed: None: torch's generators are seeded already.
+        """
         if self.settings.adversarial is not None:
             inputs = self._worst(inputs, target, other, seed)
         output, onwards = self._forward(inputs, target, seed)
@@ -100,16 +122,17 @@ class Learner:
         if state_loss is not None:
             self.optimisers.step_centroids(state_loss)
         found = self._loss(output, target, other)
-        self.optimisers.step(found.total, with_centroids=state_loss is None, onwards=onwards)
+        self.optimisers.move(found.total, with_centroids=state_loss is None, onwards=onwards)
         self.objective.end_step()
         self.network.end_step()
         if self.mean is not None:
             self.mean.update()
         return found.total.detach(), found.parts
 
-    def _worst(self, inputs: Inputs, target: Tensor, other: Mixed | None, seed: int) -> Tensor:
+    def _worst(self, inputs: Inputs, target: Tensor, other: Mixed | None, seed: Seed) -> Tensor:
         """The batch's images where the loss of this step is largest."""
         assert self.settings.adversarial is not None
+        assert seed is not None
         return worst_images(
             inputs,
             lambda moved: self._embed(self.network, moved, None, seed),
@@ -128,19 +151,21 @@ class Learner:
         return LossOutput(torch.lerp(second.total, own.total, other.share), parts)
 
     def _forward(
-        self, inputs: Inputs, target: Tensor, seed: int
+        self, inputs: Inputs, target: Tensor, seed: Seed
     ) -> tuple[Embedded, Callable[[], None]]:
         """What the network gives, and what goes on with the backward pass."""
         parts = min(self.settings.accumulation, len(target))
         if parts > 1:
+            assert seed is not None
             return self._in_micro_batches(inputs.chunk(parts), seed)
         return self._embed(self.parallel, inputs, target, seed), _nothing
 
     def _embed(
-        self, network: nn.Module, inputs: Inputs, target: Tensor | None, seed: int
+        self, network: nn.Module, inputs: Inputs, target: Tensor | None, seed: Seed
     ) -> Embedded:
-        seed_generators(seed, self.objective.main.class_counts.device)
-        with mixed(self.network.precision, self.objective.main.class_counts.device):
+        if seed is not None:
+            seed_generators(seed, self.device)
+        with mixed(self.network.precision, self.device):
             output: Embedded = network(inputs, target)
         return output
 

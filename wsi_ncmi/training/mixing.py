@@ -21,10 +21,10 @@ from wsi_ncmi.losses.objective import Objective
 
 
 class Mixed(NamedTuple):
-    """A batch's other classes [B], and the share of its own, 0.5 to 1."""
+    """A batch's other classes [B], and the share of its own, 0.5 to 1: a number, or a scalar."""
 
     target: Tensor
-    share: float
+    share: float | Tensor
 
 
 def check_mixing(objective: Objective, settings: ImageTraining, context: str) -> None:

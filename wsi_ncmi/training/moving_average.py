@@ -1,39 +1,55 @@
 """A running mean of a training's weights, which is scored in their place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class MovingAverage:
     """Of a network, its batch norms' statistics included, and of an objective's parameters.
 
     θ̄ ← d θ̄ + (1 − d) θ after every step, d = min(decay, (1 + n) / (10 + n)) after n of them, as
-    TensorFlow's `ExponentialMovingAverage` has it: so a short training does not keep its start. An
-    objective's own running means are taken as they are.
+    TensorFlow's `ExponentialMovingAverage` has it: so a short training does not keep its start. The
+    first step's weights are taken as they are, an objective's own running means always.
     """
 
     def __init__(self, network: nn.Module, objective: nn.Module, decay: float) -> None:
-        rule = _rule(decay)
-        self.models = {
-            "network": AveragedModel(network, multi_avg_fn=rule, use_buffers=True),
-            "objective": AveragedModel(objective, multi_avg_fn=rule),
-        }
+        self.decay = decay
         self.sources = {"network": network, "objective": objective}
+        self.models = {name: AveragedModel(source) for name, source in self.sources.items()}
+        for name, model in self.models.items():
+            first = next(self.sources[name].buffers(), model.n_averaged)
+            model.n_averaged = model.n_averaged.to(first.device)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The averaged ones."""
         return {name: model.module for name, model in self.models.items()}
 
+    @torch.no_grad()
     def update(self) -> None:
-        """After a step."""
+        """After a step; no value is looked at, so that a GPU is not waited for."""
         for name, model in self.models.items():
-            model.update_parameters(self.sources[name])
+            source, mean = self.sources[name], model.module
+            weight = self._weight(model.n_averaged)
+            averaged = {key for key, _ in source.named_parameters()}
+            if name == "network":
+                averaged |= {key for key, b in source.named_buffers() if b.is_floating_point()}
+            values = tensors_of(source)
+            for key, tensor in tensors_of(mean).items():
+                if key in averaged:
+                    tensor.lerp_(values[key], weight.to(tensor.dtype))
+                else:
+                    tensor.copy_(values[key])
+            model.n_averaged.add_(1)
+
+    def _weight(self, count: Tensor) -> Tensor:
+        """Of the present weights, after so many steps; both are scalars on the device."""
+        steps = count.double()
+        weight = 1 - ((1 + steps) / (10 + steps)).clamp_max(self.decay)
+        return torch.where(steps == 0, 1.0, weight)
 
     def take_buffers(self) -> None:
         """After an epoch: the objective's running means as they are now."""
@@ -62,17 +78,3 @@ def copy_tensors(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """What `tensors_of` was."""
     for name, tensor in tensors_of(module).items():
         tensor.copy_(saved[name])
-
-
-def _rule(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    @torch.no_grad()
-    def update(means: Tensors, values: Tensors, count: Tensor | int) -> None:
-        steps = int(count)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(means, values, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)
-
-    return update

@@ -1,6 +1,7 @@
 """Optimisers, Lookahead around them, and their schedule."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,9 +55,12 @@ class Optimisers:
         self.scaler = torch.amp.GradScaler(self.largest_norm.device.type, enabled=half)
         self.schedules = [
             LambdaLR(optimiser, lambda step: factor(training, step, steps))
-            for optimiser in (self.network, self.centroids)
-            if optimiser is not None
+            for optimiser in self._all
         ]
+
+    @property
+    def _all(self) -> list[Optimizer]:
+        return [one for one in (self.network, self.centroids) if one is not None]
 
     def step_centroids(self, loss: torch.Tensor) -> None:
         """The step of an alternating schedule: the network stays where it is."""
@@ -74,15 +78,25 @@ class Optimisers:
         with_centroids: bool,
         onwards: Callable[[], None] = lambda: None,
     ) -> None:
+        """`move` and `advance`."""
+        self.move(loss, with_centroids=with_centroids, onwards=onwards)
+        self.advance()
+
+    def move(
+        self,
+        loss: torch.Tensor,
+        *,
+        with_centroids: bool,
+        onwards: Callable[[], None] = lambda: None,
+    ) -> None:
         """One backward pass and the network's step; the centroids' too if they move together.
 
         Args:
             onwards: goes on with the backward pass where the loss's own graph ends.
         """
         centroids = self.centroids if with_centroids else None
-        for optimiser in (self.network, self.centroids):
-            if optimiser is not None:
-                optimiser.zero_grad()
+        for optimiser in self._all:
+            optimiser.zero_grad()
         if self.network is not None or centroids is not None:  # else nothing asks for a gradient
             self.scaler.scale(loss).backward()
             onwards()
@@ -93,8 +107,44 @@ class Optimisers:
             self._note(centroids)
             self.scaler.step(centroids)
         self.scaler.update()
+
+    def advance(self) -> None:
+        """After a step: the rates of the next one."""
         for schedule in self.schedules:
             schedule.step()
+
+    def device_rates(self) -> list[torch.Tensor]:
+        """Room for the rate of each optimiser on its device, for `rates_from`."""
+        return [self.largest_norm.new_zeros((), dtype=torch.float32) for _ in self._all]
+
+    def send_rates(self, rates: Iterable[torch.Tensor]) -> None:
+        """Put the present rates where `device_rates` has made room for them."""
+        for optimiser, rate in zip(self._all, rates, strict=True):
+            rate.fill_(optimiser.param_groups[0]["lr"])  # all groups have the same
+
+    @contextmanager
+    def rates_from(self, rates: Iterable[torch.Tensor], *, capturing: bool) -> Iterator[None]:
+        """Inside, optimisers read their rate on the device, in one kernel, when they step.
+
+        Args:
+            rates: of `device_rates`.
+            capturing: a CUDA graph is, which Adam wants to be told.
+        """
+        groups = [
+            (group, rate)
+            for optimiser, rate in zip(self._all, rates, strict=True)
+            for group in optimiser.param_groups
+        ]
+        before = [dict(group) for group, _ in groups]
+        for group, rate in groups:
+            group |= {"lr": rate, "fused": True}
+            if "capturable" in group:
+                group["capturable"] = capturing
+        try:
+            yield
+        finally:
+            for (group, _), old in zip(groups, before, strict=True):
+                group |= old
 
     def _step_network(self) -> None:
         if self.network is None:
@@ -110,9 +160,8 @@ class Optimisers:
     @property
     def state(self) -> dict[str, Any]:
         """All that moves, for a checkpoint."""
-        parts = [one for one in (self.network, self.centroids) if one is not None]
         return {
-            "optimisers": [one.state_dict() for one in parts],
+            "optimisers": [one.state_dict() for one in self._all],
             "schedules": [one.state_dict() for one in self.schedules],
             "scaler": self.scaler.state_dict(),
             "largest_norm": self.largest_norm,
@@ -121,14 +170,13 @@ class Optimisers:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """What `state` was."""
-        parts = [one for one in (self.network, self.centroids) if one is not None]
-        for one, saved in zip(parts, state["optimisers"], strict=True):
+        for one, saved in zip(self._all, state["optimisers"], strict=True):
             one.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        self.largest_norm = state["largest_norm"].to(self.largest_norm)
+        self.largest_norm.copy_(state["largest_norm"])
         if self.lookahead:
             self.lookahead.restore(state["lookahead"])
 
@@ -141,7 +189,7 @@ class Optimisers:
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         # Of fp16, gradients that overflow are no step; a loss that is not finite tells of the rest.
         seen = norm.nan_to_num(0.0, 0.0) if self.scaler.is_enabled() else norm
-        self.largest_norm = torch.maximum(self.largest_norm, seen.to(self.largest_norm))
+        self.largest_norm.copy_(torch.maximum(self.largest_norm, seen.to(self.largest_norm)))
         return norm
 
 

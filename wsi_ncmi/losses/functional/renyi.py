@@ -101,10 +101,19 @@ def renyi_mutual_information(a: Tensor, b: Tensor, alpha: float = ALPHA) -> Tens
     return renyi_entropy(a, alpha) + renyi_entropy(b, alpha) - joint
 
 
-def width_candidates(largest: Tensor | float, candidates: int = CANDIDATES) -> Tensor:
-    """Equidistant widths largest/S, 2·largest/S, …, largest; [S] float64."""
-    largest = torch.as_tensor(largest, dtype=torch.float64)
-    return largest * torch.arange(1, candidates + 1, device=largest.device) / candidates
+def width_candidates(
+    largest: Tensor | float, candidates: int = CANDIDATES, device: torch.device | None = None
+) -> Tensor:
+    """Equidistant widths largest/S, 2·largest/S, …, largest; [S] float64.
+
+    Args:
+        device: of the result; None: that of `largest`, or the CPU.
+    """
+    if isinstance(largest, Tensor):
+        device, largest = device or largest.device, largest.double()
+    return (
+        largest * torch.arange(1, candidates + 1, dtype=torch.float64, device=device) / candidates
+    )
 
 
 def alignments(
