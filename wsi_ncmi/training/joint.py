@@ -4,6 +4,7 @@ Every auxiliary loss has an objective of the arm's own kind: instance losses, cr
 pseudo-bags are learnt under NCMI as under cross-entropy.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from wsi_ncmi.aggregators.interface import Auxiliary
 from wsi_ncmi.losses.classifier import Classifier, take_scores
 from wsi_ncmi.losses.objective import LossOutput, Objective
+from wsi_ncmi.training.aside import Aside
 from wsi_ncmi.training.interface import Embedded
 from wsi_ncmi.training.seen import Seen
 
@@ -33,6 +35,7 @@ class JointObjective(nn.Module):
         self.auxiliary = nn.ModuleDict(auxiliary)
         self.seen = Seen(main.classes, scores_are_logits=isinstance(main, Classifier))
         self.seen.to(main.class_counts.device)
+        self.aside = Aside()
 
     @classmethod
     def build(
@@ -77,29 +80,34 @@ class JointObjective(nn.Module):
         pairs = self._pairs(output, target)
         found = [o.state_loss(z, y) for _, o, (z, y, _) in pairs]
         losses = [loss for loss in found if loss is not None]
-        return sum(losses, self._left_out(pairs)) if losses else None
+        return _sum([*losses, *self._left_out(pairs)]) if losses else None
 
     def forward(self, output: Embedded, target: Tensor) -> LossOutput:
-        total: Any = 0 if output.penalty is None else output.penalty
+        terms = [] if output.penalty is None else [output.penalty]
         parts = {} if output.penalty is None else {"penalty": output.penalty.detach()}
         pairs = self._pairs(output, target)
         for name, objective, (z, y, weight) in pairs:
             found = objective(z, y)
-            total = total + weight * found.total
+            terms.append(found.total if _is_one(weight) else weight * found.total)
             if self.training and not name:
-                with torch.no_grad():
-                    self.seen.add(objective.training_scores(z.detach()), y)
+                self._see(objective, z.detach(), y)
             parts |= {name: found.total.detach()} if name else found.parts
-        return LossOutput(total + self._left_out(pairs), parts)
+        return LossOutput(_sum([*terms, *self._left_out(pairs)]), parts)
 
-    def _left_out(self, pairs: Sequence[tuple[str, Objective, Any]]) -> Any:
-        """0, by which the parameters of objectives without a loss get a gradient of zero.
+    @torch.no_grad()
+    def _see(self, objective: Objective, embedding: Tensor, target: Tensor) -> None:
+        """Beside the backward pass: it changes nothing that the scores are made of."""
+        with self.aside.branch(embedding, target):
+            self.seen.add(objective.training_scores(embedding), target)
+
+    def _left_out(self, pairs: Sequence[tuple[str, Objective, Any]]) -> list[Tensor]:
+        """Zeros by which the parameters of objectives without a loss get a gradient of zero.
 
         Without one an optimiser would not count the step for them.
         """
         names = {name for name, *_ in pairs}
         absent = (one for name, one in self.auxiliary.items() if name not in names)
-        return sum((0 * p).sum() for one in absent for p in one.parameters())
+        return [(0 * p).sum() for one in absent for p in one.parameters()]
 
     def schedule_over(self, steps: int) -> None:
         for objective in self.all():
@@ -120,6 +128,7 @@ class JointObjective(nn.Module):
 
     def average_gradients(self) -> None:
         """After a backward pass: over the processes, see `Objective`."""
+        self.aside.join()
         for objective in self.all():
             objective.average_gradients()
 
@@ -134,3 +143,12 @@ class JointObjective(nn.Module):
     def all(self) -> list[Objective]:
         """The objectives, the samples' own first."""
         return [self.main, *self.auxiliary.values()]  # type: ignore[list-item]
+
+
+def _sum(terms: Sequence[Tensor]) -> Tensor:
+    """Of one term or more, without a kernel for one alone."""
+    return functools.reduce(torch.add, terms)
+
+
+def _is_one(weight: float | Tensor) -> bool:
+    return not isinstance(weight, Tensor) and weight == 1
