@@ -17,7 +17,7 @@ STAGE_VERSIONS = {
     "evaluate": 7,
     "attention": 2,
     "report": 6,
-    "experiment": 1,
+    "experiment": 2,
     "images": 6,
     "image_index": 1,
 }

@@ -26,7 +26,7 @@ from wsi_ncmi.images.kinds import TOKEN
 from wsi_ncmi.report.style import GREY, colour_of, new_figure
 from wsi_ncmi.report.wording import number, signed, title
 
-WIDTH, HEIGHT = 7.2, 3.0  # inches
+WIDTH, HEIGHT = 8.4, 3.0  # inches
 BITS = 1 / math.log(2)
 FREQUENCIES = {"frequency": 0, "frequency after one": 1}
 """Name -> how many characters before are looked at."""
@@ -155,7 +155,8 @@ def _draw(task: TaskResults, table: pd.DataFrame) -> Figure:
     over.set_xlabel("epoch")
     over.xaxis.get_major_locator().set_params(integer=True)
     over.set_ylabel("bits per character")
-    over.legend()
+    named = over.get_legend_handles_labels()
+    final.legend(*named, loc="center left", bbox_to_anchor=(1, 0.5))
     final.set_xticks(range(len(arms)), [title(arm) for arm in arms])
     final.set_xlim(-0.5, len(arms) - 0.5)
     for axes in (over, final):
