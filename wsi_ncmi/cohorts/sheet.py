@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +70,7 @@ class SlideRow:
     labels: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))  # `asdict` copies every cell
 
     def short(self, text: str) -> str:
         """An error's text on one line, with the file's name for its path.
@@ -86,6 +86,8 @@ class SlideRow:
         Raises:
             ConfigError: the values do not go together.
         """
+        if not self.tissue:
+            return common
         try:
             return Tissue.model_validate({**common.model_dump(), **dict(self.tissue)})
         except ValidationError as error:

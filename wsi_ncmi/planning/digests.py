@@ -32,6 +32,10 @@ class Digests:
         self._folder_state = cache(state_below)
         self._files_state = cache(lambda path: slide_state(path, self._state))
         self._seen_in = cache(self._read_seen)
+        self._slides: dict[str, Any] = {}
+        self._of_bucket = cache(self._digest_of_bucket)
+        self._of_splits = cache(self._digest_of_splits)
+        self._of_bags = cache(self._digest_of_bags)
 
     def is_settled(self, stamp: str, wanted: str) -> bool:
         """Whether a job's stamp, written when it last succeeded, says what it would say now."""
@@ -39,7 +43,7 @@ class Digests:
 
     def bucket(self, bucket: int) -> str:
         """Of all that decides the tiles of a bucket's slides: labels do not."""
-        return digest([self._slide(row) for row in self._checked.buckets[bucket]])
+        return self._of_bucket(bucket)
 
     def tiles(self, bucket: int) -> str:
         """Of all that decides a bucket's tile files."""
@@ -47,14 +51,7 @@ class Digests:
 
     def splits(self, name: str) -> str:
         """Of all that decides a task's splits."""
-        task = self._config.tasks[name].model_dump(include=SPLITTING)
-        given = task["protocol"]["file"]
-        content = sha256_file(Path(given)) if given else ""
-        rows = self._checked.task_rows(name)
-        labels = [[row.slide_id, row.label, row.patient_id, row.centre] for row in rows]
-        if task["protocol"]["kind"] == "official":
-            labels += [[row.slide_id, row.split] for row in rows]
-        return digest([task, content, labels, self._settings.versions("splits")])
+        return self._of_splits(name)
 
     def train(self, name: str) -> str:
         """Of all that decides a task's training, whatever the seed."""
@@ -64,13 +61,7 @@ class Digests:
 
     def bags(self, name: str) -> str:
         """Of all that decides the bags of a task: slides, tiling, extraction, or imported bags."""
-        rows = self._checked.task_rows(name)
-        if self._config.bags:
-            return self.imported(rows, self._config.encoder_of(name))
-        versions = self._settings.versions("tiles", "features")
-        slides = [self._slide(row) for row in rows]
-        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
-        return digest([slides, extraction, self.weights, versions])
+        return self._of_bags(name)
 
     def rows(self, rows: Sequence[SlideRow]) -> str:
         """Changes when a row changes or its slide is replaced, not when the sheet is touched."""
@@ -125,8 +116,36 @@ class Digests:
         """Size and time of the encoder's local weights, so that replaced ones are noticed."""
         return self._state(self._config.extraction.weights or "")
 
+    def _digest_of_bucket(self, bucket: int) -> str:
+        return digest([self._slide(row) for row in self._checked.buckets[bucket]])
+
+    def _digest_of_splits(self, name: str) -> str:
+        task = self._config.tasks[name].model_dump(include=SPLITTING)
+        given = task["protocol"]["file"]
+        content = sha256_file(Path(given)) if given else ""
+        rows = self._checked.task_rows(name)
+        labels = [[row.slide_id, row.label, row.patient_id, row.centre] for row in rows]
+        if task["protocol"]["kind"] == "official":
+            labels += [[row.slide_id, row.split] for row in rows]
+        return digest([task, content, labels, self._settings.versions("splits")])
+
+    def _digest_of_bags(self, name: str) -> str:
+        rows = self._checked.task_rows(name)
+        if self._config.bags:
+            return self.imported(rows, self._config.encoder_of(name))
+        versions = self._settings.versions("tiles", "features")
+        slides = [self._slide(row) for row in rows]
+        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
+        return digest([slides, extraction, self.weights, versions])
+
     def _slide(self, row: SlideRow) -> Any:
-        """All that decides a slide's tiles.
+        """All that decides a slide's tiles: found once, as each of its tasks' jobs asks for it."""
+        if row.slide_id not in self._slides:
+            self._slides[row.slide_id] = self._deciding(row)
+        return self._slides[row.slide_id]
+
+    def _deciding(self, row: SlideRow) -> Any:
+        """See `_slide`.
 
         What is gone, and was there when the slide was finished with these settings, counts as it
         was: nothing runs again for a slide that was put away.
@@ -134,14 +153,15 @@ class Digests:
         tiling, seen = self._config.tiling, self._seen(row)
         slide = self._slide_state(row)
         now = decided_by(row, tiling, slide, self._state)
-        last = decided_by(
-            row,
-            tiling,
-            slide or seen.files.get(row.path),
-            lambda path: self._state(path) or seen.files.get(path),
-        )
-        if digest(last) == seen.digest:
-            return [*last, seen.missed]
+        if seen.digest:
+            last = decided_by(
+                row,
+                tiling,
+                slide or seen.files.get(row.path),
+                lambda path: self._state(path) or seen.files.get(path),
+            )
+            if digest(last) == seen.digest:
+                return [*last, seen.missed]
         # Of a local file that is still not there it is known that trying is in vain.
         return [*now, seen.missed if slide or is_remote(row.path) else 0]
 

@@ -4,6 +4,7 @@ Light: the Snakefile imports it in every job.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from wsi_ncmi.cohorts.sheet import SlideRow
@@ -24,14 +25,21 @@ def deciding(row: SlideRow, tiling: Tiling, identify: Identify) -> dict[str, Any
     Raises:
         SlideError: such a file is missing, or the slide's own options do not go together.
     """
-    own = tiling.model_copy(update={"tissue": tissue_options(row, tiling)})
-    weights = own.tissue.weights if own.tissue.method == "model" else None
+    tissue = tissue_options(row, tiling)
+    weights = tissue.weights if tissue.method == "model" else None
     return {
-        "tiling": own.model_dump(mode="json", exclude={"tissue": {"weights"}}),
+        "tiling": _stated(tiling, tissue),
         "mpp": row.mpp,
         "mask": identify(row.mask, "mask") if row.mask else "",
         "weights": identify(weights, "tissue.weights") if weights else "",
     }
+
+
+@lru_cache(maxsize=64)
+def _stated(tiling: Tiling, tissue: Tissue) -> dict[str, Any]:
+    """What a digest says of the options; nearly all slides of a cohort share one, in memory too."""
+    own = tiling.model_copy(update={"tissue": tissue})
+    return own.model_dump(mode="json", exclude={"tissue": {"weights"}})
 
 
 def tissue_options(row: SlideRow, tiling: Tiling) -> Tissue:

@@ -7,6 +7,7 @@ import pytest
 from made_dicom import write_dicom
 
 from wsi_ncmi.errors import ConfigError
+from wsi_ncmi.planning import digests as planned
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.planning.digests import Digests
 
@@ -99,6 +100,27 @@ def test_every_file_of_a_slide_decides_its_tiles(root: Path, folder: Path) -> No
     assert changed(first, second) == 1
     (folder / "a" / "Data.dat").write_text("other pixels")
     assert changed(second, state(root)) == 1
+
+
+def test_a_slide_is_looked_at_once_however_many_jobs_ask(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    decided_by = planned.decided_by
+
+    def counting(row: Any, *rest: Any) -> list[Any]:
+        looked.append(row.slide_id)
+        return decided_by(row, *rest)
+
+    monkeypatch.setattr(planned, "decided_by", counting)
+    made = checked(root)
+    digests = Digests(made)
+    for _ in range(3):
+        for bucket in made.buckets:
+            digests.tiles(bucket)
+        digests.train("t")
+        digests.rows(made.rows)
+    assert sorted(looked) == ["a", "b"]
 
 
 def test_problems_come_together(root: Path, folder: Path) -> None:
