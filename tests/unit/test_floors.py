@@ -22,6 +22,7 @@ FLOORS = {
     "provenance": 0,
     "machine": 0,
     "processes": 0,
+    "logs": 0,
     "aggregators": 1,
     "losses": 1,
     "registry": 1,

@@ -64,8 +64,10 @@ def test_bags_run_to_the_report(
         tasks={"side": {**task, "reference": "ncmi"}},
         evaluation={"bootstrap": 100},
     )
-    workflow.run()
-    page = (home / "results" / "small" / "report" / "index.html").read_text()
+    said = workflow.run()
+    report = home / "results" / "small" / "report" / "index.html"
+    assert f"\nThe report: {report}\n" in said
+    page = report.read_text()
     assert "Does {task} of &#39;{NCMI}&#39; help {{100}} % for $5" in page
     assert "$x_$" in page
     assert not (tmp_path / "~").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from wsi_ncmi import logs
 from wsi_ncmi.cli import bags, camelyon17, images, option, sheets, splits, tools, training, workflow
 from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
@@ -38,14 +39,7 @@ def root(log: Path | None) -> None:
 
     `wsi-ncmi COMMAND --help` says what a command takes.
     """
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        # On the terminal only what needs attention; the file has everything.
-        handlers[0].setLevel(logging.WARNING)
-        handlers.append(logging.FileHandler(log, mode="w"))
-    form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
+    logs.begin(log)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

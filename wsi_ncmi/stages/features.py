@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from pebble import ProcessExpired
 
+from wsi_ncmi import logs
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import SLIDE_MINUTES, Extraction
 from wsi_ncmi.encoders import build_encoder, check_scale, published_facts
@@ -58,7 +59,7 @@ def run(
     bucket.check_scales(published_facts(extraction.encoder))  # before gigabytes are fetched
     own, *others = bucket.shares(processes)
     with ExitStack() as stack:
-        pool = stack.enter_context(process_pool(len(others))) if others else None
+        pool = stack.enter_context(process_pool(len(others), logs.joining())) if others else None
         futures = [
             pool.schedule(encode_share, args=[share, number])
             for number, share in enumerate(others, 1)

@@ -2,9 +2,10 @@
 
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired
 from threadpoolctl import threadpool_limits
 
+from wsi_ncmi import logs
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import SLIDE_MINUTES, Tiling, Tissue
 from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
@@ -175,7 +177,7 @@ def _tile_all(todo: Sequence[SlideTiles], processes: int, minutes: float) -> dic
     if not todo:
         return {}
     made = {}
-    with process_pool(processes, _begin) as pool:
+    with process_pool(processes, partial(_begin, logs.joining())) as pool:
         futures = [
             pool.schedule(tile_one, args=[one.row, one.tiling, one.out_dir], timeout=minutes * 60)
             for one in todo
@@ -188,7 +190,8 @@ def _tile_all(todo: Sequence[SlideTiles], processes: int, minutes: float) -> dic
     return made
 
 
-def _begin() -> None:
+def _begin(join_log: Callable[[], None]) -> None:
+    join_log()
     # Several of these processes share the cores; OpenCV and BLAS would take all of them, and spin.
     cv2.setNumThreads(1)
     threadpool_limits(1)
@@ -198,7 +201,8 @@ def tile_one(row: SlideRow, tiling: Tiling, out_dir: Path) -> Made:
     """In a process of the pool: tile one slide."""
     one = SlideTiles(row, tiling, out_dir)
     seen = _look(one)
-    found = tile(one, learned_mask)
+    with logs.about(f"slide {row.slide_id}"):
+        found = tile(one, learned_mask)
     return Made(TileOutcome.of(found, one.sight.unseen), seen)
 
 

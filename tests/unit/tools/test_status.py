@@ -109,7 +109,7 @@ def test_a_job_is_done_when_its_benchmark_is_newer_than_its_log(root: Path) -> N
     for at in (None, NOW - 1, NOW + 1):  # none, of an earlier run, of this one
         if at is not None:
             write(benchmark, "s\n", at)
-        states.append([one.state for one in jobs(root, NOW + QUIET_SECONDS + 1)][1])
+        states.append([one.state for one in jobs(root, now=NOW + QUIET_SECONDS + 1)][1])
     assert states == ["quiet", "quiet", "done"]
 
 

@@ -61,7 +61,9 @@ def status_of(raw: Mapping[str, Any]) -> Status:
     """See `run`."""
     config, rows, models = configured(raw)
     root = Path(config.results) / config.cohort
-    begun = [job for job in jobs(root) if job.state != "done"]
+    indexes = {task.source for task in config.images.values()}
+    folders = [Path(config.results, "data-sets", name) for name in sorted(indexes)]
+    begun = [job for job in jobs(root, folders) if job.state != "done"]
     steps = stages(root, config, rows, models)
     if any(job.state == "running" for job in begun):
         state = "running"
