@@ -15,7 +15,6 @@ LABELS ?= ../shared/data/labels/camelyon17_stage_labels.csv
 
 demo: $(VENV)/.installed
 	$(RUN) snakemake --cores $(CORES) --quiet rules
-	@echo "The report: $(CURDIR)/results/demo/report/index.html"
 
 test: $(VENV)/.installed-dev
 	$(RUN) pytest -m "not slow" $(PARALLEL)
@@ -45,7 +44,6 @@ camelyon17-small: $(VENV)/.installed
 		--out results/camelyon17-small/slides --threads 2
 	$(RUN) snakemake --cores $(CORES) --quiet rules \
 		--configfile config/camelyon17.yaml config/camelyon17-small.yaml
-	@echo "The report: $(CURDIR)/results/camelyon17-small/report/index.html"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

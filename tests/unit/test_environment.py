@@ -66,3 +66,19 @@ def test_python_is_the_same_everywhere(root: Path, conda: dict[str, Requirement]
 def test_the_channels_are_community_ones(root: Path) -> None:
     content = yaml.safe_load((root / "environment.yml").read_text())
     assert content["channels"] == ["conda-forge", "bioconda", "nodefaults"]
+
+
+def test_both_images_are_made_alike(root: Path) -> None:
+    """Of the same system, with the same packages of it, from the same files of the project."""
+    docker, apptainer = ((root / n).read_text() for n in ("Dockerfile", "apptainer.def"))
+    (base,) = re.findall(r"^FROM (\S+)$", docker, re.M)
+    assert re.findall(r"^From: (\S+)$", apptainer, re.M) == [base]
+    install = r"--no-install-recommends ([\w -]+?)(?: \\)?$"
+    assert re.findall(install, docker, re.M) == re.findall(install, apptainer, re.M) != []
+    copied = {
+        name for line in re.findall(r"^COPY (.+)$", docker, re.M) for name in line.split()[:-1]
+    }
+    files = dict(re.findall(r"^    (\S+) (/opt/source/\S+)$", apptainer, re.M))
+    assert files == {name: f"/opt/source/{name}" for name in copied}
+    kept = (root / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in kept if line.startswith("!")} == copied
