@@ -16,8 +16,8 @@ STAGE_VERSIONS = {
     "train": 5,
     "evaluate": 7,
     "attention": 2,
-    "report": 6,
-    "experiment": 2,
+    "report": 7,
+    "experiment": 3,
     "images": 6,
     "image_index": 1,
 }

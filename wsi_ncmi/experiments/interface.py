@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -50,7 +51,14 @@ class Findings:
 
 
 class Experiment(ABC):
-    """An experiment with its options."""
+    """An experiment with its options.
+
+    Attributes:
+        compares_arms: whether the arms of a task are rivals, so that which of them is better is a
+            part of the answer.
+    """
+
+    compares_arms: ClassVar[bool] = True
 
     @abstractmethod
     def findings(self, results: Results) -> Findings:

@@ -88,6 +88,8 @@ class Options:
 class NcmiVsError(Experiment):
     """All trained runs of all tasks, and pretrained models: each is a classifier."""
 
+    compares_arms = False  # they are points of a plot
+
     def __init__(self, options: Options) -> None:
         self.options = options
 

@@ -38,14 +38,15 @@ def run(results_dir: Path, config: Config, out: Path) -> None:
             write_bytes(out.parent / file, content)
     for table in findings.tables:
         write_frame(out.parent / f"{table.name}.tsv", table.frame, DIGITS)
-    record = _record(name, findings)
+    record = _record(name, built, findings)
     _remove_others(out.parent, {one["file"] for one in (*record["tables"], *record["figures"])})
     write_json(out, record)
 
 
-def _record(name: str, findings: Findings) -> dict[str, Any]:
+def _record(name: str, experiment: Experiment, findings: Findings) -> dict[str, Any]:
     return {
         "experiment": name,
+        "compares_arms": experiment.compares_arms,
         "sentences": list(findings.sentences),
         "tables": [
             {"name": one.name, "caption": one.caption, "file": f"{one.name}.tsv"}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,7 +18,7 @@ from wsi_ncmi.report import cohort
 from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.cost import cost_section
-from wsi_ncmi.report.experiment import experiment_section
+from wsi_ncmi.report.experiment import experiment_answers, experiment_section, read_findings
 from wsi_ncmi.report.labels import label_sections
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
@@ -40,13 +41,15 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     tasks = [_evaluated(results_dir, name) for name in config.images or config.tasks]
     searches = {t.name: tunings(results_dir, config, t.name, t.summary) for t in tasks}
     labels = {row.slide_id: row.label for row in rows}
-    sections = [_question(config, tasks, searches)]
-    if config.experiment:
-        sections.append(experiment_section(results_dir / "experiment"))
+    folder = results_dir / "experiment"
+    experiment = read_findings(folder) if config.experiment else None
+    compared = experiment is None or experiment["compares_arms"]
+    sections = [_question(config, tasks if compared else [], searches, experiment)]
+    sections += [experiment_section(folder)] if experiment else []
     if config.benchmark:
         own = {member.name for member in members(config.benchmark)}
         sections.append(overview_section([task for task in tasks if task.name in own]))
-    else:
+    elif compared:
         sections += across_tasks(tasks)
     for task in tasks:
         given = (config.images or config.tasks)[task.name].published
@@ -69,9 +72,13 @@ def _evaluated(results_dir: Path, name: str) -> Evaluated:
 
 
 def _question(
-    config: Config, tasks: Sequence[Evaluated], searches: Mapping[str, Mapping[str, Tuning]]
+    config: Config,
+    tasks: Sequence[Evaluated],
+    searches: Mapping[str, Mapping[str, Tuning]],
+    experiment: Mapping[str, Any] | None,
 ) -> Section:
     blocks: list[Block] = [Text(config.question)]
+    blocks += experiment_answers(experiment) if experiment else []
     several = len(tasks) > 1
     for task in tasks:
         sentence = task_answer(task, searches[task.name], synthetic=config.demo is not None)

@@ -45,6 +45,24 @@ def make_report(cohort, configuration, rows):
     return (cohort / "report/index.html").read_text()
 
 
+@pytest.mark.parametrize("compares_arms", [True, False])
+def test_an_experiment_begins_the_answer_and_arms_follow_where_they_are_rivals(
+    evaluated, settings, compares_arms
+):
+    cohort, rows, _ = evaluated
+    folder = cohort / "experiment"
+    folder.mkdir()
+    found = {"sentences": ["They correlate."], "tables": [], "figures": []}
+    found |= {"experiment": "ncmi_vs_error", "compares_arms": compares_arms}
+    (folder / "findings.json").write_text(json.dumps(found))
+    asked = settings().model_copy(update={"experiment": config.Experiment(name="ncmi_vs_error")})
+    text = Page(make_report(cohort, asked, rows)).text
+    answer, rest = text.split(" Experiment: NCMI against error ")[-2:]
+    assert "They correlate." in answer
+    assert ("NCMI changes macro-F1 by" in answer) == compares_arms
+    assert "Task stage" in rest
+
+
 def test_the_page_says_everything_and_needs_nothing_else(evaluated, settings):
     cohort, rows, _ = evaluated
     text = make_report(cohort, settings(), rows)
