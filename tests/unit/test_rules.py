@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
@@ -34,3 +35,34 @@ def test_who_uses_a_gpu_asks_for_it_with_memory_and_time(rule: str) -> None:
     resources = section(rule, "resources")
     for name in ("gpu=GPU", "mem_mb=", "runtime="):
         assert name in resources
+
+
+CLUSTERS = sorted(path for path in (ROOT / "profiles").glob("*") if path.name != "default")
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.name)
+def test_a_profile_asks_for_a_gpu_for_every_rule_that_uses_one(path: Path) -> None:
+    """The machine that plans has none, so that the rules themselves ask for none."""
+    profile = yaml.safe_load((path / "config.yaml").read_text())
+    asked = {
+        rule for rule, given in profile["set-resources"].items() if {"gpu", "_gpus"} & {*given}
+    }
+    assert asked == {rule for rule in RULES if "gpu=GPU" in RULES[rule]}
+    assert {*profile["set-resources"], *profile["set-threads"]} <= set(RULES)
+
+
+# MB -> cores that snakemake-executor-plugin-aws-batch 0.2.1 allows (constant.py); of other values
+# it makes the least memory.
+BATCH = {2048: {1}, 4096: {1, 2}, 8192: {1, 2, 4}, 16384: {2, 4, 8}, 32768: {8, 16}}
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_aws_batch_gets_memory_that_it_knows(rule: str) -> None:
+    profile = yaml.safe_load((ROOT / "profiles" / "aws-batch" / "config.yaml").read_text())
+    given = profile["set-resources"].get(rule, {})
+    own = re.search(r"mem_mb=(\d+)", RULES[rule])
+    threads = re.search(r"threads: (\w+)", RULES[rule])
+    memory = given.get("mem_mb") or int(own[1] if own else profile["default-resources"]["mem_mb"])
+    cores = profile["set-threads"].get(rule) or int(threads[1] if threads else 1)
+    assert cores in BATCH[memory]
+    assert memory >= int(own[1] if own else 0)
