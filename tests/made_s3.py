@@ -1,9 +1,11 @@
 """A local S3 server (moto) behind a proxy that fails as networks and servers do."""
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -145,8 +147,10 @@ def client(address: tuple[str, int]) -> Any:
     )
 
 
-@pytest.fixture(scope="session")
-def moto_address() -> Iterator[tuple[str, int]]:
+@contextmanager
+def moto() -> Iterator[tuple[str, int]]:
+    """A server with the bucket; its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it says every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     address = server.get_host_and_port()
@@ -155,11 +159,31 @@ def moto_address() -> Iterator[tuple[str, int]]:
     server.stop()
 
 
-@pytest.fixture
-def s3(moto_address: tuple[str, int]) -> Iterator[Proxy]:
-    proxy = Proxy(moto_address)
+@contextmanager
+def before(address: tuple[str, int]) -> Iterator[Proxy]:
+    """The proxy before a server."""
+    proxy = Proxy(address)
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()
     yield proxy
     proxy.shutdown()
     proxy.server_close()
+
+
+@contextmanager
+def running() -> Iterator[Proxy]:
+    """A server of its own, and the proxy before it."""
+    with moto() as address, before(address) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def moto_address() -> Iterator[tuple[str, int]]:
+    with moto() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(moto_address: tuple[str, int]) -> Iterator[Proxy]:
+    with before(moto_address) as proxy:
+        yield proxy

@@ -100,12 +100,42 @@ def fetched(wildcards):
     return f"{ROOT}/slides/bucket-{wildcards.bucket}.tsv" if FETCH else []
 
 
+def slides_of(wildcards):
+    """Folder of the copies of a bucket's slides.
+
+    Those that do not stay share one with the buckets before and after: what a killed run of other
+    buckets has left there is removed by the next job that fetches into it.
+    """
+    if FETCH.keep_slides:
+        return f"{ROOT}/slides"
+    place = [*CHECKED.buckets].index(int(wildcards.bucket))
+    step = FETCH.buckets_at_once
+    return f"{ROOT}/slides/lane-{place % step}-of-{step}"
+
+
+def finished(wildcards):
+    """Options of the commands that fetch and drop: which slides are not fetched again."""
+    if FETCH.keep_slides:
+        return []
+    record = f"{ROOT}/slides/finished/{ENCODER}/bucket-{wildcards.bucket}.json"
+    made = ["--tiles", f"{ROOT}/tiles", "--bags", f"{ROOT}/features/{ENCODER}"]
+    given = ["--tiling", SETTINGS.section("tiling"), "--encoding", DIGESTS.encoding]
+    return ["--finished", record, *given, *made]
+
+
 def copies(wildcards, manifest=None):
     """Options of a command that reads slides: where their copies are."""
     if not FETCH:
         return []
     beside = [manifest, fetched(wildcards)] if manifest else []
-    return ["--slides", f"{ROOT}/slides", *beside]
+    return ["--slides", slides_of(wildcards), *beside]
+
+
+# Of a command that reads slides after all buckets are finished. In the rule's command and in no
+# param: from where a slide is read changes no result.
+WHERE_SLIDES_ARE = shlex.join(
+    ["--slides", f"{ROOT}/slides", "--fetch", FETCH.model_dump_json()] if FETCH else []
+)
 
 
 def dropping(wildcards):
@@ -114,7 +144,9 @@ def dropping(wildcards):
         return ""
     bucket = ["--bucket", wildcards.bucket, "--buckets", str(CONFIG.buckets)]
     given = ["--sheet", CHECKED.sheet_path, *copies(wildcards), *bucket]
-    return f" && python -m wsi_ncmi.cli fetch drop {shlex.join(given)}"
+    made = ["--made", f"{ROOT}/features/{ENCODER}/bucket-{wildcards.bucket}.tsv"]
+    command = shlex.join([*given, *finished(wildcards), *made])
+    return f" && python -m wsi_ncmi.cli fetch drop {command}"
 
 
 def buckets_before(bucket):

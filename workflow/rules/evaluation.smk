@@ -103,7 +103,7 @@ rule attention:
     shell:
         "python -m wsi_ncmi.cli --log {log:q} attention --task {params.task:q}"
         " --sheet {params.sheet:q} --cache {params.cache:q} --tiles {params.tiles:q}"
-        " --task-dir {params.task_dir:q} --options {params.options:q}"
+        " --task-dir {params.task_dir:q} --options {params.options:q} {WHERE_SLIDES_ARE}"
         " --out {params.folder:q}"
 
 

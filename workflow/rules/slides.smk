@@ -50,11 +50,12 @@ if FETCH:
             sheet=literal(CHECKED.sheet_path),
             options=literal(FETCH.model_dump_json()),
             buckets=CONFIG.buckets,
-            folder=subpath(output.manifest, parent=True),
+            folder=slides_of,
+            finished=finished,
         shell:
             "python -m wsi_ncmi.cli --log {log:q} fetch --sheet {params.sheet:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
-            " --options {params.options:q} --slides {params.folder:q}"
+            " --options {params.options:q} --slides {params.folder:q} {params.finished:q}"
             " --manifest {output.manifest:q}"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Task,
         Tiling,
     )
+    from wsi_ncmi.tiling.finished import Finished
 
 commands = Commands()
 
@@ -70,12 +71,50 @@ slides_folder = option.path("--slides", COPIES, required=False)
 fetched = option.path("--fetched", "Manifest of `fetch`.", required=False)
 
 
+def finishing(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which slides are finished; the command is handed `finished`."""
+
+    @option.path("--finished", "Record of the slides that are finished.", required=False)
+    @click.option("--tiling", type=option.Section("Tiling"), help="By which they were tiled.")
+    @click.option("--encoding", default="", help="Digest of all else that decides their bags.")
+    @option.path("--tiles", "Folder of their tile files.", required=False)
+    @option.path("--bags", "Folder of their bags.", required=False)
+    @wraps(function)
+    def with_record(
+        *given: Any,
+        finished: Path | None,
+        tiling: "Tiling | None",
+        encoding: str,
+        tiles: Path | None,
+        bags: Path | None,
+        **others: Any,
+    ) -> None:
+        from wsi_ncmi.tiling.finished import Finished
+
+        if finished is None:
+            function(*given, finished=None, **others)
+        elif tiling is None or tiles is None or bags is None:
+            raise click.UsageError("--finished needs --tiling, --tiles and --bags")
+        else:
+            record = Finished(finished, tiling, encoding, tiles, bags)
+            function(*given, finished=record, **others)
+
+    return with_record
+
+
 @commands.command("fetch")
 @bucket
 @option.options("Fetch")
 @slides_folder_of_fetch
+@finishing
 @manifest
-def fetch_slides(rows: list[Any], options: "Fetch", slides: Path, manifest: Path) -> None:
+def fetch_slides(
+    rows: list[Any],
+    options: "Fetch",
+    slides: Path,
+    finished: "Finished | None",
+    manifest: Path,
+) -> None:
     """Fetch the slides of a bucket from addresses.
 
     Several parts of a slide are fetched at the same time. What is there is kept, and a fetch that
@@ -83,17 +122,21 @@ def fetch_slides(rows: list[Any], options: "Fetch", slides: Path, manifest: Path
     """
     from wsi_ncmi.stages import fetch as stage
 
-    stage.run(rows, options, slides, manifest)
+    stage.run(rows, options, slides, manifest, finished)
 
 
 @commands.command("fetch drop")
 @bucket
 @slides_folder_of_fetch
-def drop_slides(rows: list[Any], slides: Path) -> None:
+@finishing
+@option.path("--made", "Manifest of their bags, to be recorded.", required=False)
+def drop_slides(
+    rows: list[Any], slides: Path, finished: "Finished | None", made: Path | None
+) -> None:
     """Remove the copies of a bucket's slides."""
     from wsi_ncmi.stages import fetch as stage
 
-    stage.drop(rows, slides)
+    stage.drop(rows, slides, finished, made)
 
 
 @commands.command("tiles")
@@ -225,6 +268,8 @@ def evaluate(
 @option.tiles
 @option.task_dir
 @option.options("Attention")
+@slides_folder
+@click.option("--fetch", type=option.Section("Fetch"), help="How slides were fetched.")
 @option.path("--out", "Folder of the heatmaps and tables.")
 def attention(
     task: "Task",
@@ -233,12 +278,17 @@ def attention(
     tiles: Path,
     task_dir: Path,
     options: "Attention",
+    slides: Path | None,
+    fetch: "Fetch | None",
     out: Path,
 ) -> None:
     """Draw heatmaps and compare them with annotations."""
+    from wsi_ncmi.fetch.places import readable
     from wsi_ncmi.stages import attention as stage
 
-    stage.run(task, option.rows_of(sheet), cache, tiles, task_dir, options, out)
+    rows = option.rows_of(sheet)
+    rows = readable(rows, slides, fetch) if slides and fetch else rows
+    stage.run(task, rows, cache, tiles, task_dir, options, out)
 
 
 @commands.command("experiment")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from wsi_ncmi.fetch.places import hidden_of
 from wsi_ncmi.fetch.source import Facts
 from wsi_ncmi.files.atomic import writing
 
@@ -30,8 +31,7 @@ class PartialFile:
 
     def __init__(self, path: Path, facts: Facts, part_bytes: int) -> None:
         self.path, self.facts, self.part_bytes = path, facts, part_bytes
-        self.data = path.with_name(f".{path.name}.fetching")
-        self.journal = path.with_name(f".{path.name}.parts")
+        self.data, self.journal = hidden_of(path)
         self._head = json.dumps({"size": facts.size, "tag": facts.tag, "part": part_bytes})
 
     def __enter__(self) -> Self:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import obstore
 from obstore.store import from_url
@@ -14,11 +13,7 @@ from obstore.store import from_url
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.config import Fetch
 from wsi_ncmi.errors import AbsentError, UnreachableError
-
-REGION = "us-west-2"
-"""Of a bucket whose region nobody states: that of `camelyon-dataset`, of the Registry of Open Data.
-A service of one's own (`endpoint`) takes any."""
-
+from wsi_ncmi.files.remote import object_at
 
 TOOK = re.compile(r" in [\d.]+[mµn]?s\b")
 
@@ -92,27 +87,18 @@ def source_of(address: str, settings: Fetch) -> Source:
     if not is_remote(where):
         path = Path(where).resolve()
         return Source(address, from_url(f"file://{quote(str(path.parent))}"), path.name)
-    parts = urlsplit(where)
-    key = unquote(parts.path.lstrip("/"))
-    if not parts.netloc or not key:
-        raise UnreachableError(f"{where}: is no address of a file")
-    options: dict[str, Any] = {
-        "client_options": {
-            "allow_http": True,
-            "timeout": timedelta(days=1),  # of a slow part nothing is lost while bytes come
-            "read_timeout": timedelta(seconds=settings.stalled_seconds),
-            "connect_timeout": timedelta(seconds=min(30.0, settings.stalled_seconds)),
-        },
-        # Parts are tried again as a whole, which covers bodies that break off too.
-        "retry_config": {"max_retries": 0},
-    }
-    if parts.scheme == "s3":
-        options |= {"skip_signature": True, "region": REGION}
-        options |= {"endpoint": settings.endpoint} if settings.endpoint else {}
-    try:
-        return Source(address, from_url(f"{parts.scheme}://{parts.netloc}", **options), key)
-    except Exception as error:
-        raise UnreachableError(f"{where}: cannot be fetched: {error}") from error
+    # Parts are tried again as a whole, which covers bodies that break off too.
+    found = object_at(where, settings.endpoint, settings.stalled_seconds, tries=1)
+    return Source(address, *found)
+
+
+def readable_at(address: str, settings: Fetch) -> str:
+    """Where an address is read without these settings: a mirror's place, or the path of an object
+    of one's own S3 service, which answers by http too."""
+    where = mirrored(address, settings.mirrors)
+    if not settings.endpoint or not where.startswith("s3://"):
+        return where
+    return f"{settings.endpoint.rstrip('/')}/{where.removeprefix('s3://')}"
 
 
 def mirrored(address: str, mirrors: Mapping[str, str]) -> str:

@@ -22,11 +22,11 @@ CLASSES = (
     BlockingIOError,
     InterruptedError,
     NotADirectoryError,
-    ImportError,  # fsspec: "Install s3fs to access S3"
+    ImportError,  # fsspec: "Please install gcsfs"
 )
 TRANSPORTS: tuple[str, ...]
 TRANSPORTS = ("aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "fsspec", "gcsfs", "google")
-TRANSPORTS += ("http", "huggingface_hub", "requests", "s3fs", "ssl", "urllib", "urllib3")
+TRANSPORTS += ("http", "huggingface_hub", "obstore", "requests", "s3fs", "ssl", "urllib", "urllib3")
 """Packages whose errors are of the way to a file: they parse no slide."""
 
 IN_WORDS = frozenset({"openslide"})

@@ -49,6 +49,12 @@ class Digests:
         """Of all that decides a bucket's tile files."""
         return digest([self.bucket(bucket), self._settings.versions("tiles")])
 
+    @property
+    def encoding(self) -> str:
+        """Of all that decides bags beside a slide and its tiling: by it a slide is finished."""
+        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
+        return digest([extraction, self.weights, self._settings.versions("tiles", "features")])
+
     def splits(self, name: str) -> str:
         """Of all that decides a task's splits."""
         return self._of_splits(name)

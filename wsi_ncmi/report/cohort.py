@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
+from wsi_ncmi.fetch.places import NOT_AGAIN
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
 from wsi_ncmi.report.wording import number
@@ -158,7 +159,7 @@ def _unseen(tiles: pd.DataFrame) -> list[Block]:
     """Slides whose results are of an earlier run."""
     if "unreachable" not in tiles:
         return []
-    unseen = tiles[tiles["unreachable"] != ""]
+    unseen = tiles[~tiles["unreachable"].isin(["", NOT_AGAIN])]
     body = unseen[["slide_id", "unreachable"]].astype(str).to_numpy().tolist()
     if not body:
         return []

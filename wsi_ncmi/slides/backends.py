@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import openslide
@@ -14,6 +14,7 @@ from tiffslide import TiffSlide
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError, UnreachableError
 from wsi_ncmi.files.reach import reaching
+from wsi_ncmi.files.remote import open_remote
 from wsi_ncmi.slides.chunks import Chunks, Failure, Slot
 from wsi_ncmi.slides.ome import ome_mpp
 from wsi_ncmi.slides.tiff_index import check_frames, first_pyramid
@@ -103,7 +104,7 @@ def error_text(error: Exception) -> str:
     """One line on an error of a library: its class and its words."""
     message = " ".join(str(error).split())
     if isinstance(error, ImportError):
-        return f"a package is missing: {message}"  # fsspec: "Install s3fs to access S3"
+        return f"a package is missing: {message}"  # fsspec: "Please install gcsfs"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -224,7 +225,7 @@ class OpenSlideBackend:
 
 
 class TiffSlideBackend:
-    """tiffslide: TIFFs that OpenSlide refuses, and remote addresses through fsspec."""
+    """tiffslide: TIFFs that OpenSlide refuses, and remote addresses."""
 
     name = "tiffslide"
 
@@ -232,7 +233,7 @@ class TiffSlideBackend:
         if pages:
             check_frames(path, pages)
         self.path = path
-        self._slide = TiffSlide(path)
+        self._slide = TiffSlide(cast(Any, open_remote(path)) if is_remote(path) else path)
         properties = self._slide.properties
         series = self._slide.ts_tifffile.series[properties.get("tiffslide.series-index") or 0]
         facts = page_facts(series.keyframe)

@@ -4,18 +4,17 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, cast
+from typing import Literal, NamedTuple, Self
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError, some
 from wsi_ncmi.files.reach import file_status, reaching, unreachable_cause
+from wsi_ncmi.files.remote import open_remote
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, error_text
 from wsi_ncmi.slides.choice import open_backend
@@ -267,8 +266,7 @@ def open_slide(path: str | Path, reader: ReaderName = "auto", mpp: float | None 
     OpenSlide where not, by tiffslide where OpenSlide cannot.
 
     Args:
-        path: a file, or an address that fsspec knows (s3://, https://, gs://; its options come
-            from fsspec's own configuration, for example FSSPEC_S3_ANON=true).
+        path: a file, or an address (s3://, https://; others that fsspec knows, such as gs://).
         reader: "native_half" is "native" with each level a second time at half its size, decoded in
             the DCT domain; "auto_half" prefers it and is "auto" where it cannot be.
         mpp: µm/px by the sheet; overrides what the file says.
@@ -305,7 +303,7 @@ def slide_fingerprint(path: str) -> str:
         if not is_remote(path):
             file_status(path)
             return _local_fingerprint(Path(path))
-        with _open_remote(path) as file:
+        with open_remote(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - REMOTE_EDGE))
             tail = file.read(REMOTE_EDGE)
@@ -346,7 +344,7 @@ def slide_sha256(path: str) -> str:
     """SHA-256 of the file that names a slide, in hex; UnreachableError as above."""
     with (
         _transporting(path),
-        _open_remote(path) if is_remote(path) else Path(path).open("rb") as file,
+        open_remote(path) if is_remote(path) else Path(path).open("rb") as file,
     ):
         return sha256_stream(file)
 
@@ -363,7 +361,3 @@ def _transporting(path: str) -> Iterator[None]:
     except Exception as error:
         cause = unreachable_cause(error) or error_text(error)
         raise UnreachableError(f"{path}: cannot be reached: {cause}") from error
-
-
-def _open_remote(path: str) -> BufferedReader:
-    return cast(BufferedReader, fsspec.open(path, "rb").open())

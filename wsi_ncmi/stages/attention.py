@@ -36,7 +36,7 @@ from wsi_ncmi.report.attention import ANNOTATION_NOTES, SEPARATOR
 from wsi_ncmi.report.heatmap import draw_heatmap, tile_strip
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.detections import TileGrid, detections, longest_um
-from wsi_ncmi.tiling.geometry import open_as_tiled
+from wsi_ncmi.tiling.geometry import open_to_show
 from wsi_ncmi.tiling.lesions import Lesions, read_lesions
 from wsi_ncmi.training.bags import fold_samples, packed
 from wsi_ncmi.training.mil import load_run
@@ -254,7 +254,7 @@ def _draw_tiles(
     tiles = tilefile.read_tiled(tiles_dir / f"{one.slide_id}.h5")
     top = np.argsort(-one.weights, kind="stable")[: options.tiles]
     side = tiles.read_px
-    with open_as_tiled(row.path, tiles, row.mpp) as slide:
+    with open_to_show(row.path, tiles, row.mpp) as slide:
         images = [
             slide.read_region(int(x), int(y), tiles.level, side, side) for x, y in one.coords[top]
         ]

@@ -11,10 +11,11 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Fetch
 from wsi_ncmi.errors import OutputError, UnreachableError, UserError
 from wsi_ncmi.fetch.checksums import expected_of, read_md5
-from wsi_ncmi.fetch.places import FETCHED, copy_of
+from wsi_ncmi.fetch.places import FETCHED, FINISHED, NOT_AGAIN, clear_lane, copy_of, hidden_of
 from wsi_ncmi.fetch.source import Facts, Source, source_of
 from wsi_ncmi.fetch.transfer import facts_of, transfer
-from wsi_ncmi.files.table import write_records
+from wsi_ncmi.files.table import read_text, write_records
+from wsi_ncmi.tiling.finished import Finished
 
 log = logging.getLogger(__name__)
 GB = 1e9
@@ -40,7 +41,13 @@ class Wanted:
     facts: Facts
 
 
-def run(rows: Sequence[SlideRow], settings: Fetch, folder: Path, manifest: Path) -> None:
+def run(
+    rows: Sequence[SlideRow],
+    settings: Fetch,
+    folder: Path,
+    manifest: Path,
+    finished: Finished | None = None,
+) -> None:
     """Fetch what is not there yet; one slide that does not come stops no other.
 
     Slides of the sheet that are local files are left alone.
@@ -48,13 +55,18 @@ def run(rows: Sequence[SlideRow], settings: Fetch, folder: Path, manifest: Path)
     Args:
         folder: of the copies, `places.copy_of`.
         manifest: TSV, a row per slide at an address; written last.
+        finished: says which slides need not be fetched again; None: all are fetched.
 
     Raises:
         UserError: the slides take more room than the budget or the disk has: nothing is fetched.
     """
     md5 = read_md5(Path(settings.checksums)) if settings.checksums else {}
     remote = sorted((r for r in rows if is_remote(r.path)), key=lambda r: r.slide_id)
-    found = [_asked(row, settings) for row in remote]
+    clear_lane(folder, remote)
+    done_before = finished.among(remote) if finished else set()
+    found = [
+        _finished(row) if row.slide_id in done_before else _asked(row, settings) for row in remote
+    ]
     wanted = [one for one in found if isinstance(one, Wanted)]
     _check_room(wanted, settings, folder)
     done = [one for one in found if isinstance(one, FetchRow)]
@@ -74,14 +86,29 @@ def run(rows: Sequence[SlideRow], settings: Fetch, folder: Path, manifest: Path)
     write_records(manifest, FetchRow, sorted(done, key=lambda row: row.slide_id))
 
 
-def drop(rows: Sequence[SlideRow], folder: Path) -> None:
-    """Remove the copies of a bucket's slides, whole and partial; those of others stay."""
+def drop(
+    rows: Sequence[SlideRow],
+    folder: Path,
+    finished: Finished | None = None,
+    made: Path | None = None,
+) -> None:
+    """Remove the copies of a bucket's slides, whole and partial; those of others stay.
+
+    Args:
+        finished: where it is recorded what became of the slides, by `made`, their bags' manifest.
+    """
+    if finished and made:
+        found = [row for _, row in read_text(made).rows]
+        finished.note(rows, {row["slide_id"]: row["status"] for row in found})
     for row in rows:
         if is_remote(row.path):
-            path = copy_of(row, folder)
-            hidden = (f".{path.name}.fetching", f".{path.name}.parts")
-            for one in (path, *map(path.with_name, hidden)):
+            copy = copy_of(row, folder)
+            for one in (copy, *hidden_of(copy)):
                 one.unlink(missing_ok=True)
+
+
+def _finished(row: SlideRow) -> FetchRow:
+    return FetchRow(row.slide_id, FINISHED, NOT_AGAIN, 0, "")
 
 
 def _asked(row: SlideRow, settings: Fetch) -> Wanted | FetchRow:
@@ -124,5 +151,5 @@ def _check_room(wanted: Sequence[Wanted], settings: Fetch, folder: Path) -> None
 
 
 def _on_disk(path: Path) -> int:
-    partial = path.with_name(f".{path.name}.fetching")
+    partial, _ = hidden_of(path)
     return sum(one.stat().st_blocks * 512 for one in (path, partial) if one.is_file())

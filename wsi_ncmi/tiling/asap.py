@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from wsi_ncmi.address import is_remote
 from wsi_ncmi.errors import SlideError
 from wsi_ncmi.files.atomic import write_text
 from wsi_ncmi.files.reach import reaching
+from wsi_ncmi.files.remote import open_remote
 
 UNGROUPED = "None"
 """What ASAP writes where there is no group, and where a group belongs to no other one."""
@@ -47,8 +47,14 @@ class Annotation:
         return self.kind.lower() in AREAS
 
 
-def write_asap(annotations: Sequence[Annotation], path: Path) -> None:
-    """Write annotations as ASAP XML, atomically, leaving an equal file alone."""
+def write_asap(
+    annotations: Sequence[Annotation], path: Path, groups_too: Sequence[str] = ()
+) -> None:
+    """Write annotations as ASAP XML, atomically, leaving an equal file alone.
+
+    Args:
+        groups_too: groups that are listed whether an annotation belongs to them or not.
+    """
     root = ET.Element("ASAP_Annotations")
     shapes = ET.SubElement(root, "Annotations")
     for order, annotation in enumerate(annotations):
@@ -56,6 +62,7 @@ def write_asap(annotations: Sequence[Annotation], path: Path) -> None:
     groups = ET.SubElement(root, "AnnotationGroups")
     # Each group with the one that it is part of, once.
     parents = [pair for one in annotations for pair in pairwise((*one.groups, UNGROUPED))]
+    parents += [(group, UNGROUPED) for group in groups_too]
     for group, parent in dict.fromkeys(parents):
         colour = COLOURS.get(group, "#64fe2e")
         element = ET.SubElement(groups, "Group", Name=group, PartOfGroup=parent, Color=colour)
@@ -103,7 +110,7 @@ def read_asap(path: str | Path) -> list[Annotation]:
 
 
 def _root(path: str) -> ET.Element:
-    with fsspec.open(path, "rb") if is_remote(path) else open(path, "rb") as file:
+    with open_remote(path) if is_remote(path) else open(path, "rb") as file:
         return ET.parse(file).getroot()
 
 

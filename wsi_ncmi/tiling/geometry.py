@@ -1,6 +1,9 @@
 """Whether a slide still has the levels that its tiles were laid on."""
 
-from wsi_ncmi.errors import SlideError
+from dataclasses import replace
+
+from wsi_ncmi.address import is_remote
+from wsi_ncmi.errors import SlideError, UnreachableError
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.tiling.tilefile import TiledSlide
 
@@ -24,6 +27,24 @@ def open_as_tiled(path: str, tiles: TiledSlide, mpp: float | None) -> Slide:
         slide.close()
         raise
     return slide
+
+
+def open_to_show(path: str, tiles: TiledSlide, mpp: float | None) -> Slide:
+    """As `open_as_tiled`; a slide that was tiled from a copy, which is gone, is read at its address
+    by what reads there.
+
+    Raises:
+        UnreachableError: it cannot be reached, or its levels cannot be read at the address.
+        SlideError: as above.
+    """
+    if not is_remote(path):
+        return open_as_tiled(path, tiles, mpp)
+    try:
+        return open_as_tiled(path, replace(tiles, reader="auto"), mpp)
+    except UnreachableError:
+        raise
+    except SlideError as error:
+        raise UnreachableError(f"its copy is gone, and at its address: {error}") from error
 
 
 def check_geometry(slide: Slide, tiles: TiledSlide) -> None:

@@ -198,12 +198,12 @@ def test_remote_slide(write_pyramid: WritePyramid, smooth_image: np.ndarray) -> 
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = {"class": "no_such_module.S3", "err": "Install s3fs to access S3"}
+    missing = {"class": "no_such_module.GCS", "err": "Please install gcsfs"}
     registry = importlib.import_module("fsspec.registry")  # the name is a mapping in fsspec
-    monkeypatch.setitem(registry.known_implementations, "s3", missing)
-    monkeypatch.delitem(registry._registry, "s3", raising=False)
-    with pytest.raises(SlideError, match=r"s3://b/a\.tif: .*missing: Install s3fs to access S3"):
-        open_slide("s3://b/a.tif")
+    monkeypatch.setitem(registry.known_implementations, "gs", missing)
+    monkeypatch.delitem(registry._registry, "gs", raising=False)
+    with pytest.raises(SlideError, match=r"gs://b/a\.tif: .*missing: Please install gcsfs"):
+        open_slide("gs://b/a.tif")
 
 
 def test_real_slides(shared_data: Path) -> None:

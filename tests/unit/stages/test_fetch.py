@@ -15,10 +15,11 @@ import pytest
 from made_s3 import BUCKET, Proxy, moto_address, s3, slow
 
 from wsi_ncmi.cohorts.sheet import SlideRow, write_sheet
-from wsi_ncmi.config import Fetch
+from wsi_ncmi.config import Fetch, Tiling
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.fetch.places import localised, reasons
+from wsi_ncmi.fetch.places import localised, readable, reasons
 from wsi_ncmi.stages import fetch as stage
+from wsi_ncmi.tiling.finished import Finished
 
 __all__ = ["moto_address", "s3"]
 
@@ -104,3 +105,63 @@ def test_a_killed_fetch_goes_on(s3: Proxy, tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
     assert len(set(s3.parts)) == 4 - done  # what was asked for before the kill may still be counted
     assert (tmp_path / "slides" / "a.ome.tif").read_bytes() == BODY
+
+
+def test_finished_slides_are_not_fetched_again(s3: Proxy, tmp_path: Path) -> None:
+    """Nor is anything asked about them; what is unfinished, or asked for otherwise, is fetched."""
+    rows = [replace(ROW, slide_id=name, path=f"s3://{BUCKET}/images/{name}.tif") for name in "abcd"]
+    for name in "abcd":
+        s3.put(f"images/{name}.tif", BODY)
+    folders = tmp_path / "tiles", tmp_path / "bags"
+    for name in ("tiles/a", "tiles/b", "tiles/c", "bags/a", "bags/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.h5").touch()
+    states = ["a\tok", "b\tno_tissue", "c\tok", "d\tunreachable"]
+    (tmp_path / "made.tsv").write_text("\n".join(["slide_id\tstatus", *states]) + "\n")
+    finished = Finished(tmp_path / "record.json", Tiling(), "resnet", *folders)
+    stage.drop(rows, tmp_path / "slides", finished, tmp_path / "made.tsv")
+    (tmp_path / "bags" / "c.h5").unlink()
+
+    def fetched(finished: Finished) -> list[str]:
+        stage.run(rows, settings(s3), tmp_path / "slides", tmp_path / "m.tsv", finished)
+        found = written(tmp_path / "m.tsv")
+        assert all("its bag is finished" in r["reason"] for r in found if r["status"] == "finished")
+        stage.drop(rows, tmp_path / "slides")
+        return [row["slide_id"] for row in found if row["status"] == "fetched"]
+
+    assert fetched(finished) == ["c", "d"]
+    assert len(s3.parts) == 2 * 4
+    assert fetched(replace(finished, encoding="uni")) == list("abcd")
+    assert fetched(replace(finished, tiling=Tiling(tile_px=512))) == list("abcd")
+    rows[0] = replace(rows[0], mpp=0.3)
+    assert fetched(finished) == ["a", "c", "d"]
+
+
+def test_a_lane_holds_the_slides_of_one_bucket(s3: Proxy, tmp_path: Path) -> None:
+    """What killed runs left there, or in lanes of another number, counts to nobody's share."""
+    s3.put("images/a.ome.tif", BODY)
+    lane = tmp_path / "slides" / "lane-1-of-2"
+    other, kept = tmp_path / "slides" / "lane-0-of-2", tmp_path / "slides" / "mine"
+    for folder in (lane, other, kept, tmp_path / "slides" / "lane-2-of-3"):
+        folder.mkdir(parents=True)
+        (folder / "b.tif").touch()
+        (folder / ".b.tif.fetching").touch()
+    stage.run([ROW], settings(s3), lane, tmp_path / "m.tsv")
+    assert [path.name for path in lane.iterdir()] == ["a.ome.tif"]
+    assert sorted(path.name for path in (tmp_path / "slides").iterdir()) == [
+        "lane-0-of-2",
+        "lane-1-of-2",
+        "mine",
+    ]
+    assert len(list(other.iterdir())) == len(list(kept.iterdir())) == 2
+
+
+def test_what_reads_slides_later_reads_what_is_there(s3: Proxy, tmp_path: Path) -> None:
+    here, gone = ROW, replace(ROW, slide_id="gone", annotation="s3://other/a.xml")
+    (tmp_path / "a.ome.tif").touch()
+    local = SlideRow("b", "x", "q", "c", "b.tif")
+    used = settings(s3, mirrors={"s3://other": "/mirror"})
+    found = readable([here, gone, local], tmp_path, used)
+    at = f"{s3.endpoint}/{BUCKET}/images/a.ome.tif"
+    assert [row.path for row in found] == [str(tmp_path / "a.ome.tif"), at, "b.tif"]
+    assert [row.annotation for row in found] == ["", "/mirror/a.xml", ""]

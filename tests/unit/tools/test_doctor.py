@@ -122,7 +122,7 @@ def test_extras_stop_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(doctor_software.importlib.util, "find_spec", lambda name: None)
     findings = doctor_software.extras()
     assert {f.status for f in findings if f.name != "sbatch"} == {"missing"}
-    assert "s3://" in found(findings, "s3fs").detail
+    assert "gs://" in found(findings, "gcsfs").detail
     assert not any(f.needed and f.status != "ok" for f in findings)
 
 

@@ -36,8 +36,6 @@ CODECS = {
 }
 # module -> (package, what it is for)
 EXTRAS = {
-    "s3fs": ("s3fs", "slides at s3:// addresses"),
-    "aiohttp": ("aiohttp", "slides at https:// addresses"),
     "gcsfs": ("gcsfs", "slides at gs:// addresses"),
     "pyautoattack": ("pyautoattack", "AutoAttack in the experiment robustness"),
     "pytorch_metric_learning": ("pytorch-metric-learning", "the loss supcon"),
