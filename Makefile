@@ -37,13 +37,14 @@ format: $(VENV)/.installed-dev
 schema: $(VENV)/.installed
 	$(RUN) wsi-ncmi schema --out workflow/schemas --docs config/README.md docs/aggregators.md docs/losses.md
 
-# The configuration of CAMELYON-17 on 100 synthetic slides under its names, with its real labels.
-camelyon17-small: $(VENV)/.installed
+# The configuration of CAMELYON-17 on 500 synthetic slides in its format, with its real labels, fetched
+# from a local S3 server whose network fails. The server is moto, of the test dependencies.
+SMALL = results/camelyon17-small
+camelyon17-small: $(VENV)/.installed-dev
 	@test -f "$(LABELS)" || { echo "no label file $(LABELS): make $@ LABELS=stages.csv"; exit 1; }
-	$(RUN) wsi-ncmi camelyon17 demo --labels "$(LABELS)" --slides 100 \
-		--out results/camelyon17-small/slides --threads 2
-	$(RUN) snakemake --cores $(CORES) --quiet rules \
-		--configfile config/camelyon17.yaml config/camelyon17-small.yaml
+	$(RUN) wsi-ncmi camelyon17 demo --labels "$(LABELS)" --slides 500 \
+		--out $(SMALL)/bucket/CAMELYON17 --threads 2
+	$(RUN) python tests/camelyon17/small.py --bucket $(SMALL)/bucket/CAMELYON17 --out $(SMALL)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -17,9 +17,10 @@ labels = option.path("--labels", "CAMELYON-17's label file, CSV.")
 @option.path("--out", "Folder of the slides.")
 @option.threads
 def camelyon17_demo(labels: Path, slides: int, seed: int, out: Path, threads: int) -> None:
-    """Write synthetic slides under CAMELYON-17's names.
+    """Write synthetic slides in CAMELYON-17's format.
 
-    Their labels are the real ones.
+    Names, labels, patients, centres, µm/px and folders are the real ones; tissue and lesions are 8
+    times smaller.
     """
     from wsi_ncmi.cohorts.label_versions import read_labels
     from wsi_ncmi.stages import demo as stage

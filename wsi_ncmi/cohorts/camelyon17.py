@@ -10,6 +10,21 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 
 BUCKET = "s3://camelyon-dataset/CAMELYON17"
 
+ANNOTATED = {
+    0: "4/4 9/1 10/4 12/0 15/1 15/2 16/1 17/1 17/2 17/4",
+    1: "20/2 20/4 21/3 22/4 24/1 24/2 34/3 36/3 38/2 39/1",
+    2: "40/2 41/0 42/3 44/4 45/1 46/3 46/4 48/1 51/2 52/1",
+    3: "60/3 61/4 62/2 64/0 66/2 67/4 68/1 72/0 73/1 75/4",
+    4: "80/1 81/4 86/0 86/4 87/0 88/1 89/3 92/1 96/0 99/4",
+}
+"""Centre -> patient/node of its ten slides with annotated lesions, as public code lists them."""
+
+
+def annotated_slides() -> set[str]:
+    """Ids of the 50 slides whose lesions are annotated."""
+    pairs = [pair.split("/") for centre in ANNOTATED.values() for pair in centre.split()]
+    return {f"patient_{int(patient):03d}_node_{node}" for patient, node in pairs}
+
 
 def sheet_rows(labels: Sequence[LabelRow], images: str) -> list[SlideRow]:
     """Rows of the slide sheet.
@@ -25,7 +40,15 @@ def sheet_rows(labels: Sequence[LabelRow], images: str) -> list[SlideRow]:
     """
     if is_remote(images):
         root = images.rstrip("/")
-        return [_sheet_row(row, f"{root}/images/{row.slide_id}.tif", "") for row in labels]
+        annotated = annotated_slides()
+        return [
+            _sheet_row(
+                row,
+                f"{root}/images/{row.slide_id}.tif",
+                f"{root}/annotations/{row.slide_id}.xml" if row.slide_id in annotated else "",
+            )
+            for row in labels
+        ]
     folder = slides_folder(images)
     paths = checked_slides(folder, [f"{row.slide_id}.tif" for row in labels])
     return [

@@ -1,15 +1,28 @@
-"""Synthetic slides under CAMELYON-17's names, with its real labels, patients and centres."""
+"""Synthetic slides in CAMELYON-17's format, with its real names, labels, patients and centres.
+
+Each has its centre's µm/px, and cells of their natural size. Tissue and lesions are `SHRINK` times
+smaller than real ones, in µm: a macrometastasis is a third of a millimetre.
+"""
 
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from wsi_ncmi.cohorts.camelyon17 import annotated_slides
 from wsi_ncmi.cohorts.label_versions import LabelRow
-from wsi_ncmi.demo.design import LABELS, Centre, DemoSlide, design_slide
+from wsi_ncmi.demo.design import LABELS, TILE_PX, Centre, DemoSlide, design_slide
 from wsi_ncmi.errors import ConfigError
 
 Patient = tuple[LabelRow, ...]
+
+SHRINK = 8.0
+
+MPP = {"0": 0.243, "1": 0.243, "2": 0.226, "3": 0.243, "4": 0.25}
+"""Centre -> µm/px. 3DHistech Pannoramic Flash II (Canisius-Wilhelmina, Rijnstate, Radboud),
+Hamamatsu NanoZoomer-XR (Utrecht), Philips Ultrafast (Hengelo): Litjens et al. 2018, GigaScience,
+doi 10.1093/gigascience/giy065, states 0.24, 0.23 and 0.25; files state a digit more."""
 
 
 def design_camelyon17(
@@ -33,8 +46,29 @@ def design_camelyon17(
     planned = []
     for slide_id, label, patient_id, name in sorted(chosen):
         centre = Centre(name, centres.index(name), len(centres))
-        planned.append(design_slide(seed, folder, slide_id, patient_id, label, centre))
+        slide = design_slide(seed, folder, slide_id, patient_id, label, centre)
+        planned.append(_as_published(slide))
     return planned
+
+
+def _as_published(slide: DemoSlide) -> DemoSlide:
+    mpp = MPP.get(slide.centre, slide.mpp / SHRINK)
+    scale = slide.mpp / mpp / SHRINK
+    return replace(
+        slide,
+        mpp=mpp,
+        width=_whole_tiles(round(slide.width * scale)),
+        height=_whole_tiles(round(slide.height * scale)),
+        lesions_um=tuple(round(um / SHRINK, 2) for um in slide.lesions_um),
+        shrink=SHRINK,
+        as_published=True,
+        is_annotated=slide.slide_id in annotated_slides(),
+    )
+
+
+def _whole_tiles(pixels: int) -> int:
+    """A side in pixels, at least one tile, as the nearest number of whole ones."""
+    return max(1, round(pixels / TILE_PX)) * TILE_PX
 
 
 def _check(labels: Sequence[LabelRow], count: int) -> None:

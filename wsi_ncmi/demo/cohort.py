@@ -74,17 +74,15 @@ def sheet_rows(slides: Sequence[DemoSlide], *, relative: bool = False) -> list[S
             label=slide.label,
             patient_id=slide.patient_id,
             centre=slide.centre,
-            path=slide.path.name if relative else str(slide.path),
-            annotation=_annotation_text(slide, relative),
+            path=_text(slide, slide.path, relative),
+            annotation=_text(slide, slide.annotation, relative) if slide.annotation else "",
         )
         for slide in slides
     ]
 
 
-def _annotation_text(slide: DemoSlide, relative: bool) -> str:
-    if slide.annotation is None:
-        return ""
-    return slide.annotation.name if relative else str(slide.annotation)
+def _text(slide: DemoSlide, path: Path, relative: bool) -> str:
+    return str(path.relative_to(slide.folder) if relative else path)
 
 
 def _labels(demo: Demo) -> list[str]:

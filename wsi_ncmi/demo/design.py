@@ -16,6 +16,7 @@ Rgb = tuple[float, float, float]
 Defect = Literal["", "no_tissue", "unreadable"]
 
 BASE_MPP = 2.0
+TILE_PX = 512
 MPP_SPREAD = 0.09
 SIDE_UM = (4000.0, 5400.0)
 
@@ -33,7 +34,14 @@ PENS = ("blue", "green", "black")
 
 @dataclass(frozen=True)
 class DemoSlide:
-    """One slide to be painted. Lengths in µm, `width` and `height` in level-0 pixels."""
+    """One slide to be painted. Lengths in µm, `width` and `height` in level-0 pixels.
+
+    Attributes:
+        shrink: by how much tissue, lesions and artefacts are smaller than those of the demo's
+            slides, which are 2 µm/px; cells have their size.
+        as_published: whether it is stored as CAMELYON-17's slides are, see `slide.write_slide`.
+        is_annotated: whether its lesions are.
+    """
 
     folder: Path
     slide_id: str
@@ -55,15 +63,23 @@ class DemoSlide:
     eosin: Rgb = EOSIN
     background: Rgb = (243.0, 243.0, 243.0)
     defect: Defect = ""
+    shrink: float = 1.0
+    as_published: bool = False
+    is_annotated: bool = True
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.slide_id}.tif"
+        return self._folder_of("images") / f"{self.slide_id}.tif"
 
     @property
     def annotation(self) -> Path | None:
-        """The ASAP XML beside the slide; None where there is no lesion."""
-        return self.folder / f"{self.slide_id}.xml" if self.lesions_um else None
+        """The ASAP XML, beside the slide or as the bucket has it; None where there is none."""
+        if not self.lesions_um or not self.is_annotated:
+            return None
+        return self._folder_of("annotations") / f"{self.slide_id}.xml"
+
+    def _folder_of(self, kind: str) -> Path:
+        return self.folder / kind if self.as_published else self.folder
 
     @property
     def digest(self) -> str:

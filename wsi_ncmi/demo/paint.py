@@ -5,6 +5,7 @@ larger, paler, unequal and coarser spaced ones, and its ink is balanced to that 
 tissue, so that neither mean colour nor the amount of tissue tells it.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from wsi_ncmi.demo import nuclei
 from wsi_ncmi.demo.design import DemoSlide
-from wsi_ncmi.demo.shapes import COARSE, Floats, Points, blob, diameter, filled, placed
+from wsi_ncmi.demo.shapes import COARSE, Floats, Points, blob, diameter, enlarge, filled, placed
 from wsi_ncmi.demo.tissue import Ink, Regions, normal_ink, regions
 
 TUMOUR_UM = 16.0
@@ -50,7 +51,7 @@ def paint(slide: DemoSlide) -> Painting:
     image = _expose(_generator(slide, "noise"), slide, ink)
     artefacts = _generator(slide, "artefacts")
     if slide.blurred:
-        _blur_patch(artefacts, image)
+        _blur_patch(artefacts, image, 3 * slide.shrink)
     if slide.pen:
         _mark_with_pen(artefacts, image, slide)
     return Painting(image, lesions)
@@ -110,13 +111,24 @@ def _grow(
 
 def _tumour(rng: np.random.Generator, slide: DemoSlide, shape: tuple[int, int]) -> Ink:
     """Sheets of large unequal nuclei in abundant mottled cytoplasm."""
-    mottle = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 2.5)
+    # Where lesions are small beside cells, nuclei may reach beyond their edge.
+    beyond = math.ceil(TUMOUR_SPACING_UM / slide.mpp) if slide.shrink > 1 else 0
+    shape = (shape[0] + 2 * beyond, shape[1] + 2 * beyond)
+    mottle = _mottle(rng, shape, slide.shrink)
     ink = Ink(0.12 + 0.15 * mottle, 0.36 + 0.5 * mottle)
     bank = nuclei.tumour_nuclei(rng, TUMOUR_UM / slide.mpp)
     everywhere = np.full(shape, 0.92, dtype=np.float32)
     places = nuclei.scattered(rng, shape, TUMOUR_SPACING_UM / slide.mpp, everywhere)
     nuclei.stamp(rng, ink.haematoxylin, bank, *places)
-    return ink
+    inner = (slice(beyond, shape[0] - beyond), slice(beyond, shape[1] - beyond))
+    return Ink(ink.haematoxylin[inner], ink.eosin[inner])
+
+
+def _mottle(rng: np.random.Generator, shape: tuple[int, int], wide: float) -> Floats:
+    """Blurred noise, `wide` pixels of the picture for one of its own."""
+    coarse = (math.ceil(shape[0] / wide), math.ceil(shape[1] / wide))
+    noise = rng.standard_normal(coarse, dtype=np.float32)
+    return enlarge(np.asarray(cv2.GaussianBlur(noise, (0, 0), 2.5), dtype=np.float32), shape)
 
 
 def _expose(rng: np.random.Generator, slide: DemoSlide, ink: Ink) -> NDArray[np.uint8]:
@@ -133,7 +145,7 @@ def _expose(rng: np.random.Generator, slide: DemoSlide, ink: Ink) -> NDArray[np.
     return image
 
 
-def _blur_patch(rng: np.random.Generator, image: NDArray[np.uint8]) -> None:
+def _blur_patch(rng: np.random.Generator, image: NDArray[np.uint8], blur_px: float) -> None:
     """A soft-edged ellipse out of focus, somewhere in the middle of the slide."""
     size = np.array(image.shape[1::-1])
     middle = (rng.uniform(0.3, 0.7, 2) * size).astype(int)
@@ -142,7 +154,7 @@ def _blur_patch(rng: np.random.Generator, image: NDArray[np.uint8]) -> None:
     patch = image[box].astype(np.float32)
     y, x = np.mgrid[-1 : 1 : 1j * patch.shape[0], -1 : 1 : 1j * patch.shape[1]]
     weight = np.clip((1 - np.hypot(x, y)) * 4, 0, 1)[..., None]
-    image[box] = patch + weight * (cv2.GaussianBlur(patch, (0, 0), 3) - patch)
+    image[box] = patch + weight * (cv2.GaussianBlur(patch, (0, 0), blur_px) - patch)
 
 
 def _mark_with_pen(rng: np.random.Generator, image: NDArray[np.uint8], slide: DemoSlide) -> None:
@@ -152,7 +164,7 @@ def _mark_with_pen(rng: np.random.Generator, image: NDArray[np.uint8], slide: De
     steps = rng.uniform((0.01, -0.04), (0.06, 0.04), (10, 2))
     points = ((start + np.cumsum(steps, axis=0)) * size).astype(np.int32)
     stroke = np.zeros(image.shape[:2], dtype=np.float32)
-    width = round(rng.uniform(110, 180) / slide.mpp)
+    width = round(rng.uniform(110, 180) / slide.shrink / slide.mpp)
     cv2.polylines(stroke, [points], False, 1.0, width)
     marked = stroke > 0
     colour = np.array(PEN_COLOURS[slide.pen], dtype=np.float32)

@@ -4,18 +4,19 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_ncmi.demo.design import DemoSlide
+from wsi_ncmi.demo import published
+from wsi_ncmi.demo.design import TILE_PX, DemoSlide
 from wsi_ncmi.demo.paint import paint
 from wsi_ncmi.files.atomic import atomic_path
 from wsi_ncmi.tiling.asap import Annotation, write_asap
 
-TILE_PX = 512
 JPEG_QUALITY = 85
 UM_PER_CM = 10_000
 BROKEN_BYTES = 20_000
@@ -24,7 +25,7 @@ BROKEN_BYTES = 20_000
 def write_slide(slide: DemoSlide) -> bool:
     """Write a slide and its annotation, unless they stand there already; whether it was written.
 
-    The annotation comes first: a slide that stands there has it.
+    The annotation comes first: a slide that stands there has it. `as_published`: see `published`.
     """
     if is_written(slide):
         return False
@@ -34,10 +35,19 @@ def write_slide(slide: DemoSlide) -> bool:
         return True
     cv2.setNumThreads(1)  # slides are written side by side, one process a core
     painting = paint(slide)
+    image, lesions = painting.image, painting.lesions
+    light = min(slide.background) if slide.as_published else None
+    if slide.as_published:
+        image = published.with_margin(image)
+        shift = published.MARGIN_TILES * TILE_PX
+        lesions = tuple(outline + shift for outline in lesions)
     if slide.annotation:
-        write_asap([Annotation(outline) for outline in painting.lesions], slide.annotation)
+        slide.annotation.parent.mkdir(parents=True, exist_ok=True)
+        groups = published.GROUPS if slide.as_published else ()
+        write_asap([Annotation(outline) for outline in lesions], slide.annotation, groups)
+    slide.path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(slide.path) as temporary:
-        write_pyramid(temporary, painting.image, slide.mpp, _description(slide))
+        write_pyramid(temporary, image, slide.mpp, _description(slide), light)
     return True
 
 
@@ -54,20 +64,28 @@ def is_written(slide: DemoSlide) -> bool:
         return False
 
 
-def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float, description: str) -> None:
+def write_pyramid(
+    path: Path,
+    image: NDArray[np.uint8],
+    mpp: float,
+    description: str,
+    light: float | None = None,
+) -> None:
     """Write an RGB image `[height, width, 3]` of `mpp` µm/px with levels of half the size each.
+
+    Args:
+        light: grey of the empty glass: a BigTIFF is written, and its tiles of glass have no bytes.
+            None: a TIFF of all tiles.
 
     `photometric="rgb"` has tifffile convert: it stores YCbCr 4:2:0, as slide scanners do. Nothing
     of the time or the machine is written, so that equal images give equal bytes.
     """
-    with tifffile.TiffWriter(path) as file:
+    with tifffile.TiffWriter(path, bigtiff=light is not None) as file:
         for level, pixels in enumerate(_halved(image)):
             per_cm = Fraction(UM_PER_CM) / (Fraction(str(mpp)) * 2**level)
             file.write(
-                pixels,
-                photometric="rgb",
+                **_stored(pixels, light),
                 compression="jpeg",
-                compressionargs={"level": JPEG_QUALITY},
                 tile=(TILE_PX, TILE_PX),
                 resolution=(per_cm.as_integer_ratio(),) * 2,
                 resolutionunit="CENTIMETER",
@@ -76,6 +94,23 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float, description:
                 metadata=None,
                 software=False,
             )
+
+
+def _stored(pixels: NDArray[np.uint8], light: float | None) -> dict[str, Any]:
+    """What is written of a level: its pixels, or its tiles, encoded here."""
+    if light is None:
+        return {
+            "data": pixels,
+            "photometric": "rgb",
+            "compressionargs": {"level": JPEG_QUALITY},
+        }
+    return {
+        "data": published.stored_tiles(pixels, light, JPEG_QUALITY),
+        "shape": pixels.shape,
+        "dtype": pixels.dtype,
+        "photometric": "ycbcr",
+        "subsampling": (2, 2),
+    }
 
 
 def _halved(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

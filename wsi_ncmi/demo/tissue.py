@@ -61,7 +61,7 @@ def normal_ink(rng: np.random.Generator, slide: DemoSlide, where: Regions) -> In
     """Lymphocytes (dense), and fibres with spindle cells (loose)."""
     shape = (slide.height, slide.width)
     loose = 1 - where.dense
-    eosin = 0.22 + loose * (0.24 + 0.12 * _fibres(rng, shape))
+    eosin = 0.22 + loose * (0.24 + 0.12 * _fibres(rng, shape, slide.shrink))
     ink = Ink(0.06 + 0.06 * where.dense, np.asarray(eosin, dtype=np.float32))
     lymphocytes = nuclei.round_nuclei(rng, LYMPHOCYTE_UM / slide.mpp)
     spacing = LYMPHOCYTE_SPACING_UM / slide.mpp
@@ -75,8 +75,8 @@ def normal_ink(rng: np.random.Generator, slide: DemoSlide, where: Regions) -> In
 
 
 def _cells(slide: DemoSlide, um: float) -> float:
-    """A length on the coarse grid."""
-    return um / slide.mpp / COARSE
+    """A length of tissue on the coarse grid."""
+    return um / slide.shrink / slide.mpp / COARSE
 
 
 def _edge(field: Floats, width: float) -> Floats:
@@ -123,13 +123,17 @@ def _droplets(rng: np.random.Generator, slide: DemoSlide, fat: Floats) -> Floats
     return np.asarray(cv2.blur(solid, (3, 3)))
 
 
-def _fibres(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Wavy streaks: noise blurred along x, bent by a smooth displacement. Mean 0, s.d. about 1."""
+def _fibres(rng: np.random.Generator, shape: tuple[int, int], wide: float) -> Floats:
+    """Wavy streaks: noise blurred along x, bent by a smooth displacement. Mean 0, s.d. about 1.
+
+    Args:
+        wide: pixels of the picture for one of the noise.
+    """
     noise = rng.standard_normal((FIBRE_TILE, FIBRE_TILE), dtype=np.float32)
     blurred = cv2.GaussianBlur(noise, (0, 0), sigmaX=7, sigmaY=1.0)
     streaks = blurred / np.std(blurred)
     coarse = (shape[0] // COARSE, shape[1] // COARSE)
     bend = [enlarge(smooth_field(rng, coarse, 12) * 45, shape) for _ in range(2)]
-    x = bend[0] + np.arange(shape[1], dtype=np.float32)
-    y = bend[1] + np.arange(shape[0], dtype=np.float32)[:, None]
+    x = bend[0] + np.arange(shape[1], dtype=np.float32) / np.float32(wide)
+    y = bend[1] + np.arange(shape[0], dtype=np.float32)[:, None] / np.float32(wide)
     return np.asarray(cv2.remap(streaks, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))

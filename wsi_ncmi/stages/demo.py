@@ -1,5 +1,6 @@
 """The stage `demo`: write the synthetic slides and, last, their sheet."""
 
+import hashlib
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from wsi_ncmi.demo.camelyon17 import design_camelyon17
 from wsi_ncmi.demo.cohort import SHEET, design_cohort, sheet_rows
 from wsi_ncmi.demo.design import DemoSlide
 from wsi_ncmi.demo.slide import write_slide
+from wsi_ncmi.files.atomic import write_text
 
 
 def run(demo: Demo, folder: Path, threads: int) -> None:
@@ -22,7 +24,10 @@ def run(demo: Demo, folder: Path, threads: int) -> None:
 def run_camelyon17(
     label_rows: Sequence[LabelRow], count: int, folder: Path, seed: int, threads: int
 ) -> None:
-    """Write `count` synthetic slides under CAMELYON-17's names.
+    """Write `count` synthetic slides as CAMELYON-17's bucket has them.
+
+    In `folder` are `images/`, `annotations/`, and last `checksums.md5`, as md5sum writes it, and
+    `stages.csv`, the labels of the slides that are there.
 
     Args:
         label_rows: (slide_id, label, patient_id, centre) of every slide to choose from.
@@ -30,7 +35,18 @@ def run_camelyon17(
     Raises:
         ConfigError: more slides are asked for than have labels, or a label is no stage.
     """
-    _write(design_camelyon17(label_rows, count, folder, seed), folder, threads)
+    slides = design_camelyon17(label_rows, count, folder, seed)
+    _write(slides, folder, threads)
+    files = [path for one in slides for path in (one.annotation, one.path) if path]
+    lines = [f"{_md5(path)}  {path.relative_to(folder)}" for path in sorted(files)]
+    write_text(folder / "checksums.md5", "\n".join(lines) + "\n")
+    stages = [f"{slide.path.name},{slide.label}" for slide in slides]
+    write_text(folder / "stages.csv", "\n".join(["patient,stage", *stages]) + "\n")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _write(slides: Sequence[DemoSlide], folder: Path, threads: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.cohorts.camelyon17 import BUCKET, sheet_rows, with_versions
+from wsi_ncmi.cohorts.camelyon17 import BUCKET, annotated_slides, sheet_rows, with_versions
 from wsi_ncmi.cohorts.label_versions import LabelRow, read_labels
 from wsi_ncmi.errors import ConfigError
 
@@ -15,11 +15,14 @@ def labels(path: Path, *rows: str) -> Path:
 
 
 def test_addresses_in_the_public_bucket(tmp_path: Path) -> None:
-    path = labels(tmp_path / "stages.csv", "patient_099_node_4.tif,itc")
-    (row,) = sheet_rows(read_labels(path), BUCKET)
+    names = ("patient_099_node_4.tif,itc", "patient_000_node_0.tif,negative")
+    other, row = sheet_rows(read_labels(labels(tmp_path / "stages.csv", *names)), BUCKET)
     assert row.path == "s3://camelyon-dataset/CAMELYON17/images/patient_099_node_4.tif"
     assert row.centre == "4"
-    assert row.annotation == ""
+    bucket = "s3://camelyon-dataset/CAMELYON17"
+    assert row.annotation == f"{bucket}/annotations/patient_099_node_4.xml"
+    assert other.annotation == ""  # one of 450 without any
+    assert len(annotated_slides()) == 50
 
 
 def test_a_local_folder_with_annotations(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """The stage: a whole small cohort, its sheet, and a second run that does nothing."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from wsi_ncmi.cohorts.label_versions import read_labels
 from wsi_ncmi.cohorts.sheet import read_sheet
 from wsi_ncmi.config import Demo
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
+from wsi_ncmi.fetch.checksums import read_md5
 from wsi_ncmi.stages import demo as stage
 
 LABELS = [
@@ -37,4 +40,11 @@ def test_camelyon17_names(tmp_path: Path) -> None:
     assert problems == []
     (patient,) = {row.patient_id for row in rows}
     assert [row.slide_id for row in rows] == [f"{patient}_node_0", f"{patient}_node_1"]
-    assert {row.path for row in rows} == {str(tmp_path / f"{row.slide_id}.tif") for row in rows}
+    images = tmp_path / "images"
+    assert {row.path for row in rows} == {str(images / f"{row.slide_id}.tif") for row in rows}
+    sums = read_md5(tmp_path / "checksums.md5")
+    for row in rows:
+        content = (images / f"{row.slide_id}.tif").read_bytes()
+        assert sums[f"images/{row.slide_id}.tif"] == hashlib.md5(content).hexdigest()
+    again = read_labels(tmp_path / "stages.csv")
+    assert {(row.slide_id, row.label) for row in rows} == {(r.slide_id, r.label) for r in again}
