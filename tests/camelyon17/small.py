@@ -149,7 +149,7 @@ def run(folder: Path, out: Path, cores: int, targets: list[str]) -> dict[str, An
         subprocess.run([*wsi_ncmi, *sheet], cwd=ROOT, check=True)
         own = write_config(out, folder, proxy.endpoint, total)
         configs = [ROOT / "config" / f"{name}.yaml" for name in ("camelyon17", COHORT)]
-        command = [sys.executable, "-m", "snakemake", "--quiet", "rules", *targets]
+        command = [sys.executable, "-m", "snakemake", *targets, "--quiet", "rules"]
         command += ["--cores", str(cores), "--config", f"results={out.parent}"]
         command += ["--configfile", *map(str, configs), str(own)]
         proxy.faults = faults(measured, 4 * total // 1_000_000 + 40 * slides)
