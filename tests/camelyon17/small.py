@@ -76,13 +76,13 @@ def put_all(proxy: Proxy, folder: Path) -> tuple[int, int]:
     return len(slides), sum(path.stat().st_size for path in slides)
 
 
-def write_config(out: Path, folder: Path, endpoint: str, total: int) -> Path:
-    """What is of this run alone: where the server is, and room for a third of the slides."""
+def write_config(out: Path, folder: Path, endpoint: str, room: int) -> Path:
+    """What is of this run alone: where the server is, and room for some of the slides."""
     fetch = {
         "endpoint": endpoint,
         "checksums": str(folder / "checksums.md5"),
         "keep_slides": False,
-        "disk_gb": total / 3 / 1e9,
+        "disk_gb": room / 1e9,
         "part_mb": 1,
         "connections": 4,
     }
@@ -131,8 +131,12 @@ def killed_half_way(command: list[str], results: Path, slides: int) -> bool:
     return False
 
 
-def run(folder: Path, out: Path, cores: int, targets: list[str]) -> dict[str, Any]:
+def run(folder: Path, out: Path, cores: int, room: float, targets: list[str]) -> dict[str, Any]:
     """All of it; what was measured.
+
+    Args:
+        room: of all slides' bytes, what may be on the disk at a time.
+        targets: instead of the report.
 
     Raises:
         subprocess.CalledProcessError: a command failed.
@@ -147,7 +151,8 @@ def run(folder: Path, out: Path, cores: int, targets: list[str]) -> dict[str, An
         wsi_ncmi = [sys.executable, "-m", "wsi_ncmi.cli"]
         sheet += ["--out", str(out / "slides.tsv")]
         subprocess.run([*wsi_ncmi, *sheet], cwd=ROOT, check=True)
-        own = write_config(out, folder, proxy.endpoint, total)
+        budget = round(room * total)
+        own = write_config(out, folder, proxy.endpoint, budget)
         configs = [ROOT / "config" / f"{name}.yaml" for name in ("camelyon17", COHORT)]
         command = [sys.executable, "-m", "snakemake", *targets, "--quiet", "rules"]
         command += ["--cores", str(cores), "--config", f"results={out.parent}"]
@@ -159,14 +164,13 @@ def run(folder: Path, out: Path, cores: int, targets: list[str]) -> dict[str, An
                 subprocess.run([*command, "--unlock"], cwd=ROOT, check=True)
             subprocess.run(command, cwd=ROOT, check=True)
         requests = Counter(method for method, _ in proxy.seen)
-    budget = total / 3
     left = [path.name for path in (out / "slides").rglob("*.tif*")]
     assert measured.most_bytes <= budget, (measured.most_bytes, budget)
     assert not left, left
     return {
         "slides": slides,
         "slides_bytes": total,
-        "disk_budget_bytes": round(budget),
+        "disk_budget_bytes": budget,
         "most_bytes_on_disk": measured.most_bytes,
         "killed_half_way": killed,
         "requests": dict(requests),
@@ -183,11 +187,14 @@ def main() -> None:
     parser.add_argument("--bucket", type=Path, required=True, help="what the demo command wrote")
     parser.add_argument("--out", type=Path, required=True, help=f"results/{COHORT}")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--room", type=float, default=0.4, help="of the slides' bytes, at a time on the disk"
+    )
     parser.add_argument("--target", action="append", default=[], help="instead of the report")
     given = parser.parse_args()
     if given.out.name != COHORT:
         parser.error(f"--out: found {given.out}, expected a folder {COHORT}")
-    found = run(given.bucket.resolve(), given.out.resolve(), given.cores, given.target)
+    found = run(given.bucket.resolve(), given.out.resolve(), given.cores, given.room, given.target)
     (given.out / "fetch.json").write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 

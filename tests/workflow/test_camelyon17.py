@@ -1,6 +1,8 @@
 """CAMELYON-17 is planned from a label file alone, with its slides or with published features."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,40 @@ def test_the_dry_run_plans_every_slide(workflow: Any) -> None:
     assert plan["tiles"] == plan["features"] == 16
     assert plan["train"] == 10
     assert plan["splits"] == plan["evaluate"] == plan["attention"] == 2
+
+
+@pytest.mark.slow
+def test_a_dozen_slides_come_through_a_network_that_fails(
+    workflow: Any, root: Path, tmp_path: Path
+) -> None:
+    """`make camelyon17-small` in small: two patients of each centre, to the packed bags."""
+    patients = [20 * centre + patient for centre in range(5) for patient in (1, 2)]
+    names = [f"patient_{patient:03d}_node_0" for patient in patients]
+    rows = [f"{name}.tif,{STAGES[i % len(STAGES)]}" for i, name in enumerate(names)]
+    rows += ["patient_004_node_4.tif,macro", "patient_099_node_4.tif,micro"]  # annotated
+    (tmp_path / "dozen.csv").write_text("\n".join(["patient,stage", *rows]) + "\n")
+    bucket, out = tmp_path / "CAMELYON17", tmp_path / "camelyon17-small"
+    demo = ["camelyon17", "demo", "--labels", "dozen.csv", "--slides", "12", "--out", str(bucket)]
+    done = workflow.call(workflow.stage(*demo, "--threads", "2"))
+    assert done.returncode == 0, done.stderr
+    script = [
+        sys.executable,
+        str(root / "tests" / "camelyon17" / "small.py"),
+        "--cores",
+        "2",
+        "--room",
+        "0.6",
+    ]
+    script += ["--room", "0.6", "--bucket", str(bucket), "--out", str(out)]
+    done = workflow.call([*script, "--target", str(out / "cache/random_resnet/index.tsv")])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((out / "fetch.json").read_text())
+    assert found["slides"] == found["bags"] == 12
+    assert found["killed_half_way"]
+    assert 0 < found["most_bytes_on_disk"] <= found["disk_budget_bytes"] < found["slides_bytes"]
+    assert (found["faults_met"]["short"], found["faults_met"]["wrong"]) == (1, 1)
+    sheet = (out / "slides.tsv").read_text()
+    assert sheet.count("s3://camelyon-dataset/CAMELYON17/annotations/") == 2
 
 
 def test_published_features_are_enough(workflow: Any, tmp_path: Path) -> None:
