@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a small slide, to try it out")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
     args = parser.parse_args(arguments)
-    tiles = (16, 16) if args.quick else (48, 48)
+    tiles = (16, 16) if args.quick else (32, 32)
     with tempfile.TemporaryDirectory() as folder:
         pattern = tissue_pattern()
         path = write_slide(Path(folder) / "slide.tif", LAYOUT, pattern, tiles)
