@@ -4,7 +4,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +45,38 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+def fresh_path() -> str:
+    """PATH of commands that are processes of their own from the start."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="session")
+def preloaded_path() -> Iterator[Callable[[], str]]:
+    """PATH of commands that import nothing large: of `preloaded.py`, which the first one starts."""
+    with ExitStack() as stack:
+
+        @cache
+        def folder() -> Path:
+            from preloaded import preloaded
+
+            return stack.enter_context(preloaded())
+
+        linux = sys.platform.startswith("linux")  # elsewhere libraries do not survive a fork
+        yield lambda: f"{folder()}{os.pathsep}{fresh_path()}" if linux else fresh_path()
+
+
 @dataclass(frozen=True)
 class Workflow:
-    """Snakemake on the repository's Snakefile, in a folder of its own."""
+    """Snakemake on the repository's Snakefile, in a folder of its own.
+
+    Attributes:
+        path: gives PATH of its commands, where `python` is that of Snakemake and of its jobs.
+    """
 
     root: Path
     folder: Path
     config: dict[str, Any]
+    path: Callable[[], str] = fresh_path
 
     @property
     def results(self) -> Path:
@@ -56,7 +84,7 @@ class Workflow:
 
     def command(self, *arguments: str) -> list[str]:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
-        command = [sys.executable, "-m", "snakemake", "-s", str(self.root / "Snakefile")]
+        command = ["python", "-m", "snakemake", "-s", str(self.root / "Snakefile")]
         # Targets first: --configfile takes all names that follow it.
         command += [*arguments, "--directory", str(self.folder), "--cores", "2"]
         return [*command, "--configfile", "config.yaml"]
@@ -71,12 +99,11 @@ class Workflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path}
+        return {**os.environ, "PATH": self.path()}
 
     def stage(self, *arguments: str) -> list[str]:
         """The command of a stage, as rules call it."""
-        return [sys.executable, "-m", "wsi_ncmi.cli", *arguments]
+        return ["python", "-m", "wsi_ncmi.cli", *arguments]
 
     def run(self, *arguments: str) -> str:
         done = self.snakemake(*arguments)
@@ -117,8 +144,11 @@ def add_slide(folder: Path, name: str, label: str, patient: str, centre: str, se
 
 
 @pytest.fixture(scope="session")
-def make_workflow(root: Path) -> Any:
-    """A workflow over twenty slides in two tasks, an empty slide and a broken file."""
+def make_workflow(root: Path, preloaded_path: Callable[[], str]) -> Any:
+    """A workflow over twenty slides in two tasks, an empty slide and a broken file.
+
+    Its commands are preloaded, those of `dataclasses.replace(workflow, path=fresh_path)` are not.
+    """
 
     def make(folder: Path) -> Workflow:
         lines = ["slide_id\tpath\tlabel\tpatient_id\tcentre"]
@@ -131,7 +161,7 @@ def make_workflow(root: Path) -> Any:
         lines.append("empty\tempty.tif\tfine\tpatient_00\tcentre_0")
         lines.append("broken\tbroken.svs\tcoarse\tpatient_01\tcentre_1")
         (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
-        return Workflow(root, folder, _config())
+        return Workflow(root, folder, _config(), preloaded_path)
 
     return make
 

@@ -1,5 +1,6 @@
 """A run that is killed loses nothing and leaves nothing: its rerun gives the same bytes."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import fresh_path
 
 WAIT_SECONDS = 120
 
@@ -44,13 +46,12 @@ def whole(make_workflow: Any, workflow: Any, tmp_path_factory: pytest.TempPathFa
 
 def test_kill_9_during_extraction(workflow: Any, whole: dict[str, bytes]) -> None:
     target = "results/small/cache/random_resnet/index.tsv"
-    workflow.plan()  # writes the configuration
+    killed = dataclasses.replace(workflow, path=fresh_path)  # its jobs are of its group
     bags = workflow.results / "features" / "random_resnet"
-    command = workflow.command(target)
     process = subprocess.Popen(
-        command,
+        killed.command(target),
         cwd=workflow.folder,
-        env=workflow.environment,
+        env=killed.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import fresh_path
 from workflow.test_search import CONFIG, write_bags
 
 
@@ -23,7 +24,7 @@ def workflow(make_workflow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _path(program: Path) -> str:
-    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    return f"{program.parent}{os.pathsep}{fresh_path()}"
 
 
 def test_an_image_that_is_not_there(workflow: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from wsi_ncmi.cohorts.sheet import SlideRow
@@ -32,7 +33,7 @@ def design_cohort(demo: Demo, folder: Path) -> list[DemoSlide]:
         folder: where the slides are written.
     """
     planned = []
-    for index, label in enumerate(_labels(demo)):
+    for index, label in enumerate(_labels(demo.seed, demo.slides, demo.centres)):
         patient = index // SLIDES_PER_PATIENT
         number = patient % demo.centres
         centre = Centre(f"centre_{number}", number, demo.centres)
@@ -85,23 +86,27 @@ def _text(slide: DemoSlide, path: Path, relative: bool) -> str:
     return str(path.relative_to(slide.folder) if relative else path)
 
 
-def _labels(demo: Demo) -> list[str]:
-    """A label per slide: of 200 shuffles of each block, the one that tells least by centre."""
-    rng = random.Random(f"{demo.seed}/labels")
+@lru_cache
+def _labels(seed: int, slides: int, centres: int) -> tuple[str, ...]:
+    """A label per slide: of 200 shuffles of each block, the one that tells least by centre.
+
+    Kept, since it takes most of the time of planning the demo, which a process may do often.
+    """
+    rng = random.Random(f"{seed}/labels")
     labels: list[str] = []
     counts: Counter[tuple[int, str]] = Counter()
-    while len(labels) < demo.slides:
+    while len(labels) < slides:
         block = BLOCKS[len(labels) // len(_COMMON) % len(BLOCKS)]
         shuffles = [rng.sample(block, len(block)) for _ in range(200)]
-        best = min(shuffles, key=lambda s: _imbalance(counts, _by_centre(s, len(labels), demo)))
-        counts.update(_by_centre(best, len(labels), demo))
+        best = min(shuffles, key=lambda s: _imbalance(counts, _by_centre(s, len(labels), centres)))
+        counts.update(_by_centre(best, len(labels), centres))
         labels += best
-    return labels[: demo.slides]
+    return tuple(labels[:slides])
 
 
-def _by_centre(labels: Sequence[str], start: int, demo: Demo) -> Counter[tuple[int, str]]:
+def _by_centre(labels: Sequence[str], start: int, centres: int) -> Counter[tuple[int, str]]:
     patients = [(start + offset) // SLIDES_PER_PATIENT for offset in range(len(labels))]
-    return Counter((p % demo.centres, label) for p, label in zip(patients, labels, strict=True))
+    return Counter((p % centres, label) for p, label in zip(patients, labels, strict=True))
 
 
 def _imbalance(before: Counter[tuple[int, str]], added: Counter[tuple[int, str]]) -> float:
