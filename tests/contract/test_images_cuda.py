@@ -42,6 +42,8 @@ def made_setup(
     **training: Any,
 ) -> Setup:
     """Noisy pictures of three classes, each of a colour of its own."""
+    if objective == "supcon":
+        pytest.importorskip("pytorch_metric_learning", reason="pip install 'wsi-ncmi[metric]'")
     rng, targets = np.random.default_rng(0), np.arange(count) % 3
     pixels = rng.integers(0, 120, (count, 16, 16, 3), dtype=np.uint8)
     pixels[np.arange(count), :, :, targets] += 100
