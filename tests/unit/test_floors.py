@@ -78,6 +78,11 @@ LIGHT = (
     "wsi_ncmi.tiling.seen",
 )
 HEAVY = ("torch", "pandas", "numpy")
+# Losses that need more than torch, which brings it where there is a GPU.
+KERNELS = {
+    "wsi_ncmi.losses.functional.few_kernels": ("triton",),
+    "wsi_ncmi.losses.functional.few_triton": ("triton",),
+}
 
 
 @dataclass(frozen=True)
@@ -233,9 +238,16 @@ def test_losses_know_torch_alone() -> None:
         f"{m} line {i.line}: {i.target}"
         for m in losses
         for i in foreign(m)
-        if i.target.split(".")[0] != "torch" and i.function != "__init__"
+        if i.target.split(".")[0] not in ("torch", *KERNELS.get(m, ())) and i.function != "__init__"
     ]
     assert others == []
+
+
+def test_kernels_load_on_a_gpu_alone() -> None:
+    """Nothing but the function that tries them imports what needs Triton."""
+    loading = {(m, i.function) for m in MODULES for i in ours(m) if i.target in KERNELS}
+    few = "wsi_ncmi.losses.functional.few"
+    assert loading == {(few, "_triton"), (f"{few}_triton", "")}
 
 
 def test_slides_never_know_torch() -> None:

@@ -14,11 +14,14 @@ of the distribution itself (which `_through_map` takes off),
 The gradients are made with the values, and a backward pass only scales them. Everything takes
 leading axes, and the vmap rule hands over the whole stack: mapped operation by operation, each of
 some seventy would cost several times its arithmetic. Large arrays are worked on in place.
+
+On a GPU the default forms of one model have kernels of their own (`few_triton`).
 """
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -29,46 +32,13 @@ from wsi_ncmi.losses.distributed import ranks, sum_over_ranks
 from wsi_ncmi.losses.functional.labels import one_hot
 from wsi_ncmi.losses.functional.maps import LOWEST_LOGIT, Map
 from wsi_ncmi.losses.functional.once import once
-from wsi_ncmi.losses.functional.problem import SMALLEST_SEPARATION, Forms
-from wsi_ncmi.losses.functional.ratios import Reduction
+from wsi_ncmi.losses.functional.plan import CLASSES, EMBEDDING, TEMPERATURE, Plan
+from wsi_ncmi.losses.functional.problem import SMALLEST_SEPARATION
+
+log = logging.getLogger(__name__)
 
 # Above, B × C × m multiplications are more than what else a step does.
 FEW_CLASSES = 24
-EMBEDDING, TEMPERATURE, CLASSES = 0, 2, 3  # places of the arguments
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is asked of one evaluation, alike for all models of a stack.
-
-    Attributes:
-        decay: of the running means, for `ema_ratio`; else 0.
-        weighted: whether samples are weighted by their class's π.
-        embedding, temperature, classes: whether each gets a gradient.
-        separation: whether the classes' gradient runs through b as well as through a.
-        observed: whether class sums are asked for.
-    """
-
-    forms: Forms
-    reduction: Reduction
-    decay: float = 0.0
-    weighted: bool = False
-    embedding: bool = True
-    temperature: bool = False
-    classes: bool = True
-    separation: bool = True
-    observed: bool = True
-
-    @property
-    def learnt(self) -> list[int]:
-        """Which arguments get a gradient."""
-        flags = {EMBEDDING: self.embedding, TEMPERATURE: self.temperature, CLASSES: self.classes}
-        return [place for place, learns in flags.items() if learns]
-
-    @property
-    def runs(self) -> bool:
-        """Whether the reduction has running means."""
-        return self.reduction == "ema_ratio"
 
 
 class FewLoss(NamedTuple):
@@ -119,7 +89,9 @@ def few_classes_loss(
 class _FewLoss(Function):
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
-        return _evaluate(*inputs)
+        *given, _running, plan = inputs
+        kernels = _kernels(inputs[EMBEDDING], inputs[CLASSES], plan)
+        return kernels.evaluate(*given, plan) if kernels else _evaluate(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -151,6 +123,36 @@ class _FewLoss(Function):
 
 def _stacked(tensor: Tensor, dim: int | None, size: int) -> Tensor:
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _kernels(embedding: Tensor, classes: Tensor, plan: Plan) -> Any:
+    """The module of Triton's kernels, where there are some for this; else None."""
+    if torch.compiler.is_compiling() or not embedding.is_cuda:
+        return None
+    found = _triton(embedding.device)
+    return found if found and found.suits(embedding, classes, plan) else None
+
+
+@cache
+def _triton(device: torch.device) -> Any:
+    """The module, if its kernels can be compiled and run on a device.
+
+    Where they cannot, torch's operations give the same numbers up to rounding, only more slowly.
+    """
+    try:
+        from wsi_ncmi.losses.functional import few_triton
+
+        few_triton.try_out(device)
+    except Exception as error:  # no triton, no compiler for C, a GPU that it does not know
+        log.warning(
+            "NCMI is computed by torch's operations on %s, more slowly than by Triton's kernels, "
+            "which cannot be used here: %s: %s",
+            device,
+            type(error).__name__,
+            error,
+        )
+        return None
+    return few_triton
 
 
 class _Of(NamedTuple):
