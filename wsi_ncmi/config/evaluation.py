@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_ncmi.config.base import ArmName, Model, Seed
 
@@ -60,3 +60,27 @@ class Evaluation(Model):
         ),
     )
     seed: Seed = Field(0, description="Random seed of the resamples.")
+    centre_probe: bool = Field(
+        True,
+        description=(
+            "Measure how well a linear probe on slides' mean features tells centres apart, in "
+            "tasks on bags with two centres or more of five patients or more. It reads all bags "
+            "once."
+        ),
+    )
+    robustness_index: bool = Field(
+        False,
+        description=(
+            "Beside the probe, the robustness index of croma: whether a slide's neighbours are of "
+            "its label or of its centre. Needs `pip install 'wsi-ncmi[croma]'`."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_robustness(self) -> "Evaluation":
+        if self.robustness_index and not self.centre_probe:
+            raise ValueError(
+                "robustness_index is computed beside the probe: set centre_probe: true, or leave "
+                "robustness_index out"
+            )
+        return self

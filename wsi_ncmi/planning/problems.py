@@ -1,6 +1,7 @@
 """What is wrong with a cohort beyond its single keys: labels, files, scale, tissue options."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from wsi_ncmi.address import is_remote, no_such
@@ -28,9 +29,20 @@ def problems_of_cohort(
         *_labels(config, rows, sheet),
         *(_lacks(config, rows, sheet) if whole else []),
         *_files(config),
+        *_packages(config),
         *_scale(config),
         *_twins(config, rows),
         *tissue_problems(rows, config.tiling.tissue, sheet),
+    ]
+
+
+def _packages(config: Config) -> list[str]:
+    """Optional packages that the configuration asks for and that are not installed."""
+    if not config.evaluation.robustness_index or find_spec("croma"):
+        return []
+    return [
+        "evaluation.robustness_index: needs the package croma, which is not installed: pip install "
+        "'wsi-ncmi[croma]', or set it to false"
     ]
 
 

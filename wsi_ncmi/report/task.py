@@ -11,7 +11,7 @@ import pandas as pd
 from wsi_ncmi.config import PublishedValue
 from wsi_ncmi.evaluation import calibration, metrics
 from wsi_ncmi.files.frame import read_frame
-from wsi_ncmi.report.centres import centre_blocks
+from wsi_ncmi.report.centres import centre_blocks, probe_blocks
 from wsi_ncmi.report.differences import comparison_answer, difference_blocks
 from wsi_ncmi.report.failures import (
     failure_blocks,
@@ -93,6 +93,7 @@ class Evaluated:
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
         names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
         names |= {"state", "remedy", "task", "test", "verdict", "encoder", "stream", "temperature"}
+        names |= {"measure", "note"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
@@ -167,6 +168,7 @@ def task_section(
         _class_table(task),
         _figure(task, "confusion"),
         *centre_blocks(task.table("centres")),
+        *probe_blocks(task.table("centre_probe"), task.confidence),
         *staging_blocks(task.table("staging"), task.confidence),
         Heading("Calibration and learning curves"),
         _calibration_table(task),

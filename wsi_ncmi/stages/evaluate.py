@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from wsi_ncmi import config
 from wsi_ncmi.errors import UserError
-from wsi_ncmi.evaluation import metrics, policies, tables
+from wsi_ncmi.evaluation import centre_probe, metrics, policies, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import compare
 from wsi_ncmi.evaluation.differences import Rules, difference_table, fixed_model_table
@@ -61,9 +61,9 @@ def run(
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             scores.parquet (see `evaluation.scores`), model_metrics.tsv, differences.tsv,
-            fixed_models.tsv, seeds.tsv, centres.tsv, staging.tsv, calibration.tsv, information.tsv,
-            curves.tsv, selection.tsv, sensitivity.tsv, search.tsv and search_curves.tsv (of nested
-            searches), confusion.json, summary.json, figures/*.png.
+            fixed_models.tsv, seeds.tsv, centres.tsv, centre_probe.tsv, staging.tsv,
+            calibration.tsv, information.tsv, curves.tsv, selection.tsv, sensitivity.tsv, search.tsv
+            and search_curves.tsv (of nested searches), confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
 
     Raises:
@@ -92,6 +92,7 @@ def run(
         "differences": difference_table(pairings, models, samples, reference, _rules(evaluation)),
         "fixed_models": fixed_model_table(pairings, samples, passes_of(scores), reference),
         "centres": tables.centre_table(rows, samples, arms),
+        "centre_probe": _centre_probe(task_dir, index, evaluation),
         "staging": staging_table(samples, arms, task.classes, *drawn, evaluation.confidence),
         "calibration": tables.calibration_table(
             list(arms), task.test, score_scales(task_dir, task.runs)
@@ -155,6 +156,27 @@ def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
             f"{len(task.runs)} runs (first {other.iloc[0]}) have another bags digest than {index} "
             f"({today}): rerun its training with snakemake -R train"
         )
+
+
+def _centre_probe(
+    task_dir: Path, index: Path | None, evaluation: config.Evaluation
+) -> pd.DataFrame:
+    """What the slides' features tell of the centre; a row with the reason where that is unknown."""
+    splits = None if index is None else task_splits(task_dir, index)
+    if splits is None or index is None or not evaluation.centre_probe:
+        return pd.DataFrame(columns=centre_probe.COLUMNS)
+    from wsi_ncmi.bags.means import slide_means, without_twins  # images have no bags
+
+    # Of the test part first: labels of the training part may be wrong on purpose.
+    rows = splits.sort_values("part", key=lambda part: part != "test", kind="stable")
+    slides = without_twins(rows.drop_duplicates("slide_id")[centre_probe.SLIDE], index)
+    kept, reason = centre_probe.probed(slides)
+    if reason:
+        return centre_probe.absent(slides, reason)
+    means = slide_means(index.parent, kept["slide_id"].tolist())
+    drawn = evaluation.bootstrap, evaluation.seed, evaluation.confidence
+    robustness = evaluation.robustness_index
+    return centre_probe.centre_probe(kept, means, *drawn, robustness=robustness)
 
 
 def _reliability(samples: Samples, arm: Arm) -> Reliability:

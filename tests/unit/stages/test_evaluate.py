@@ -127,6 +127,18 @@ def test_classes_of_one_centre_each_are_a_warning():
     assert said((0, "a"), (1, "a"), (0, "b"), (1, "b")) == []
 
 
+def test_the_probe_reads_the_bags_of_the_tasks_slides(evaluated):
+    cohort, _, index = evaluated
+    task_dir = cohort / "runs/stage"
+    found = table(task_dir / "evaluation", "centre_probe").set_index("measure")
+    assert found.loc["probe", "neutral"] == 0.2
+    assert found.loc["probe", ["patients", "slides"]].tolist() == [30, 58], "two have no bag"
+    assert found.loc["probe", "value"] > 0.35, "the features were made to know the centre"
+    none = evaluate._centre_probe(task_dir, index, Evaluation(bootstrap=100, centre_probe=False))
+    assert none.empty
+    assert evaluate._centre_probe(task_dir, None, SETTINGS).empty
+
+
 def test_kappa_is_of_ordinal_classes_only(evaluated):
     cohort, _, index = evaluated
     task_dir, out = cohort / "runs/stage", cohort / "nominal"
@@ -178,7 +190,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
     tables += ("model_metrics", "fixed_models", "information", "curves", "selection")
-    tables += ("search", "search_curves", "sensitivity", "staging")
+    tables += ("search", "search_curves", "sensitivity", "staging", "centre_probe")
     names = [f"{name}.tsv" for name in tables]
     names += ["confusion.json", "summary.json", "predictions.parquet", "scores.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png", "sensitivity.png"]

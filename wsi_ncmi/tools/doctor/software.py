@@ -37,6 +37,7 @@ CODECS = {
 # module -> (package, what it is for)
 EXTRAS = {
     "gcsfs": ("gcsfs", "slides at gs:// addresses"),
+    "croma": ("croma", "evaluation.robustness_index"),
     "pyautoattack": ("pyautoattack", "AutoAttack in the experiment robustness"),
     "pytorch_metric_learning": ("pytorch-metric-learning", "the loss supcon"),
     "snakemake_executor_plugin_slurm": ("snakemake-executor-plugin-slurm", "profiles/slurm"),
