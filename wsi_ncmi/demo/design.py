@@ -73,8 +73,11 @@ class DemoSlide:
 
     @property
     def annotation(self) -> Path | None:
-        """The ASAP XML, beside the slide or as the bucket has it; None where there is none."""
-        if not self.lesions_um or not self.is_annotated:
+        """The ASAP XML, beside the slide or as the bucket has it; None where there is none.
+
+        The bucket has one of a slide that a label set calls negative, too.
+        """
+        if not self.is_annotated or not (self.lesions_um or self.as_published):
             return None
         return self._folder_of("annotations") / f"{self.slide_id}.xml"
 
