@@ -7,13 +7,14 @@
 #
 #   requeued   trainings whose job Slurm ends and starts again: they go on from their checkpoint
 #   node-down  trainings whose node goes down and comes back
+#   arrays     the seeds of a task as one array of jobs
 #   demo       the demo, every job through sbatch
 #
 # What it cannot show: several machines, network file systems, GPUs, an accounting database.
 set -euo pipefail
 REPO=$(cd "$(dirname "$0")/../.." && pwd)
 WORK=${WORK:-$(mktemp -d -t wsi-slurm.XXXXXX)}
-CASES=${CASES:-requeued node-down demo}
+CASES=${CASES:-requeued node-down arrays demo}
 say() { echo "== $*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
@@ -105,7 +106,7 @@ tasks:
     protocol: {folds: 2}
     objectives: {cross_entropy: {}, ncmi: {}}
     training: {epochs: ${EPOCHS:-600}, batch_size: 2}
-    seeds: [0]
+    seeds: [${SEEDS:-0}]
 evaluation: {bootstrap: 100}
 CONF
 }
@@ -155,6 +156,15 @@ wsi-ncmi bags sheet --packed "$REPO/tests/data/demo_bags.h5" --out "$WORK/bags.t
 wants() { [[ " $CASES " = *" $1 "* ]]; }
 if wants requeued; then disturbed requeued requeue; fi
 if wants node-down; then disturbed node-down node_fails; fi
+if wants arrays; then
+  EPOCHS=2 SEEDS=0,1,2 bags arrays > "$WORK/arrays.yaml"
+  run arrays --slurm-array-jobs train --configfile "$WORK/arrays.yaml" -- \
+    results/arrays/runs/stage/seed-{0,1,2}.tsv
+  for seed in 0 1 2; do
+    grep -q "ok" "$WORK/results/arrays/runs/stage/seed-$seed.tsv" || fail "arrays: no models of seed $seed"
+  done
+  grep -o "Submitted array job .* task IDs are 1-3" "$WORK/arrays.log" || fail "arrays: no array of three jobs"
+fi
 if wants demo; then
   run demo --configfile "$REPO/config/config.yaml"
   [ -s "$WORK/results/demo/report/index.html" ] || fail "the demo has no report"
