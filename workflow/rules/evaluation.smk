@@ -53,6 +53,12 @@ rule evaluate:
             "--ordinal" if CHECKED.task(wildcards.task).ordinal else ""
         ),
         index=lambda wildcards, input: ["--index", input.index] if input.index else [],
+        labels=lambda wildcards: DIGESTS.joined_labels(wildcards.task),
+        sheet=lambda wildcards: (
+            ["--sheet", CHECKED.sheet_path]
+            if DIGESTS.joined_labels(wildcards.task)
+            else []
+        ),
         task=subpath(input.splits, parent=True),
         folder=subpath(output.summary, parent=True),
         version=SETTINGS.versions("evaluate"),
@@ -60,7 +66,7 @@ rule evaluate:
         "python -m wsi_ncmi.cli --log {log:q} evaluate --task-dir {params.task:q}"
         " --manifests {input.manifests:q} {params.index:q}"
         " --options {params.options:q} --reference {params.reference:q} {params.ordinal:q}"
-        " --out {params.folder:q}"
+        " {params.sheet:q} --out {params.folder:q}"
 
 
 rule attention:

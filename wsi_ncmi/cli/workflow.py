@@ -245,6 +245,7 @@ def splits(sheet: Path, task: "Task", out: Path) -> None:
 @option.options("Evaluation")
 @click.option("--reference", default="cross_entropy", help="The arm that others are compared to.")
 @click.option("--ordinal", is_flag=True, help="The classes' order means something.")
+@option.path("--sheet", "The slide sheet, of a task whose classes join labels.", required=False)
 @option.path("--out", "Folder of the evaluation.")
 def evaluate(
     task_dir: Path,
@@ -253,12 +254,15 @@ def evaluate(
     options: "Evaluation",
     reference: str,
     ordinal: bool,
+    sheet: Path | None,
     out: Path,
 ) -> None:
     """Write metrics, intervals and differences of a task."""
     from wsi_ncmi.stages import evaluate as stage
 
-    stage.run(task_dir, manifests, index, options, reference, out, ordinal=ordinal)
+    labels = {row.slide_id: row.label for row in option.rows_of(sheet)} if sheet else None
+    given = task_dir, manifests, index, options, reference, out
+    stage.run(*given, ordinal=ordinal, labels=labels)
 
 
 @commands.command("attention")

@@ -103,6 +103,14 @@ class Digests:
         rows = [row for row in self._checked.task_rows(name) if row.annotation]
         return digest([[row.slide_id, self._annotation_state(row)] for row in rows])
 
+    def joined_labels(self, name: str) -> str:
+        """Of the sheet's labels in a task on slides whose classes join several; "" of others."""
+        task = self._config.tasks.get(name)
+        if task is None or not task.merge_classes or task.sample != "slide":
+            return ""
+        rows = [row for row in self._checked.rows if row.label in task.labels]
+        return digest([[row.slide_id, row.label] for row in rows])
+
     def images(self, name: str) -> str:
         """Of the files of an image task: an archive's size and time, or those of all in a folder.
 

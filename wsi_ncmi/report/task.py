@@ -19,6 +19,7 @@ from wsi_ncmi.report.failures import (
     trained_of,
 )
 from wsi_ncmi.report.nested import chosen_blocks
+from wsi_ncmi.report.origins import origin_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text
 from wsi_ncmi.report.published import published_blocks
 from wsi_ncmi.report.selection import selection_blocks
@@ -93,7 +94,7 @@ class Evaluated:
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
         names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
         names |= {"state", "remedy", "task", "test", "verdict", "encoder", "stream", "temperature"}
-        names |= {"measure", "note"}
+        names |= {"measure", "note", "label"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]
@@ -167,6 +168,7 @@ def task_section(
         Text(MICRO_F1),
         _class_table(task),
         _figure(task, "confusion"),
+        *origin_blocks(task.table("origins"), task.summary["classes"], task.confidence),
         *centre_blocks(task.table("centres")),
         *probe_blocks(task.table("centre_probe"), task.confidence),
         *staging_blocks(task.table("staging"), task.confidence),

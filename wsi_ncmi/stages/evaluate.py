@@ -15,6 +15,7 @@ from wsi_ncmi.evaluation import centre_probe, metrics, policies, tables
 from wsi_ncmi.evaluation.calibration import Reliability, reliability
 from wsi_ncmi.evaluation.comparison import compare
 from wsi_ncmi.evaluation.differences import Rules, difference_table, fixed_model_table
+from wsi_ncmi.evaluation.origins import origin_table
 from wsi_ncmi.evaluation.ranks import ranks
 from wsi_ncmi.evaluation.samples import Arm, ArmKey, Samples
 from wsi_ncmi.evaluation.scores import arm_of, model_metrics, passes_of, samples_of, score_table
@@ -49,6 +50,7 @@ def run(
     out_dir: Path,
     *,
     ordinal: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Evaluate a task.
 
@@ -61,10 +63,11 @@ def run(
         reference: the objective that the others are compared with.
         out_dir: what is written: predictions.parquet, runs.tsv, metrics.tsv, per_class.tsv,
             scores.parquet (see `evaluation.scores`), model_metrics.tsv, differences.tsv,
-            fixed_models.tsv, seeds.tsv, centres.tsv, centre_probe.tsv, staging.tsv,
+            fixed_models.tsv, seeds.tsv, centres.tsv, centre_probe.tsv, origins.tsv, staging.tsv,
             calibration.tsv, information.tsv, curves.tsv, selection.tsv, sensitivity.tsv, search.tsv
             and search_curves.tsv (of nested searches), confusion.json, summary.json, figures/*.png.
         ordinal: whether the classes' order means something: the quadratic kappa is computed.
+        labels: slide_id -> its label in the sheet, of a task whose classes join several labels.
 
     Raises:
         UserError: runs are missing, doubled, or were trained on other bags than those of today.
@@ -93,6 +96,9 @@ def run(
         "fixed_models": fixed_model_table(pairings, samples, passes_of(scores), reference),
         "centres": tables.centre_table(rows, samples, arms),
         "centre_probe": _centre_probe(task_dir, index, evaluation),
+        "origins": origin_table(
+            samples, arms, task.classes, _origin(rows, labels), *drawn, evaluation.confidence
+        ),
         "staging": staging_table(samples, arms, task.classes, *drawn, evaluation.confidence),
         "calibration": tables.calibration_table(
             list(arms), task.test, score_scales(task_dir, task.runs)
@@ -156,6 +162,11 @@ def _check_bags(task: TaskRuns, task_dir: Path, index: Path) -> None:
             f"{len(task.runs)} runs (first {other.iloc[0]}) have another bags digest than {index} "
             f"({today}): rerun its training with snakemake -R train"
         )
+
+
+def _origin(rows: pd.DataFrame, labels: Mapping[str, str] | None) -> list[str]:
+    """Each sample's label in the sheet; empty where classes are labels."""
+    return [labels[sample] for sample in rows["sample_id"]] if labels else []
 
 
 def _centre_probe(

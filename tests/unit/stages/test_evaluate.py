@@ -139,6 +139,23 @@ def test_the_probe_reads_the_bags_of_the_tasks_slides(evaluated):
     assert evaluate._centre_probe(task_dir, None, SETTINGS).empty
 
 
+def test_labels_that_a_class_joins_have_their_recall(evaluated):
+    cohort, rows, index = evaluated
+    task_dir, out = cohort / "runs/stage", cohort / "joined"
+    assert table(task_dir / "evaluation", "origins").empty
+    first = sorted(task_dir.glob("seed-*.tsv"))[:1]
+    joined = {row.slide_id: f"{row.label} {i % 2}" for i, row in enumerate(rows)}
+    evaluate.run(task_dir, first, index, SETTINGS, "cross_entropy", out, labels=joined)
+    found = table(out, "origins").set_index(["aggregator", "objective", "label"])
+    own = found.loc["abmil", "ncmi"]
+    assert own["slides"].sum() == 58
+    recall = table(out, "per_class").set_index(["aggregator", "objective", "class", "metric"])
+    of_class = own[own["class"] == "negative"]
+    whole = (of_class["value"] * of_class["slides"]).sum() / of_class["slides"].sum()
+    expected = recall.loc["abmil", "ncmi", "negative", "recall"]["value"]
+    assert whole == pytest.approx(expected, abs=1e-4)
+
+
 def test_kappa_is_of_ordinal_classes_only(evaluated):
     cohort, _, index = evaluated
     task_dir, out = cohort / "runs/stage", cohort / "nominal"
@@ -190,7 +207,7 @@ def test_every_file_is_written_and_a_second_run_gives_the_same_bytes(evaluated, 
     first = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     tables = ("runs", "metrics", "seeds", "per_class", "differences", "centres", "calibration")
     tables += ("model_metrics", "fixed_models", "information", "curves", "selection")
-    tables += ("search", "search_curves", "sensitivity", "staging", "centre_probe")
+    tables += ("search", "search_curves", "sensitivity", "staging", "centre_probe", "origins")
     names = [f"{name}.tsv" for name in tables]
     names += ["confusion.json", "summary.json", "predictions.parquet", "scores.parquet"]
     names += ["macro_f1.png", "confusion.png", "curves.png", "reliability.png", "sensitivity.png"]
