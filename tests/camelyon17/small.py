@@ -3,10 +3,10 @@
     python tests/camelyon17/small.py --bucket FOLDER --out results/camelyon17-small
 
 FOLDER is what `wsi-ncmi camelyon17 demo` writes. The slides are put on a server (moto) as the
-public bucket has them; config/camelyon17.yaml runs on them with what config/camelyon17-small.yaml
-changes, behind a proxy that cuts connections, answers 503, is slow, sends too few bytes once and
-wrong bytes once. When half of the slides are encoded, everything is killed, and started again.
-What was met and measured is written to `fetch.json`.
+public bucket has them; config/camelyon17-small.yaml runs on them, behind a proxy that cuts
+connections, answers 503, is slow, sends too few bytes once and wrong bytes once. When half of the
+slides are encoded, everything is killed, and started again. What was met and measured is written to
+`fetch.json`.
 """
 
 import argparse
@@ -153,10 +153,9 @@ def run(folder: Path, out: Path, cores: int, room: float, targets: list[str]) ->
         subprocess.run([*wsi_ncmi, *sheet], cwd=ROOT, check=True)
         budget = round(room * total)
         own = write_config(out, folder, proxy.endpoint, budget)
-        configs = [ROOT / "config" / f"{name}.yaml" for name in ("camelyon17", COHORT)]
         command = [sys.executable, "-m", "snakemake", *targets, "--quiet", "rules"]
         command += ["--cores", str(cores), "--config", f"results={out.parent}"]
-        command += ["--configfile", *map(str, configs), str(own)]
+        command += ["--configfile", str(ROOT / "config" / f"{COHORT}.yaml"), str(own)]
         proxy.faults = faults(measured, 4 * total // 1_000_000 + 40 * slides)
         with watching(out / "slides", measured):
             killed = killed_half_way(command, out, slides)

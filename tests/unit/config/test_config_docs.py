@@ -123,7 +123,7 @@ def shipped(root: Path) -> list[tuple[str, ...]]:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
     classic = "studies/classic-mil.yaml"
     overlays = {
-        "camelyon17-small.yaml": "camelyon17.yaml",
+        "camelyon17-uni.yaml": "camelyon17.yaml",
         "studies/classic-mil-fox.yaml": classic,
         "studies/classic-mil-tiger.yaml": classic,
     }
@@ -133,7 +133,7 @@ def shipped(root: Path) -> list[tuple[str, ...]]:
 def test_every_configuration_parses_with_its_parts(root: Path) -> None:
     schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
     files = shipped(root)
-    assert ("camelyon17.yaml", "camelyon17-small.yaml") in files
+    assert ("camelyon17.yaml", "camelyon17-uni.yaml") in files
     assert ("studies/kidney.yaml",) in files
     assert len(files) >= 9
     for names in files:
@@ -142,9 +142,21 @@ def test_every_configuration_parses_with_its_parts(root: Path) -> None:
 
 
 def test_the_small_camelyon_keeps_the_protocols(root: Path) -> None:
-    small = config.parse(merged(root, "camelyon17.yaml", "camelyon17-small.yaml"))
+    whole, small = (
+        config.parse(merged(root, name)) for name in ("camelyon17.yaml", "camelyon17-small.yaml")
+    )
+    assert small.tiling == whole.tiling
+    assert sorted(small.tasks) == sorted(whole.tasks) == ["loco", "p1"]
+    for name, task in small.tasks.items():
+        other = whole.tasks[name]
+        assert (task.classes, task.protocol) == (other.classes, other.protocol)
+        for arms, of_whole in (
+            (task.aggregators, other.aggregators),
+            (task.objectives, other.objectives),
+        ):
+            assert {**of_whole, **arms} == of_whole, "its arms are some of the others"
+    assert next(iter(whole.tasks)) == "loco", "the primary task is the first one"
     assert small.tasks["p1"].protocol.test_centres == ["3", "4"]
-    assert small.tasks["loco"].protocol.kind == "leave_one_centre_out"
     assert small.tasks["p1"].seeds == [0]
 
 

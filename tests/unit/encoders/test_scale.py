@@ -109,7 +109,8 @@ def shipped(root: Path) -> list[dict[str, Any]]:
     for names in (
         ["config.yaml"],
         ["camelyon17.yaml"],
-        ["camelyon17.yaml", "camelyon17-small.yaml"],
+        ["camelyon17.yaml", "camelyon17-uni.yaml"],
+        ["camelyon17-small.yaml"],
     ):
         raw: dict[str, Any] = {}
         for name in names:
