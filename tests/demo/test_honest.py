@@ -3,10 +3,7 @@
 `tests/data/demo_bags.h5` holds them; `tests/data/make_demo_bags.py` writes it after `make demo`.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import Workflow
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -64,23 +62,26 @@ def macro_f1(target: np.ndarray, predicted: np.ndarray, classes: Sequence[Any]) 
     return float(f1_score(target, predicted, labels=classes, average="macro", zero_division=0))
 
 
-def run_bags(root: Path, folder: Path, stored: Path, task: dict[str, Any], rows: Any) -> Path:
-    """From bags to report by the workflow; returns the results folder."""
-    write_sheet(rows, folder / "sheet.tsv")
-    config = {
-        "cohort": "honest",
-        "bags": {"path": str(stored), "format": "packed", "sheet": "sheet.tsv"},
-        "tasks": {"stage": task},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "-s", str(root / "Snakefile"), "--cores", "2"]
-    command += ["--directory", str(folder), "--configfile", "config.yaml"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (folder / "results/honest/report/index.html").is_file()
-    return folder / "results" / "honest"
+Run = Callable[[dict[str, Any], Any], Path]
+
+
+@pytest.fixture
+def run_bags(root: Path, tmp_path: Path, stored: Path, preloaded_path: Callable[[], str]) -> Run:
+    """From bags to report by the workflow; gives the results folder."""
+
+    def run(task: dict[str, Any], rows: Any) -> Path:
+        write_sheet(rows, tmp_path / "sheet.tsv")
+        config = {
+            "cohort": "honest",
+            "bags": {"path": str(stored), "format": "packed", "sheet": "sheet.tsv"},
+            "tasks": {"stage": task},
+        }
+        workflow = Workflow(root, tmp_path, config, preloaded_path)
+        workflow.run()
+        assert (workflow.results / "report/index.html").is_file()
+        return workflow.results
+
+    return run
 
 
 def test_the_stored_features_are_those_of_the_default_run(
@@ -95,13 +96,13 @@ def test_the_stored_features_are_those_of_the_default_run(
 
 
 def test_cross_entropy_learns_and_does_not_solve_it(
-    root: Path, checked: CheckedConfig, stored: Path, tmp_path: Path
+    checked: CheckedConfig, stored: Path, run_bags: Run
 ) -> None:
     task = checked.config.tasks["stage"].model_dump(mode="json")
     # The default run's primary arm as it is there: arms share nothing, so the others can be left.
     task["objectives"] = {"cross_entropy": task["objectives"]["cross_entropy"]}
     task["aggregators"] = {"abmil": task["aggregators"]["abmil"]}
-    results = run_bags(root, tmp_path, stored, task, sheet_rows(stored))
+    results = run_bags(task, sheet_rows(stored))
     metrics = pd.read_csv(results / "runs/stage/evaluation/metrics.tsv", sep="\t")
     row = metrics[metrics.metric == "macro_f1"].iloc[0]
     assert 0.5 < row.low < row.value < row.high < 0.95, dict(row)
@@ -126,14 +127,14 @@ def test_colour_and_size_alone_tell_nothing(checked: CheckedConfig, stored: Path
 
 
 def test_permuted_labels_come_out_at_chance(
-    root: Path, checked: CheckedConfig, stored: Path, tmp_path: Path
+    checked: CheckedConfig, stored: Path, run_bags: Run
 ) -> None:
     task = checked.config.tasks["stage"].model_dump(mode="json")
     task["seeds"] = [0]
     task["aggregators"] = {"abmil": task["aggregators"]["abmil"]}
     labels = np.array([row.label for row in sheet_rows(stored)])
     rows = sheet_rows(stored, np.random.default_rng(1).permutation(labels))
-    results = run_bags(root, tmp_path, stored, task, rows)
+    results = run_bags(task, rows)
     table = pd.read_parquet(results / "runs/stage/evaluation/predictions.parquet")
     runs = pd.read_csv(results / "runs/stage/evaluation/runs.tsv", sep="\t")
     test = table[table.part == "test"].merge(runs[["run_id", "objective"]], on="run_id")
