@@ -260,6 +260,17 @@ def stated_digest(path: Path) -> str:
         return ""
 
 
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The attributes of a bag, without its data.
+
+    Raises:
+        UnreachableBagError: it cannot be reached now.
+        BagError: it cannot be opened.
+    """
+    with reading(path, "a bag", REMEDY), open_hdf5(path) as file:
+        return dict(file.attrs)
+
+
 def bag_counts(path: Path) -> tuple[int, int, int]:
     """Rows, undecodable tiles and width of a bag, without reading its data.
 

@@ -8,7 +8,18 @@ from pathlib import Path
 import click
 
 from wsi_ncmi import logs
-from wsi_ncmi.cli import bags, camelyon17, images, option, sheets, splits, tools, training, workflow
+from wsi_ncmi.cli import (
+    bags,
+    camelyon17,
+    images,
+    option,
+    predicting,
+    sheets,
+    splits,
+    tools,
+    training,
+    workflow,
+)
 from wsi_ncmi.cli.commands import Root
 from wsi_ncmi.errors import UserError
 
@@ -17,6 +28,7 @@ log = logging.getLogger("wsi_ncmi")
 HEADINGS = {
     "Commands that people call": (
         tools.commands,
+        predicting.commands,
         bags.commands,
         splits.commands,
         sheets.commands,

@@ -1,7 +1,7 @@
 """One MIL run: an aggregator and an objective on one fold's bags."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,11 @@ def load_run(folder: Path, device: torch.device) -> tuple[BagNetwork, Objective,
     content = patiently(
         lambda: torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
     )
+    return *rebuilt(content, device), content
+
+
+def rebuilt(content: Mapping[str, Any], device: torch.device) -> tuple[BagNetwork, Objective]:
+    """The network and the objective of a checkpoint's content, in eval mode."""
     aggregator: Aggregator = rebuild_part(
         "aggregator", content["aggregator"], content["feature_dim"], len(content["classes"])
     )
@@ -159,4 +164,4 @@ def load_run(folder: Path, device: torch.device) -> tuple[BagNetwork, Objective,
     network = BagNetwork(aggregator, (zeros, zeros) if content["standardise"] else None)
     network.load_state_dict(content["network_state"])
     objective.load_state_dict(content["objective_state"])
-    return network.to(device).eval(), objective.to(device).eval(), content
+    return network.to(device).eval(), objective.to(device).eval()

@@ -1,0 +1,1 @@
+"""Commands `predict` and `export`: what was trained, used on new slides."""

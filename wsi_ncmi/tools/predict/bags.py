@@ -1,0 +1,145 @@
+"""The bags to be scored: found, read one at a time, and compared with those of the training."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_ncmi.bags.checks import problem_of
+from wsi_ncmi.bags.foreign.discover import bag_files, found_bags, layout_of, open_many, recognise
+from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES
+from wsi_ncmi.bags.store import read_bag
+from wsi_ncmi.errors import BagError
+from wsi_ncmi.tools.predict.model import Model
+
+OWN = "wsi_ncmi"
+INVALID = 0.5
+"""Share of a slide's tiles that could not be decoded, above which it is said."""
+
+
+@dataclass(frozen=True, eq=False)
+class NewBag:
+    """A bag as it was read.
+
+    Attributes:
+        features: [N, D]. coords: [N, 2] level-0 pixels; None: not known.
+        stated: what it says of its making; empty for bags of other tools.
+        invalid: tiles of the slide that could not be decoded.
+    """
+
+    features: NDArray[Any]
+    coords: NDArray[np.int32] | None
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    invalid: int = 0
+
+    @property
+    def invalid_share(self) -> float:
+        """Of all tiles."""
+        return self.invalid / (len(self.features) + self.invalid)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bag is; `read` raises BagError."""
+
+    slide_id: str
+    read: Callable[[], NewBag]
+
+
+def find(paths: Sequence[Path]) -> list[Place]:
+    """All bags of files and folders, of this project or of another tool.
+
+    Raises:
+        BagError: a path holds none, or two bags have one name.
+    """
+    places = [place for path in paths for place in _below(path)]
+    names = [place.slide_id for place in places]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BagError(f"several bags are named {', '.join(twice[:3])}: give them one at a time")
+    return places
+
+
+def _below(path: Path) -> Iterator[Place]:
+    if not path.exists():
+        raise BagError(f"{path}: no such file or folder of bags")
+    layout = recognise(path) if path.is_file() else layout_of(path)
+    if path.is_file() and layout not in MANY_SLIDES:
+        if layout not in LAYOUTS:
+            raise BagError(f"{path}: no features of any layout ({', '.join(LAYOUTS)})")
+        yield Place(path.stem, partial(_own if layout == OWN else partial(_foreign, layout), path))
+    elif layout == OWN:
+        yield from (Place(file.stem, partial(_own, file)) for file in bag_files(path, OWN))
+    else:
+        source = open_many(path, layout) if layout in MANY_SLIDES else path
+        for found in found_bags(source, layout):
+            yield Place(found.slide_id, partial(_read, found.read))
+
+
+def _own(path: Path) -> NewBag:
+    bag = read_bag(path, check=True)
+    coords = bag.coords if len(bag.coords) else None
+    return NewBag(bag.features, coords, bag.attributes, len(bag.invalid_coords))
+
+
+def _foreign(layout: str, path: Path) -> NewBag:
+    return _read(partial(LAYOUTS[layout].read, path, None))
+
+
+def _read(read: Callable[[], Any]) -> NewBag:
+    bag = read()
+    return NewBag(bag.features, bag.coords)
+
+
+def refusal(bag: NewBag, model: Model) -> str:
+    """Why a bag cannot be scored by a model; "" if it can."""
+    problem = problem_of(bag.features)
+    if problem:
+        return problem
+    if bag.features.shape[1] != model.dim:
+        return f"it has {bag.features.shape[1]} features, expected {model.dim} as in the training"
+    if not model.bags:
+        return ""
+    if not bag.stated:
+        return (
+            "it does not state its encoder, which the models need: "
+            f"{model.encoder['name']}, weights {model.encoder['weights_sha256'][:12]}"
+        )
+    differing = [
+        f"{name} is {_shown(bag.stated.get(name))}, expected {_shown(wanted)}"
+        for name, wanted in model.bags.items()
+        if not _same(bag.stated.get(name), wanted)
+    ]
+    return f"it was made otherwise than the bags of the training: {'; '.join(differing)}" * bool(
+        differing
+    )
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if found is None or isinstance(wanted, str) or isinstance(found, str):
+        return bool(found == wanted)
+    one, other = np.asarray(found, float), np.asarray(wanted, float)
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-6, atol=0))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not stated"
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return str(plain)
+
+
+def unusual(bag: NewBag, distance: float | None, model: Model) -> list[str]:
+    """What is out of the ordinary about a bag that is scored."""
+    found = []
+    if bag.invalid_share > INVALID:
+        found.append(
+            f"{bag.invalid} of {bag.invalid + len(bag.features)} tiles could not be decoded"
+        )
+    if distance is not None and model.ordinary is not None:
+        found.append(model.ordinary.unusual(distance))
+    return [one for one in found if one]

@@ -1,0 +1,149 @@
+"""Command `predict`: feature bags without labels, scored by what was trained."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wsi_ncmi.bags.checksum import content_digest
+from wsi_ncmi.errors import BagError, UserError, some
+from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.predictions.conformal import CrossConformal
+from wsi_ncmi.tools.predict import bags, output
+from wsi_ncmi.tools.predict.bags import NewBag, Place
+from wsi_ncmi.tools.predict.choice import Asked
+from wsi_ncmi.tools.predict.model import Model
+from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
+from wsi_ncmi.tools.predict.records import read_model
+from wsi_ncmi.training.ensemble import Ensemble
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    source: Path,
+    paths: Sequence[Path],
+    out: Path,
+    asked: Asked,
+    coverage: float,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Score bags and write predictions.tsv and predictions.json.
+
+    Args:
+        source: the results of a cohort.
+        paths: files and folders of bags.
+        coverage: of the prediction sets, above 0 and below 1.
+        as_json: print predictions.json too.
+
+    Returns:
+        1 if some bag was refused; the others are scored.
+
+    Raises:
+        UserError: there is no such model, or no bag.
+    """
+    places = bags.find(paths)
+    model = read_model(source, asked)
+    conformal = model.conformal
+    notes = [*model.notes, *_few(conformal, coverage, model.classes)]
+    for note in notes:
+        log.warning("%s", note)
+    scorer = Scorer(model, conformal, coverage)
+    shown = tqdm(places, unit="bag", file=sys.stderr, mininterval=1, disable=len(places) < 2)
+    found = [scorer.predict(place) for place in shown]
+    described = conformal.described(coverage, model.classes)
+    content = output.document(model.described, described, notes, found)
+    output.write(out, content)
+    if as_json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        _print(model, found, coverage, out)
+    return int(any(one.status != OK for one in found))
+
+
+def _few(conformal: CrossConformal, coverage: float, classes: Sequence[str]) -> list[str]:
+    names = [classes[y] for y in conformal.always_in(coverage)]
+    if not names:
+        return []
+    return [
+        f"too few validation samples of {', '.join(names)} for a coverage of {coverage:g}: "
+        "every prediction set holds these classes"
+    ]
+
+
+class Scorer:
+    """A model on its device, which predicts one bag after the other."""
+
+    def __init__(self, model: Model, conformal: CrossConformal, coverage: float) -> None:
+        self.model, self.conformal, self.coverage = model, conformal, coverage
+        self.ensemble = Ensemble(model.contents, pick_device())
+
+    def predict(self, place: Place) -> Prediction:
+        """A bag's prediction, or why there is none."""
+        try:
+            bag = place.read()
+            reason = bags.refusal(bag, self.model)
+        except BagError as error:
+            reason = str(error)
+        if reason:
+            log.warning("slide %s: %s", place.slide_id, reason)
+            return Prediction(place.slide_id, REFUSED, reason)
+        return self._scored(place.slide_id, bag)
+
+    def _scored(self, slide_id: str, bag: NewBag) -> Prediction:
+        classes, ordinary = self.model.classes, self.model.ordinary
+        scored = self.ensemble.score(bag.features)
+        p_values = self.conformal.p_values(scored.probabilities)
+        in_set = self.conformal.inside(p_values, self.coverage)
+        distance = None if ordinary is None else ordinary.distance(bag.features)
+
+        def named(values: Sequence[float]) -> dict[str, float]:
+            return {name: float(v) for name, v in zip(classes, values, strict=True)}
+
+        return Prediction(
+            slide_id,
+            OK,
+            "",
+            len(bag.features),
+            classes[int(scored.mean.argmax())],
+            [name for name, inside in zip(classes, in_set, strict=True) if inside],
+            named(scored.mean.tolist()),
+            named(scored.spread.tolist()),
+            named(p_values.tolist()),
+            distance,
+            bags.unusual(bag, distance, self.model),
+            content_digest(bag.features),
+        )
+
+
+def _print(model: Model, found: Sequence[Prediction], coverage: float, out: Path) -> None:
+    arm = f"{model.aggregator}/{model.objective}"
+    print(f"task {model.task}, {arm}, {len(model.contents)} models; sets at {coverage:g}")
+    for one in found:
+        if one.status != OK:
+            print(f"{one.slide_id}: refused: {one.reason}")
+            continue
+        sure = f"{one.predicted} {one.probabilities[one.predicted]:.3f}"
+        spread = f"± {one.spread[one.predicted]:.3f}"
+        held = ", ".join(one.classes) or "none: unlike every class"
+        print(f"{one.slide_id}: {sure} {spread}; set: {held}{_but(one)}")
+    print(f"{out / 'predictions.tsv'}, {out / 'predictions.json'}")
+
+
+def _but(one: Prediction) -> str:
+    return f"; UNUSUAL: {some(one.unusual)}" if one.unusual else ""
+
+
+def check_coverage(coverage: float) -> float:
+    """The coverage.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not 0 < coverage < 1:
+        raise UserError(f"--coverage {coverage:g}: expected a number above 0 and below 1")
+    return coverage
