@@ -3,8 +3,9 @@
     python benchmarks/hypotheses.py results/results/runs/* results/results-rates/runs/* \
         results/results-labels/runs/* --figure docs/images/hypotheses.png
 
-Reads `evaluation/scores.parquet` of tasks, and writes every comparison into results/hypotheses.tsv;
-without folders it draws and prints what results/hypotheses.tsv has.
+Reads `evaluation/scores.parquet` of tasks, and writes every comparison into results/hypotheses.tsv,
+where comparisons of other tasks and aggregators stay; p-values are adjusted over all of them. Without
+folders it draws and prints what results/hypotheses.tsv has.
 """
 
 import argparse
@@ -36,6 +37,8 @@ Measure = Literal["macro-F1", "rarest F1", "rarest recall"]
 CE, NCMI = "cross_entropy", "ncmi"
 
 
+COMPARISON = ["task", "protocol", "aggregator", "arm", "reference", "measure"]
+ORDER = ["hypothesis", "task", "protocol", "aggregator"]
 SHOWN = ("task", "protocol", "aggregator", "arm", "reference", "measure", "both", "difference")
 SHOWN += ("95 %", "p", "equivalence", "adjusted", "detectable")
 
@@ -190,8 +193,8 @@ def _row(
     }
 
 
-def decided(tasks: Sequence[Evaluated]) -> pd.DataFrame:
-    """All comparisons; `p_holm`: a hypothesis is a family over tasks, aggregators and measures."""
+def compared_in(tasks: Sequence[Evaluated]) -> pd.DataFrame:
+    """A row for each comparison."""
     rows = [
         row | {"decides": hypothesis.decides}
         for hypothesis in HYPOTHESES
@@ -199,9 +202,24 @@ def decided(tasks: Sequence[Evaluated]) -> pd.DataFrame:
         if task.protocol.startswith(hypothesis.protocol)
         for row in compared(task, hypothesis)
     ]
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+def joined(earlier: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Comparisons of before, but for those that are found again; tasks and arms in their order."""
+    table = pd.concat([earlier, found], ignore_index=True)
+    table = table.sort_values(ORDER, key=_first_seen, kind="stable")
+    return table.drop_duplicates(COMPARISON, keep="last", ignore_index=True)
+
+
+def _first_seen(names: pd.Series) -> pd.Series:
+    return pd.Series(pd.factorize(names)[0], index=names.index)
+
+
+def decided(table: pd.DataFrame) -> pd.DataFrame:
+    """With `p_holm`: a hypothesis is a family over tasks, aggregators and measures."""
     chosen = np.where(table["decides"] == "p_value", table["p_value"], table["p_equivalence"])
-    table["p_holm"] = np.nan
+    table = table.assign(p_holm=np.nan)
     for name, own in table.groupby("hypothesis"):
         if name != "exploration":
             table.loc[own.index, "p_holm"] = family.holm(chosen[own.index])
@@ -231,7 +249,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     arguments = parser.parse_args()
     if arguments.runs:
-        table = decided([Evaluated.read(folder) for folder in arguments.runs])
+        found = compared_in([Evaluated.read(folder) for folder in arguments.runs])
+        earlier = pd.read_csv(TABLE, sep="\t")
+        table = decided(joined(earlier, found))
         numbers = [c for c in table.select_dtypes("floating") if not c.startswith("p_")]
         write_frame(TABLE, table.round(dict.fromkeys(numbers, DIGITS)))
     table = pd.read_csv(TABLE, sep="\t")

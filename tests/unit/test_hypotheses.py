@@ -50,7 +50,7 @@ def read(hypotheses: ModuleType, table: pd.DataFrame, folder: Path) -> Any:
 
 def test_macro_f1_is_tested_as_in_an_evaluation(hypotheses: ModuleType, tmp_path: Path) -> None:
     table = made(0)
-    found = hypotheses.decided([read(hypotheses, table, tmp_path / "made-kfold")])
+    found = hypotheses.compared_in([read(hypotheses, table, tmp_path / "made-kfold")])
     samples = samples_of(table, CLASSES)[1]
     keys = [("abmil", arm) for arm in ARMS]
     arms = {key: arm_of(table, key, CLASSES) for key in keys}
@@ -69,7 +69,7 @@ def test_macro_f1_is_tested_as_in_an_evaluation(hypotheses: ModuleType, tmp_path
 
 def test_the_rarest_class(hypotheses: ModuleType, tmp_path: Path) -> None:
     table = made(1)
-    rows = hypotheses.decided([read(hypotheses, table, tmp_path / "made-kfold")])
+    rows = hypotheses.compared_in([read(hypotheses, table, tmp_path / "made-kfold")])
     rows = rows[rows["hypothesis"] == "H6"].set_index("measure")
     assert list(rows["reference"].unique()) == ["logit_adjusted"]  # the other one was not trained
     for measure, metric in (("rarest F1", f1_score), ("rarest recall", recall_score)):
@@ -84,7 +84,7 @@ def test_the_rarest_class(hypotheses: ModuleType, tmp_path: Path) -> None:
 def test_a_hypothesis_is_a_family_over_tasks(hypotheses: ModuleType, tmp_path: Path) -> None:
     tasks = [read(hypotheses, made(s), tmp_path / f"task{s}-kfold") for s in range(2)]
     tasks.append(read(hypotheses, made(5), tmp_path / "task0-few8"))
-    found = hypotheses.decided(tasks)
+    found = hypotheses.decided(hypotheses.compared_in(tasks))
     first = found[found["hypothesis"] == "H1"]
     assert list(first["task"]) == ["task0", "task1"]
     np.testing.assert_allclose(first["p_holm"], holm(first["p_value"]))
@@ -98,3 +98,16 @@ def test_a_hypothesis_is_a_family_over_tasks(hypotheses: ModuleType, tmp_path: P
 def test_a_task_that_was_not_evaluated_is_refused(hypotheses: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"scores\.parquet: not found: run the study"):
         hypotheses.Evaluated.read(tmp_path / "made-kfold")
+
+
+def test_comparisons_of_other_studies_stay(hypotheses: ModuleType, tmp_path: Path) -> None:
+    tasks = [read(hypotheses, made(s), tmp_path / f"task{s}-kfold") for s in range(2)]
+    first = hypotheses.decided(hypotheses.compared_in(tasks))
+    again = hypotheses.compared_in(tasks[:1]).assign(difference=7.0)
+    other = again.assign(aggregator="mean")
+    both = hypotheses.decided(hypotheses.joined(first, pd.concat([again, other])))
+    own = both[both["hypothesis"] == "H1"]
+    rows = list(zip(own["task"], own["aggregator"], strict=True))
+    assert rows == [("task0", "abmil"), ("task0", "mean"), ("task1", "abmil")]
+    assert list(own["difference"] == 7) == [True, True, False]
+    np.testing.assert_allclose(own["p_holm"], holm(own["p_value"]))
