@@ -1,7 +1,7 @@
 # The environment of the workflow's jobs, at the versions of constraints.txt, and the workflow itself.
 #
 #   docker build -t wsi-ncmi .
-#   docker run --rm --gpus all -v "$PWD:/work" wsi-ncmi \
+#   docker run --rm --gpus all -v "$PWD:/data" wsi-ncmi \
 #     snakemake --snakefile /opt/source/Snakefile --cores 8 --configfile my.yaml
 #
 # PyTorch's wheels bring CUDA with them: of the host a GPU needs the driver alone. apptainer.def has
@@ -32,4 +32,4 @@ COPY Snakefile environment.yml ./
 RUN pip install --no-cache-dir --no-deps --force-reinstall . \
     && wsi-ncmi --help > /dev/null
 
-WORKDIR /work
+WORKDIR /data
