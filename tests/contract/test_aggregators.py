@@ -76,10 +76,12 @@ def test_the_order_of_instances(aggregator: Aggregator) -> None:
 
 
 def test_packed_is_one_bag_at_a_time(aggregator: Aggregator) -> None:
+    """In float64: in float32 a deep aggregator's sums differ by more on some processors."""
     bags = made_bags()
+    bags, aggregator = bags.replace(bags.features.double()), aggregator.double()
     together = aggregator(bags)
     pieces = [aggregator(BagBatch.of([bag])) for bag in bags.split(bags.features)]
-    close = {"rtol": 1e-5, "atol": 2e-6}
+    close = {"rtol": 1e-9, "atol": 1e-10}
     alone = torch.cat([piece.embedding for piece in pieces])
     torch.testing.assert_close(together.embedding, alone, **close)
     alone = torch.cat([piece.attention for piece in pieces])
