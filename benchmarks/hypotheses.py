@@ -4,8 +4,8 @@
         results/results-labels/runs/* --figure docs/images/hypotheses.png
 
 Reads `evaluation/scores.parquet` of tasks, and writes every comparison into results/hypotheses.tsv,
-where comparisons of other tasks and aggregators stay; p-values are adjusted over all of them. Without
-folders it draws and prints what results/hypotheses.tsv has.
+where comparisons of other tasks and aggregators stay; p-values are adjusted over all of them.
+Without folders it draws and prints what results/hypotheses.tsv has.
 """
 
 import argparse

@@ -58,6 +58,7 @@ def _forest(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot([row.difference], [-y], "o", color=colour, ms=4.5, mfc=colour if solid else "w")
     axes.set_yticks([-y for y in range(len(rows))], [_name(row) for _, row in rows.iterrows()])
     axes.set_ylim(-len(rows) + 0.4, 0.6)
+    axes.locator_params(axis="x", nbins=6)
 
 
 def _name(row: pd.Series) -> str:

@@ -111,7 +111,7 @@ def demo(source: Source) -> Samples:
 def camelyon(source: Source) -> Samples:
     """CAMELYON-17's small copy: synthetic slides under its names, packed by the workflow."""
     found = BagCache(next(source.camelyon.glob("cache/*/index.tsv")).parent)
-    sheet = read_frame(source.camelyon / "slides/slides.tsv")
+    sheet = read_frame(source.camelyon / "slides.tsv")
     sheet = sheet[sheet["slide_id"].map(found.has)]
     bags = [np.array(found.read([slide])) for slide in sheet["slide_id"]]
     return Samples.of("bags", bags, list(sheet["label"]), list(sheet["patient_id"]))
