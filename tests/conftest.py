@@ -98,6 +98,12 @@ class Workflow:
         )
 
     @property
+    def killable(self) -> dict[str, str]:
+        """As `environment`, without the preloaded processes: all jobs are in a run's own group."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path}
+
+    @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": self.path()}
 

@@ -170,7 +170,7 @@ def test_a_killed_run_goes_on_within_the_budget(fetching: Any, s3: Proxy) -> Non
     process = subprocess.Popen(
         workflow.command(*BAGS),
         cwd=workflow.folder,
-        env=workflow.environment,
+        env=workflow.killable,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
