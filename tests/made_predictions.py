@@ -1,7 +1,9 @@
 """Results of small trainings on made bags, as `predict` takes them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,10 +65,28 @@ def new_bag(slide_id: str, invalid: int = 0, shift: float = 0.0, **stated) -> Ba
     )
 
 
-def make_results(root: Path) -> Path:
-    """A cohort's results: a task `t` of two arms, two folds and two seeds; bags of all slides."""
+class Wide(Memory):
+    """The same features several times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.dim = times, times * DIM
+
+    def read(self, slide_id: str) -> tuple[Any, Any, Any]:
+        features, coords, copies = super().read(slide_id)
+        return np.tile(features, self.times), coords, np.tile(copies, self.times)
+
+
+def make_results(
+    root: Path, times: int = 1, aggregators: Sequence[str] = ("mean", "abmil")
+) -> Path:
+    """A cohort's results: a task `t` of an arm each, two folds and two seeds; bags of all slides.
+
+    Args:
+        times: that the features are repeated.
+    """
     cache, task_dir = root / "cache" / "e", root / "runs" / "t"
-    write_cache(Memory(), cache)
+    write_cache(Wide(times), cache)
     (cache / "encoder.json").write_text(json.dumps(FACTS))
     for slide_id in Memory().slides:
         write_bag(root / "features" / "e" / f"{slide_id}.h5", new_bag(slide_id))
@@ -76,7 +96,7 @@ def make_results(root: Path) -> Path:
         {
             "classes": CLASSES,
             "standardise": True,
-            "aggregators": {n: {"options": {"hidden_dim": 8}} for n in ("mean", "abmil")},
+            "aggregators": {n: {"options": {"hidden_dim": 8}} for n in aggregators},
             "objectives": {"cross_entropy": {}},
             "training": {"epochs": 12, "learning_rate": 0.02, "batch_size": 4},
             "seeds": SEEDS,

@@ -32,9 +32,17 @@ def choosing(command: option.F) -> option.F:
 
 @commands.command("predict")
 @choosing
-@option.paths("--bags", "Bags to score: files, or folders with one file per slide.", required=True)
+@option.paths("--bags", "Bags to score: files, or folders with one file per slide.")
+@click.option(
+    "--slides",
+    multiple=True,
+    metavar="SLIDE...",
+    help="Slides to score, or sheets of them (TSV with slide_id and path).",
+)
+@option.config()
 @option.path("--out", "Folder of predictions.tsv and predictions.json.")
 @option.number("--coverage", float, "Coverage of the prediction sets, below 1.", 0.9)
+@option.threads
 @click.option("--json", "as_json", is_flag=True, help="Print predictions.json.")
 def predict(
     source: Path,
@@ -42,17 +50,32 @@ def predict(
     arm: str,
     run: str,
     bags: option.Paths,
+    slides: tuple[str, ...],
+    config: option.Paths,
     out: Path,
     coverage: float,
+    threads: int,
     as_json: bool,
 ) -> int:
-    """Score feature bags without labels by trained models.
+    """Score slides or bags without labels by trained models.
 
     The models of one arm, over folds and seeds, predict together: calibrated probabilities, their
-    spread, and sets that hold the true class with a stated coverage.
+    spread, and sets that hold the true class with a stated coverage. Slides are tiled and encoded
+    by --config, the configuration of the training.
     """
+    from wsi_ncmi.address import expanded
+    from wsi_ncmi.config.files import sections_of
+    from wsi_ncmi.errors import UserError
     from wsi_ncmi.tools.predict import command as stage
     from wsi_ncmi.tools.predict.choice import Asked
 
     asked = Asked(task, arm, run)
-    return stage.run(source, bags, out, asked, stage.check_coverage(coverage), as_json=as_json)
+    stage.check_coverage(coverage)
+    if bool(bags) == bool(slides):
+        raise UserError("give --bags or --slides, one of them")
+    if bags:
+        return stage.run_bags(source, bags, out, asked, coverage, as_json=as_json)
+    if not config:
+        raise UserError("--slides needs --config: the configuration of the training")
+    given, sections = [expanded(one) for one in slides], sections_of(config)
+    return stage.run_slides(source, given, sections, out, asked, coverage, threads, as_json=as_json)

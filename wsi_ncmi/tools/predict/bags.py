@@ -71,16 +71,19 @@ def _below(path: Path) -> Iterator[Place]:
     if path.is_file() and layout not in MANY_SLIDES:
         if layout not in LAYOUTS:
             raise BagError(f"{path}: no features of any layout ({', '.join(LAYOUTS)})")
-        yield Place(path.stem, partial(_own if layout == OWN else partial(_foreign, layout), path))
+        yield Place(
+            path.stem, partial(read_own if layout == OWN else partial(_foreign, layout), path)
+        )
     elif layout == OWN:
-        yield from (Place(file.stem, partial(_own, file)) for file in bag_files(path, OWN))
+        yield from (Place(file.stem, partial(read_own, file)) for file in bag_files(path, OWN))
     else:
         source = open_many(path, layout) if layout in MANY_SLIDES else path
         for found in found_bags(source, layout):
             yield Place(found.slide_id, partial(_read, found.read))
 
 
-def _own(path: Path) -> NewBag:
+def read_own(path: Path) -> NewBag:
+    """A bag of ours, its checksum compared."""
     bag = read_bag(path, check=True)
     coords = bag.coords if len(bag.coords) else None
     return NewBag(bag.features, coords, bag.attributes, len(bag.invalid_coords))

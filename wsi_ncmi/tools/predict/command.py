@@ -1,29 +1,33 @@
-"""Command `predict`: feature bags without labels, scored by what was trained."""
+"""Command `predict`: bags or slides without labels, scored by what was trained."""
 
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from wsi_ncmi.bags.checksum import content_digest
+from wsi_ncmi.config.files import Sections
 from wsi_ncmi.errors import BagError, UserError, some
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.predictions.conformal import CrossConformal
-from wsi_ncmi.tools.predict import bags, output
+from wsi_ncmi.tools.predict import bags, output, pictures, slides
 from wsi_ncmi.tools.predict.bags import NewBag, Place
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
 from wsi_ncmi.tools.predict.records import read_model
-from wsi_ncmi.training.ensemble import Ensemble
+from wsi_ncmi.training.ensemble import Ensemble, Scored
 
 log = logging.getLogger(__name__)
 
+See = Callable[[str, NewBag, Scored], None]
+"""(slide_id, its bag, what the models make of it), for pictures."""
 
-def run(
+
+def run_bags(
     source: Path,
     paths: Sequence[Path],
     out: Path,
@@ -47,12 +51,54 @@ def run(
         UserError: there is no such model, or no bag.
     """
     places = bags.find(paths)
-    model = read_model(source, asked)
+    return _run(read_model(source, asked), places, out, coverage, as_json)
+
+
+def run_slides(
+    source: Path,
+    given: Sequence[str],
+    sections: Sections,
+    out: Path,
+    asked: Asked,
+    coverage: float,
+    threads: int,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Tile, encode and score slides; heatmaps and attended tiles too, if the models attend.
+
+    Args:
+        given: sheets, paths and addresses of slides.
+        sections: of the configuration of the training.
+        out: tiles and bags stand below it too; what is finished there is not made again.
+
+    Returns, Raises:
+        as `run_bags`.
+    """
+    rows, model = slides.rows_of(given), read_model(source, asked)
+    slides.check_sections(sections, model)
+    places = slides.make_bags(rows, sections, out, threads)
+
+    def see(slide_id: str, bag: NewBag, scored: Scored) -> None:
+        if scored.attention is not None and bag.coords is not None:
+            pictures.draw(slide_id, bag.coords, scored.attention, out, out)
+
+    return _run(model, places, out, coverage, as_json, see)
+
+
+def _run(
+    model: Model,
+    places: Sequence[Place],
+    out: Path,
+    coverage: float,
+    as_json: bool,
+    see: See | None = None,
+) -> int:
     conformal = model.conformal
     notes = [*model.notes, *_few(conformal, coverage, model.classes)]
     for note in notes:
         log.warning("%s", note)
-    scorer = Scorer(model, conformal, coverage)
+    scorer = Scorer(model, conformal, coverage, see)
     shown = tqdm(places, unit="bag", file=sys.stderr, mininterval=1, disable=len(places) < 2)
     found = [scorer.predict(place) for place in shown]
     described = conformal.described(coverage, model.classes)
@@ -78,8 +124,10 @@ def _few(conformal: CrossConformal, coverage: float, classes: Sequence[str]) -> 
 class Scorer:
     """A model on its device, which predicts one bag after the other."""
 
-    def __init__(self, model: Model, conformal: CrossConformal, coverage: float) -> None:
-        self.model, self.conformal, self.coverage = model, conformal, coverage
+    def __init__(
+        self, model: Model, conformal: CrossConformal, coverage: float, see: See | None = None
+    ) -> None:
+        self.model, self.conformal, self.coverage, self.see = model, conformal, coverage, see
         self.ensemble = Ensemble(model.contents, pick_device())
 
     def predict(self, place: Place) -> Prediction:
@@ -97,6 +145,8 @@ class Scorer:
     def _scored(self, slide_id: str, bag: NewBag) -> Prediction:
         classes, ordinary = self.model.classes, self.model.ordinary
         scored = self.ensemble.score(bag.features)
+        if self.see is not None:
+            self.see(slide_id, bag, scored)
         p_values = self.conformal.p_values(scored.probabilities)
         in_set = self.conformal.inside(p_values, self.coverage)
         distance = None if ordinary is None else ordinary.distance(bag.features)

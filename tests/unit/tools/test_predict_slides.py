@@ -1,0 +1,183 @@
+"""`wsi-ncmi predict --slides`: tiled, encoded and scored in one go; heatmaps, tiles for QuPath."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import paint
+from made_predictions import make_results
+from made_tiled import tiled_slide
+from PIL import Image
+from shapely.geometry import shape
+
+from wsi_ncmi import cli
+from wsi_ncmi.bags.store import read_bag
+from wsi_ncmi.config.files import sections_of
+from wsi_ncmi.errors import ConfigError, UserError
+from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tools.predict.choice import Asked
+from wsi_ncmi.tools.predict.command import run_slides
+from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
+from wsi_ncmi.tools.predict.slides import make_bags, rows_of
+
+CONFIG = {
+    "cohort": "c",
+    "tiling": {"mpp": 2.0, "tile_px": 64},
+    "extraction": {
+        "encoder": "random_resnet",
+        "options": {"architecture": "test_resnet", "stages": [1], "input_px": 32},
+        "batch_size": 16,
+        "any_scale": True,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of models of 64 features, and slides: one painted, one torn."""
+    folder = tmp_path_factory.mktemp("slides")
+    make_results(folder / "results", times=8, aggregators=("abmil",))
+    paint(folder / "new.tif", 1, coarse=False)
+    (folder / "torn.svs").write_bytes(b"this is no slide")
+    (folder / "sheet.tsv").write_text("slide_id\tpath\tmpp\nnew\tnew.tif\t\ntorn\ttorn.svs\t2\n")
+    (folder / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder
+
+
+def predict(made: Path, out: Path, *slides: str) -> dict:
+    where = ["--from", str(made / "results"), "--config", str(made / "c.yaml"), "--out", str(out)]
+    with pytest.raises(SystemExit):  # a slide is refused
+        cli.main(["predict", *where, "--slides", *slides])
+    found: dict = json.loads((out / "predictions.json").read_text())
+    return {slide["slide_id"]: slide for slide in found["slides"]}
+
+
+@pytest.fixture(scope="module")
+def results_of_encoder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What becomes of the slides; the results get the facts of their encoder."""
+    out = tmp_path_factory.mktemp("first")
+    rows = rows_of([str(made / "sheet.tsv")])
+    make_bags(rows, sections_of([made / "c.yaml"]), out, 1)
+    facts = json.loads((out / "features" / "slides.json").read_text())
+    (made / "results/cache/e/encoder.json").write_text(json.dumps(facts))
+    for bag in (made / "results/features/e").glob("*.h5"):
+        shutil.copy(out / "features/new.h5", bag)
+    return out
+
+
+def test_slides_are_scored_in_one_go(made: Path, results_of_encoder: Path) -> None:
+    out = results_of_encoder
+    bag = out / "features/new.h5"
+    before = bag.stat().st_mtime_ns
+    found = predict(made, out, str(made / "sheet.tsv"))
+    assert bag.stat().st_mtime_ns == before  # what is finished is not made again
+    assert found["torn"]["status"] == "refused"
+    assert "no reader opens it" in found["torn"]["reason"]
+    new = found["new"]
+    assert (new["status"], new["tiles"]) == ("ok", len(read_bag(bag).features))
+    assert sum(new["probabilities"].values()) == pytest.approx(1)
+    assert [path.name for path in (out / "heatmaps").iterdir()] == ["new.png"]
+    assert np.asarray(Image.open(out / "heatmaps/new.png")).std() > 5
+    by_bag = ["--from", str(made / "results"), "--bags", str(bag), "--out", str(out / "bags")]
+    cli.main(["predict", *by_bag])
+    (same,) = json.loads((out / "bags/predictions.json").read_text())["slides"]
+    assert same == new
+
+
+def test_attended_tiles_are_where_qupath_counts_from(made: Path, results_of_encoder: Path) -> None:
+    predict(made, results_of_encoder, str(made / "sheet.tsv"))
+    path = results_of_encoder / "attended/new.geojson"
+    shapes = json.loads(path.read_text())["features"]
+    corners = {tuple(c) for c in read_bag(results_of_encoder / "features/new.h5").coords.tolist()}
+    assert len(shapes) == min(ATTENDED, len(corners))
+    weights = [one["properties"]["measurements"]["attention"] for one in shapes]
+    assert weights == sorted(weights, reverse=True)
+    for one in shapes:
+        box = shape(one["geometry"]).bounds
+        assert box[:2] in corners
+        assert (box[2] - box[0], box[3] - box[1]) == (64, 64)
+
+
+def test_qupath_counts_from_the_corner_of_what_was_scanned(tmp_path: Path) -> None:
+    tiles = tiled_slide("a", bounds_x=100, bounds_y=200)
+    tilefile.write(tmp_path / "tiles/a.h5", tiles)
+    (tmp_path / "tiles/thumbnails").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "tiles/thumbnails/a.jpg")
+    coords = np.array([[1000, 2000], [1100, 2000]], np.int32)
+    draw("a", coords, np.array([0.7, 0.3]), tmp_path, tmp_path / "out")
+    (first, *_) = json.loads((tmp_path / "out/attended/a.geojson").read_text())["features"]
+    assert first["geometry"]["coordinates"][0][0] == [900, 1800]
+
+
+def test_the_order_and_the_shape_of_attended_tiles() -> None:
+    corners, attention = np.array([[0, 0], [10, 20]]), np.array([0.2, 0.8])
+    first, second = attended(corners, attention, 10.0)["features"]
+    assert first["geometry"]["coordinates"][0][2] == [20, 30]
+    assert first["properties"]["measurements"] == {"attention": 0.8, "rank": 1}
+    assert second["properties"]["name"] == "attended 2"
+
+
+def test_a_configuration_that_is_not_the_trainings(
+    made: Path, results_of_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {**CONFIG, "tiling": {"mpp": 1.0, "tile_px": 64}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(other))
+    new = ["--slides", str(made / "new.tif"), "--config", str(tmp_path / "c.yaml")]
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--from", str(made / "results"), "--out", str(tmp_path / "out"), *new])
+    assert "tiling.mpp is 1.0, expected 2.0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_with_sheets_is_told_together(tmp_path: Path) -> None:
+    sheet = tmp_path / "s.tsv"
+    sheet.write_text("slide_id\tpath\tmpp\na\ta.svs\t900\na\t\t\nb c\tb.svs\tx\n")
+    with pytest.raises(ConfigError) as error:
+        rows_of([str(sheet), str(tmp_path / "none.tsv")])
+    assert [problem.replace(str(tmp_path), "") for problem in error.value.problems] == [
+        "/s.tsv, line 2: mpp 900: expected µm/px of 0.05 to 50.0",
+        "/s.tsv, line 3: no path",
+        "/s.tsv, line 4: mpp x: expected µm/px of 0.05 to 50.0",
+        "/none.tsv: no such sheet of slides",
+        "slide_id a stands there twice: give a sheet with other names",
+        "slide_id 'b c': letters, digits, ., _ and - only: give a sheet",
+    ]
+    sheet.write_text("slide_id\ttissue.method\na\thsv\n")
+    with pytest.raises(ConfigError, match=r"no column path(.|\n)*tissue.method is not known here"):
+        rows_of([str(sheet)])
+
+
+def test_slides_by_their_names(tmp_path: Path) -> None:
+    rows = rows_of([str(tmp_path / "a.b.svs"), "s3://bucket/c.tif"])
+    assert [(row.slide_id, row.path) for row in rows] == [
+        ("a.b", str(tmp_path / "a.b.svs")),
+        ("c", "s3://bucket/c.tif"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "give --bags or --slides, one of them"),
+        (["--bags", "b", "--slides", "s.svs"], "give --bags or --slides, one of them"),
+        (["--slides", "s.svs"], "--slides needs --config: the configuration of the training"),
+    ],
+)
+def test_bags_or_slides(
+    made: Path, options: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--from", str(made / "results"), "--out", "out", *options])
+    assert text in capsys.readouterr().err
+
+
+def test_models_of_imported_bags_need_bags(made: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(made / "results", tmp_path / "copy"))
+    facts = copy / "cache/e/encoder.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "weights_sha256": ""}))
+    sections = sections_of([made / "c.yaml"])
+    with pytest.raises(UserError, match=r"trained on imported bags, .*: give --bags"):
+        run_slides(copy, ["a.svs"], sections, tmp_path / "out", Asked(), 0.9, 1)
