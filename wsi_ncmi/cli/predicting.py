@@ -23,7 +23,7 @@ def choosing(command: option.F) -> option.F:
             "source",
             type=option.PATH,
             required=True,
-            help="Folder of a cohort's results, results/<cohort>.",
+            help="Folder of a cohort's results, results/<cohort>, or an exported model.",
         ),
     ):
         command = decorate(command)
@@ -79,3 +79,17 @@ def predict(
         raise UserError("--slides needs --config: the configuration of the training")
     given, sections = [expanded(one) for one in slides], sections_of(config)
     return stage.run_slides(source, given, sections, out, asked, coverage, threads, as_json=as_json)
+
+
+@commands.command("export")
+@choosing
+@option.path("--out", "The file to write, .zip.")
+def export(source: Path, task: str, arm: str, run: str, out: Path) -> None:
+    """Write trained models as one file, for predict.
+
+    Weights as safetensors, everything else as JSON, with a model card; nothing in it is executed.
+    """
+    from wsi_ncmi.tools.predict import command as stage
+    from wsi_ncmi.tools.predict.choice import Asked
+
+    stage.export(source, Asked(task, arm, run), out)

@@ -15,6 +15,7 @@ from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.predictions.conformal import CrossConformal
 from wsi_ncmi.tools.predict import bags, output, pictures, slides
 from wsi_ncmi.tools.predict.bags import NewBag, Place
+from wsi_ncmi.tools.predict.bundle import read_bundle, write_bundle
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
@@ -39,7 +40,7 @@ def run_bags(
     """Score bags and write predictions.tsv and predictions.json.
 
     Args:
-        source: the results of a cohort.
+        source: the results of a cohort, or an exported model.
         paths: files and folders of bags.
         coverage: of the prediction sets, above 0 and below 1.
         as_json: print predictions.json too.
@@ -51,7 +52,7 @@ def run_bags(
         UserError: there is no such model, or no bag.
     """
     places = bags.find(paths)
-    return _run(read_model(source, asked), places, out, coverage, as_json)
+    return _run(model_of(source, asked), places, out, coverage, as_json)
 
 
 def run_slides(
@@ -75,7 +76,7 @@ def run_slides(
     Returns, Raises:
         as `run_bags`.
     """
-    rows, model = slides.rows_of(given), read_model(source, asked)
+    rows, model = slides.rows_of(given), model_of(source, asked)
     slides.check_sections(sections, model)
     places = slides.make_bags(rows, sections, out, threads)
 
@@ -84,6 +85,27 @@ def run_slides(
             pictures.draw(slide_id, bag.coords, scored.attention, out, out)
 
     return _run(model, places, out, coverage, as_json, see)
+
+
+def export(source: Path, asked: Asked, out: Path) -> None:
+    """Write the model that is asked for as one file."""
+    model = model_of(source, asked)
+    write_bundle(model, out)
+    members = f"{len(model.contents)} models of {model.aggregator}/{model.objective}"
+    print(f"{out}: {members}, task {model.task}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def model_of(source: Path, asked: Asked) -> Model:
+    """The model of a results folder, or of a file that was exported.
+
+    Raises:
+        UserError: there is none; or a choice is made in a file, which holds one arm.
+    """
+    if not source.is_file():
+        return read_model(source, asked)
+    if asked != Asked():
+        raise UserError(f"{source}: holds one arm: leave --task, --arm and --run out")
+    return read_bundle(source)
 
 
 def _run(
@@ -128,7 +150,13 @@ class Scorer:
         self, model: Model, conformal: CrossConformal, coverage: float, see: See | None = None
     ) -> None:
         self.model, self.conformal, self.coverage, self.see = model, conformal, coverage, see
-        self.ensemble = Ensemble(model.contents, pick_device())
+        try:
+            self.ensemble = Ensemble(model.contents, pick_device())
+        except (RuntimeError, KeyError) as error:
+            raise UserError(
+                f"the weights do not fit the models' configuration ({error}): they are of another "
+                "version of wsi-ncmi"
+            ) from None
 
     def predict(self, place: Place) -> Prediction:
         """A bag's prediction, or why there is none."""
