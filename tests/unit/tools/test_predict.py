@@ -12,10 +12,11 @@ import pytest
 from made_predictions import CLASSES, make_results, new_bag, two_folds
 
 from wsi_ncmi import cli
+from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.store import write_bag
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.frame import read_frame
-from wsi_ncmi.tools.predict.bags import Place, find, refusal
+from wsi_ncmi.tools.predict.bags import SEEN, Place, find, refusal
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.command import Scorer
 from wsi_ncmi.tools.predict.records import read_model
@@ -216,6 +217,26 @@ def test_imported_bags_are_compared_by_what_is_known(results: Path, tmp_path: Pa
     assert "whose encoder is not known" in found["notes"][0]
     (slide,) = found["slides"]
     assert slide["predicted"] == "c"
+
+
+def test_many_slides_in_one_file_and_those_of_the_training(results: Path, tmp_path: Path) -> None:
+    """Imported bags, whose digests in the index are of their content: one of three is known."""
+    copy = Path(shutil.copytree(results, tmp_path / "copy"))
+    facts, index = copy / "cache/e/encoder.json", copy / "cache/e/index.tsv"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "weights_sha256": ""}))
+    bags = [new_bag("s04").features, new_bag("s05").features + np.float16(0.5), np.ones((0, 8))]
+    index.write_text(index.read_text().replace("\td4\t", f"\t{content_digest(bags[0])}\t"))
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        file["features"] = np.concatenate(bags).astype(np.float16)
+        file["offsets"] = np.cumsum([0, *map(len, bags)])
+        file["slide_id"] = [b"known", b"new", b"empty"]
+    with pytest.raises(SystemExit):
+        predict(copy, tmp_path / "packed.h5", tmp_path / "out")
+    slides = json.loads((tmp_path / "out/predictions.json").read_text())["slides"]
+    known, new, empty = slides
+    assert known["unusual"] == [SEEN]
+    assert new["unusual"] == []
+    assert (empty["slide_id"], empty["reason"]) == ("empty", "no instance")
 
 
 def test_a_coverage_that_is_none(results: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_ncmi.bags.checks import problem_of
+from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.discover import bag_files, found_bags, layout_of, open_many, recognise
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES
 from wsi_ncmi.bags.store import read_bag
@@ -17,6 +18,7 @@ from wsi_ncmi.errors import BagError
 from wsi_ncmi.tools.predict.model import Model
 
 OWN = "wsi_ncmi"
+SEEN = "the models were trained or judged on it: its prediction says nothing about new slides"
 INVALID = 0.5
 """Share of a slide's tiles that could not be decoded, above which it is said."""
 
@@ -139,6 +141,8 @@ def _shown(value: Any) -> str:
 def unusual(bag: NewBag, distance: float | None, model: Model) -> list[str]:
     """What is out of the ordinary about a bag that is scored."""
     found = []
+    if {str(bag.stated.get("digest", "")), content_digest(bag.features)} & {*model.seen}:
+        found.append(SEEN)
     if bag.invalid_share > INVALID:
         found.append(
             f"{bag.invalid} of {bag.invalid + len(bag.features)} tiles could not be decoded"

@@ -28,6 +28,7 @@ class Model:
         validation: mean macro_f1 and log_loss of the members on validation.
         ordinary: where the bags of the training lie; None: not known.
         notes: what a reader of the predictions should know.
+        seen: digests of the bags of the task, over all its folds.
         metrics: rows of the evaluation on the test part, for the model card.
     """
 
@@ -45,6 +46,7 @@ class Model:
     validation: Mapping[str, float]
     ordinary: Ordinary | None
     notes: Sequence[str] = ()
+    seen: Sequence[str] = ()
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @property

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.compute as pc
 import torch
 
-from wsi_ncmi.bags.cache import BagCache
+from wsi_ncmi.bags.cache import INDEX, BagCache, read_index
 from wsi_ncmi.bags.ordinary import Ordinary
 from wsi_ncmi.bags.store import read_attributes
 from wsi_ncmi.errors import BagError, UserError, some
@@ -79,6 +79,7 @@ def read_model(results: Path, asked: Asked) -> Model:
         },
         _ordinary(cache, task_dir),
         notes,
+        _seen(cache, task_dir),
         _metrics(task_dir, run),
     )
 
@@ -177,6 +178,15 @@ def _ordinary(cache_dir: Path, task_dir: Path) -> Ordinary | None:
         return None
     slides = sorted(set(read_splits(task_dir / "splits.tsv").slide_id))
     return Ordinary.of(cache.bags([s])[0] for s in slides if cache.has(s))
+
+
+def _seen(cache_dir: Path, task_dir: Path) -> list[str]:
+    """Digests of the bags of the task's slides; none where the index is gone."""
+    if not (cache_dir / INDEX).is_file():
+        return []
+    known = read_index(cache_dir / INDEX)["digest"]
+    slides = set(read_splits(task_dir / "splits.tsv").slide_id)
+    return sorted({str(d) for s, d in known.items() if s in slides and d})
 
 
 def _metrics(task_dir: Path, run: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
