@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.config.files import sections_of
 from wsi_ncmi.errors import ConfigError, UserError
 from wsi_ncmi.tiling import tilefile
+from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.command import run_slides
 from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
+from wsi_ncmi.tools.predict.ranges import measures, outside, ranges_of
 from wsi_ncmi.tools.predict.slides import make_bags, rows_of
 
 CONFIG = {
@@ -57,14 +60,16 @@ def predict(made: Path, out: Path, *slides: str) -> dict:
 
 @pytest.fixture(scope="module")
 def results_of_encoder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What becomes of the slides; the results get the facts of their encoder."""
+    """What becomes of the slides; the results get the facts of their encoder and tile files."""
     out = tmp_path_factory.mktemp("first")
     rows = rows_of([str(made / "sheet.tsv")])
     make_bags(rows, sections_of([made / "c.yaml"]), out, 1)
     facts = json.loads((out / "features" / "slides.json").read_text())
     (made / "results/cache/e/encoder.json").write_text(json.dumps(facts))
+    (made / "results/tiles").mkdir()
     for bag in (made / "results/features/e").glob("*.h5"):
         shutil.copy(out / "features/new.h5", bag)
+        tilefile.write(made / "results/tiles" / bag.name, looking(focus=1.0, tiles=2))
     return out
 
 
@@ -84,7 +89,11 @@ def test_slides_are_scored_in_one_go(made: Path, results_of_encoder: Path) -> No
     by_bag = ["--from", str(made / "results"), "--bags", str(bag), "--out", str(out / "bags")]
     cli.main(["predict", *by_bag])
     (same,) = json.loads((out / "bags/predictions.json").read_text())["slides"]
-    assert same == new
+    assert [text.split(",")[0].split(" is ")[0] for text in new["unusual"][:2]] == [
+        "its tissue",
+        "its focus",
+    ]  # which are known of a slide, and not of its bag
+    assert {**same, "unusual": 0} == {**new, "unusual": 0}
 
 
 def test_attended_tiles_are_where_qupath_counts_from(made: Path, results_of_encoder: Path) -> None:
@@ -99,6 +108,40 @@ def test_attended_tiles_are_where_qupath_counts_from(made: Path, results_of_enco
         box = shape(one["geometry"]).bounds
         assert box[:2] in corners
         assert (box[2] - box[0], box[3] - box[1]) == (64, 64)
+
+
+def test_slides_that_look_otherwise(tmp_path: Path) -> None:
+    """Four slides with a focus of 1 to 4; a torn tile file and one without tiles count nothing."""
+    paths = [tmp_path / f"{name}.h5" for name in "abcdef"]
+    for number, path in enumerate(paths[:4], 1):
+        tilefile.write(path, looking(focus=float(number), tiles=number))
+    tilefile.write(paths[4], tiled_slide("e"))
+    paths[5].write_bytes(b"torn")
+    ranges = ranges_of(paths)
+    assert ranges["focus"] == (1.0, 4.0, 4)
+    cell = (128 * 0.5 / 1000) ** 2
+    assert ranges["tissue"] == pytest.approx((cell, 4 * cell, 4))
+    assert outside(measures(looking(focus=2.0, tiles=3)), ranges) == []
+    far = replace(looking(focus=9.0, tiles=3), lab_mean=np.array([0.0, 0.0, 5.0]))
+    assert outside(measures(far), ranges) == [
+        "its focus is 9, outside of the 1 to 4 of 4 slides of the training",
+        "its stain beta is 5, outside of the 0 to 0 of 4 slides of the training",
+    ]
+    assert ranges_of(paths[:3]) == {}
+
+
+def looking(focus: float, tiles: int) -> TiledSlide:
+    """A slide of so many tiles, 128 px of 0.5 µm apart."""
+    half = np.ones(tiles, np.float16)
+    return tiled_slide(
+        "a",
+        mpp=0.5,
+        stride_level0=128.0,
+        lab_mean=np.zeros(3),
+        coords=np.zeros((tiles, 2), np.int32),
+        focus=np.full(tiles, focus, np.float32),
+        **dict.fromkeys(("tissue_fraction", "pen", "white", "black", "fold"), half),
+    )
 
 
 def test_qupath_counts_from_the_corner_of_what_was_scanned(tmp_path: Path) -> None:

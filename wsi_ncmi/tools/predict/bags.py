@@ -16,6 +16,7 @@ from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES
 from wsi_ncmi.bags.store import read_bag
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.tools.predict.model import Model
+from wsi_ncmi.tools.predict.ranges import outside
 
 OWN = "wsi_ncmi"
 SEEN = "the models were trained or judged on it: its prediction says nothing about new slides"
@@ -31,12 +32,14 @@ class NewBag:
         features: [N, D]. coords: [N, 2] level-0 pixels; None: not known.
         stated: what it says of its making; empty for bags of other tools.
         invalid: tiles of the slide that could not be decoded.
+        measures: what the slide looks like, see `ranges`; empty: not known.
     """
 
     features: NDArray[Any]
     coords: NDArray[np.int32] | None
     stated: Mapping[str, Any] = field(default_factory=dict)
     invalid: int = 0
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def invalid_share(self) -> float:
@@ -147,6 +150,7 @@ def unusual(bag: NewBag, distance: float | None, model: Model) -> list[str]:
         found.append(
             f"{bag.invalid} of {bag.invalid + len(bag.features)} tiles could not be decoded"
         )
+    found += outside(bag.measures, model.ranges)
     if distance is not None and model.ordinary is not None:
         found.append(model.ordinary.unusual(distance))
     return [one for one in found if one]

@@ -40,7 +40,7 @@ TIME = (1980, 1, 1, 0, 0, 0)
 STATES = ("network", "objective")
 PLAIN = (
     *("task", "cohort", "aggregator", "objective", "sample", "classes"),
-    *("encoder", "bags", "dim", "validation", "notes", "seen", "metrics"),
+    *("encoder", "bags", "dim", "validation", "notes", "seen", "ranges", "metrics"),
 )
 ARRAYS = ("mean", "deviation", "distances")
 

@@ -7,6 +7,7 @@ from typing import Any
 from wsi_ncmi.bags.ordinary import Ordinary
 from wsi_ncmi.predictions.conformal import CrossConformal, Validated
 from wsi_ncmi.provenance import digest
+from wsi_ncmi.tools.predict.ranges import Ranges
 
 FACTS = ("weights_sha256", "input_px", "mean", "std", "resize", "stain", "tile_mpp", "tile_px")
 """Attributes of a bag that must be those of the bags of the training, beside its encoder."""
@@ -29,6 +30,7 @@ class Model:
         ordinary: where the bags of the training lie; None: not known.
         notes: what a reader of the predictions should know.
         seen: digests of the bags of the task, over all its folds.
+        ranges: of what the slides of the training look like, see `ranges`; empty: not known.
         metrics: rows of the evaluation on the test part, for the model card.
     """
 
@@ -47,6 +49,7 @@ class Model:
     ordinary: Ordinary | None
     notes: Sequence[str] = ()
     seen: Sequence[str] = ()
+    ranges: Ranges = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @property

@@ -22,8 +22,10 @@ from wsi_ncmi.predictions.conformal import Validated
 from wsi_ncmi.predictions.read import class_names, read_manifests, read_parquet, scores_of
 from wsi_ncmi.predictions.records import OK, stated_digest
 from wsi_ncmi.predictions.splits import read_splits
+from wsi_ncmi.predictions.states import TRAINED
 from wsi_ncmi.tools.predict.choice import Asked, Judged, chosen, task_folder
 from wsi_ncmi.tools.predict.model import FACTS, Model
+from wsi_ncmi.tools.predict.ranges import ranges_of
 
 IDENTITY = {
     "encoder": "name",
@@ -57,6 +59,7 @@ def read_model(results: Path, asked: Asked) -> Model:
     encoder, cache = _encoder(results, run["encoder"])
     lost = len(runs[_same_arm(runs, run)]) - len(good[_same_arm(good, run)])
     bags, notes = _bags_facts(results, task_dir, run["encoder"], encoder)
+    notes += _states(runs[runs["run_id"].isin([one.run_id for one in of_arm])])
     if lost and not asked.run:
         notes.append(f"{lost} of the arm's models failed and are not in the ensemble")
     if run["settings"]["sample"] == "patient":
@@ -80,8 +83,18 @@ def read_model(results: Path, asked: Asked) -> Model:
         _ordinary(cache, task_dir),
         notes,
         _seen(cache, task_dir),
+        ranges_of(_tile_files(results, task_dir)),
         _metrics(task_dir, run),
     )
+
+
+def _states(members: pd.DataFrame) -> list[str]:
+    """A note where members of an ensemble collapsed, or were not done."""
+    counts = members.loc[members["state"] != TRAINED, "state"].value_counts()
+    if counts.empty:
+        return []
+    said = " and ".join(f"{count} ended {state}" for state, count in counts.items())
+    return [f"of {len(members)} models {said}: see the report"]
 
 
 def _check_kind(task_dir: Path, runs: pd.DataFrame) -> None:
@@ -187,6 +200,12 @@ def _seen(cache_dir: Path, task_dir: Path) -> list[str]:
     known = read_index(cache_dir / INDEX)["digest"]
     slides = set(read_splits(task_dir / "splits.tsv").slide_id)
     return sorted({str(d) for s, d in known.items() if s in slides and d})
+
+
+def _tile_files(results: Path, task_dir: Path) -> list[Path]:
+    slides = sorted(set(read_splits(task_dir / "splits.tsv").slide_id))
+    paths = [results / "tiles" / f"{slide_id}.h5" for slide_id in slides]
+    return [path for path in paths if path.is_file()]
 
 
 def _metrics(task_dir: Path, run: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

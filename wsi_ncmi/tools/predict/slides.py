@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from wsi_ncmi.errors import BagError, ConfigError, UserError
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.stages import features, tiles
+from wsi_ncmi.tiling.tilefile import read_tiled
 from wsi_ncmi.tools.predict.bags import NewBag, Place, read_own
 from wsi_ncmi.tools.predict.model import Model
+from wsi_ncmi.tools.predict.ranges import measures
 
 SHEETS = (".tsv", ".txt")
 NEEDED, KNOWN = ("slide_id", "path"), ("mpp", "mask", "label", "patient_id", "centre")
@@ -128,14 +131,19 @@ def make_bags(
         rows, sections.extraction, tiles_dir, bags_dir, manifest, threads, slide_minutes=minutes
     )
     found = read_frame(manifest)
-    return [_place(row, bags_dir) for row in found.to_dict("records")]
+    return [_place(row, bags_dir, tiles_dir) for row in found.to_dict("records")]
 
 
-def _place(row: dict[str, Any], bags_dir: Path) -> Place:
+def _place(row: dict[str, Any], bags_dir: Path, tiles_dir: Path) -> Place:
     slide_id = str(row["slide_id"])
     if row["status"] == "ok":
-        return Place(slide_id, partial(read_own, bags_dir / f"{slide_id}.h5"))
+        paths = bags_dir / f"{slide_id}.h5", tiles_dir / f"{slide_id}.h5"
+        return Place(slide_id, partial(_measured, *paths))
     return Place(slide_id, partial(_fail, str(row["reason"])))
+
+
+def _measured(bag: Path, tiles: Path) -> NewBag:
+    return replace(read_own(bag), measures=measures(read_tiled(tiles)))
 
 
 def _fail(reason: str) -> NewBag:
