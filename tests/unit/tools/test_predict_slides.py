@@ -15,15 +15,17 @@ from PIL import Image
 from shapely.geometry import shape
 
 from wsi_ncmi import cli
-from wsi_ncmi.bags.store import read_bag
+from wsi_ncmi.bags.store import read_attributes, read_bag
 from wsi_ncmi.config.files import sections_of
 from wsi_ncmi.errors import ConfigError, UserError
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.tilefile import TiledSlide
+from wsi_ncmi.tools.predict.bags import SEEN, find, unusual
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.command import run_slides
 from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
 from wsi_ncmi.tools.predict.ranges import measures, outside, ranges_of
+from wsi_ncmi.tools.predict.records import read_model
 from wsi_ncmi.tools.predict.slides import make_bags, rows_of
 
 CONFIG = {
@@ -108,6 +110,19 @@ def test_attended_tiles_are_where_qupath_counts_from(made: Path, results_of_enco
         box = shape(one["geometry"]).bounds
         assert box[:2] in corners
         assert (box[2] - box[0], box[3] - box[1]) == (64, 64)
+
+
+def test_a_slide_of_the_training_is_known_by_its_file(
+    made: Path, results_of_encoder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(made / "results", tmp_path / "copy"))
+    bag = results_of_encoder / "features/new.h5"
+    own = read_attributes(bag)["slide_fingerprint"]
+    manifest = copy / "tiles/bucket-0.tsv"
+    for slide_id, said in (("s07", True), ("of-another-task", False)):
+        manifest.write_text(f"slide_id\tfingerprint\n{slide_id}\t{own}\n")
+        (place,) = find([bag])
+        assert (SEEN in unusual(place.read(), None, read_model(copy, Asked()))) is said
 
 
 def test_slides_that_look_otherwise(tmp_path: Path) -> None:

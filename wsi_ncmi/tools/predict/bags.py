@@ -144,7 +144,8 @@ def _shown(value: Any) -> str:
 def unusual(bag: NewBag, distance: float | None, model: Model) -> list[str]:
     """What is out of the ordinary about a bag that is scored."""
     found = []
-    if {str(bag.stated.get("digest", "")), content_digest(bag.features)} & {*model.seen}:
+    names = {str(bag.stated.get(name, "")) for name in ("digest", "slide_fingerprint")}
+    if (names | {content_digest(bag.features)}) & {*model.seen}:
         found.append(SEEN)
     if bag.invalid_share > INVALID:
         found.append(

@@ -29,7 +29,7 @@ class Model:
         validation: mean macro_f1 and log_loss of the members on validation.
         ordinary: where the bags of the training lie; None: not known.
         notes: what a reader of the predictions should know.
-        seen: digests of the bags of the task, over all its folds.
+        seen: of the task's slides, over all folds, digests of bags and fingerprints of files.
         ranges: of what the slides of the training look like, see `ranges`; empty: not known.
         metrics: rows of the evaluation on the test part, for the model card.
     """

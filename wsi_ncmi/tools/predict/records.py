@@ -82,7 +82,7 @@ def read_model(results: Path, asked: Asked) -> Model:
         },
         _ordinary(cache, task_dir),
         notes,
-        _seen(cache, task_dir),
+        _seen(results, cache, task_dir),
         ranges_of(_tile_files(results, task_dir)),
         _metrics(task_dir, run),
     )
@@ -193,13 +193,16 @@ def _ordinary(cache_dir: Path, task_dir: Path) -> Ordinary | None:
     return Ordinary.of(cache.bags([s])[0] for s in slides if cache.has(s))
 
 
-def _seen(cache_dir: Path, task_dir: Path) -> list[str]:
-    """Digests of the bags of the task's slides; none where the index is gone."""
-    if not (cache_dir / INDEX).is_file():
-        return []
-    known = read_index(cache_dir / INDEX)["digest"]
+def _seen(results: Path, cache_dir: Path, task_dir: Path) -> list[str]:
+    """Of the task's slides, digests of bags and fingerprints of files, as far as they are known."""
     slides = set(read_splits(task_dir / "splits.tsv").slide_id)
-    return sorted({str(d) for s, d in known.items() if s in slides and d})
+    pairs: list[tuple[str, str]] = []
+    if (cache_dir / INDEX).is_file():
+        pairs += read_index(cache_dir / INDEX)["digest"].items()
+    for manifest in sorted((results / "tiles").glob("bucket-*.tsv")):
+        table = read_frame(manifest)
+        pairs += zip(table["slide_id"], table["fingerprint"], strict=True)
+    return sorted({str(found) for slide_id, found in pairs if slide_id in slides and found})
 
 
 def _tile_files(results: Path, task_dir: Path) -> list[Path]:
