@@ -42,7 +42,8 @@ def test_a_bucket_waits_until_earlier_ones_have_their_bags(root: Path) -> None:
     assert waits == [[f"{folder}/bucket-{b}.tsv" for b in one] for one in earlier]
     command = names["dropping"](BUCKET)
     assert command.startswith(" && python -m wsi_ncmi.cli fetch drop --sheet ")
-    assert command.endswith(" --slides results/c/slides --bucket 1 --buckets 5")
+    assert " --slides results/c/slides/lane-1-of-2 --bucket 1 --buckets 5 " in command
+    assert command.endswith(f" --made {folder}/bucket-1.tsv")
 
 
 def test_slides_that_stay_wait_for_nobody(root: Path) -> None:
