@@ -131,8 +131,8 @@ def copies(wildcards, manifest=None):
     return ["--slides", slides_of(wildcards), *beside]
 
 
-# Of a command that reads slides after all buckets are finished. In the rule's command and in no
-# param: from where a slide is read changes no result.
+# Of a command that reads slides after all buckets are finished. A resource and no param, as the limit
+# above: from where a slide is read changes no result.
 WHERE_SLIDES_ARE = shlex.join(
     ["--slides", f"{ROOT}/slides", "--fetch", FETCH.model_dump_json()] if FETCH else []
 )

@@ -96,6 +96,7 @@ rule attention:
         gpu=GPU,
         mem_mb=16000,
         runtime=240,
+        slides=lambda wildcards: WHERE_SLIDES_ARE,
     params:
         options=literal(SETTINGS.section("attention")),
         task=lambda wildcards: SETTINGS.attention(wildcards.task),
@@ -109,7 +110,7 @@ rule attention:
     shell:
         "python -m wsi_ncmi.cli --log {log:q} attention --task {params.task:q}"
         " --sheet {params.sheet:q} --cache {params.cache:q} --tiles {params.tiles:q}"
-        " --task-dir {params.task_dir:q} --options {params.options:q} {WHERE_SLIDES_ARE}"
+        " --task-dir {params.task_dir:q} --options {params.options:q} {resources.slides}"
         " --out {params.folder:q}"
 
 
