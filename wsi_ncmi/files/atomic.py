@@ -132,6 +132,18 @@ def sweep(folder: Path) -> None:
                 os.close(descriptor)
 
 
+@contextmanager
+def swept(folder: Path) -> Iterator[None]:
+    """Around work of processes that write below a folder: `sweep` it, however the work ends.
+
+    Where one process cannot write, the others are killed, in the middle of a file perhaps.
+    """
+    try:
+        yield
+    finally:
+        sweep(folder)
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

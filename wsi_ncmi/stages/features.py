@@ -23,7 +23,7 @@ from wsi_ncmi.extraction.extract import Extractor
 from wsi_ncmi.extraction.share import FeatureRow, Share, tiles_of
 from wsi_ncmi.extraction.speed import Speed
 from wsi_ncmi.extraction.stain import StainNormaliser
-from wsi_ncmi.files.atomic import sweep, write_json
+from wsi_ncmi.files.atomic import swept, write_json
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.images.augmentation import Augmenter
 from wsi_ncmi.machine import cpu_budget
@@ -58,7 +58,7 @@ def run(
     bucket = Bucket(rows, extraction, tiles_dir, out_dir, threads, slide_minutes)
     bucket.check_scales(published_facts(extraction.encoder))  # before gigabytes are fetched
     own, *others = bucket.shares(processes)
-    with ExitStack() as stack:
+    with swept(out_dir), ExitStack() as stack:
         pool = stack.enter_context(process_pool(len(others), logs.joining())) if others else None
         futures = [
             pool.schedule(encode_share, args=[share, number])
@@ -69,7 +69,6 @@ def run(
         found = own.encode(extractor)
         for share, future in zip(others, futures, strict=True):
             found += _rows_of(future) or share.encode(extractor)
-    sweep(out_dir)
     write_json(
         manifest.with_suffix(".json"),
         {**extractor.encode.encoder.facts(), "autocast": extractor.autocast},

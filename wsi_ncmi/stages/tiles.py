@@ -19,7 +19,7 @@ from wsi_ncmi import logs
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import SLIDE_MINUTES, Tiling, Tissue
 from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
-from wsi_ncmi.files.atomic import sweep
+from wsi_ncmi.files.atomic import swept
 from wsi_ncmi.files.table import write_records
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.processes import how_it_died, process_pool, within
@@ -114,8 +114,8 @@ def run(
     made = _lacking(wanted, lacking or {})
     made |= _known_of([one for one in wanted if one.row.slide_id not in made], slide_minutes)
     todo = [one for one in wanted if one.row.slide_id not in made]
-    made |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))), slide_minutes)
-    sweep(out_dir)
+    with swept(out_dir):
+        made |= _tile_all(todo, max(1, min(threads, cpu_budget(), len(todo))), slide_minutes)
     outcomes = [made[one.row.slide_id].outcome for one in wanted]
     tiled = {found.slide_id: found.fingerprint for found in outcomes if found.status == "ok"}
     write_records(manifest, TileOutcome, outcomes)

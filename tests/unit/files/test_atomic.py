@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.files.atomic import atomic_path, sweep, write_json, write_text
+from wsi_ncmi.files.atomic import atomic_path, sweep, swept, write_json, write_text
 
 
 def test_atomic_path_makes_folders_and_renames(tmp_path: Path) -> None:
@@ -149,3 +149,11 @@ def test_what_killed_writers_left_is_swept_and_what_is_written_stays(tmp_path: P
     assert not left.exists()
     assert other.exists()
     assert (tmp_path / "b.txt").read_text() == "whole"
+
+
+def test_work_that_fails_is_swept_too(tmp_path: Path) -> None:
+    """Processes are killed in the middle of a file where another one cannot write."""
+    (tmp_path / ".slide.jpg.part").touch()
+    with pytest.raises(KeyError), swept(tmp_path):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
