@@ -15,7 +15,7 @@ STAGE_VERSIONS = {
     "splits": 2,
     "train": 5,
     "evaluate": 8,
-    "attention": 2,
+    "attention": 3,
     "report": 8,
     "experiment": 3,
     "images": 6,

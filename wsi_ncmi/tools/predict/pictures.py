@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_ncmi.files.atomic import write_bytes, write_text
-from wsi_ncmi.report.heatmap import draw_heatmap
+from wsi_ncmi.report.attended import slide_heatmap
 from wsi_ncmi.tiling import tilefile
 
 ATTENDED = 100
@@ -27,14 +26,10 @@ def draw(
         work: has `tiles/` of the slide, with its thumbnail.
     """
     tiles = tilefile.read_tiled(work / "tiles" / f"{slide_id}.h5")
-    thumbnail = np.asarray(Image.open(work / "tiles" / "thumbnails" / f"{slide_id}.jpg"))
-    size, factor = tiles.tile_size_level0, tiles.thumbnail_downsample
-    write_bytes(
-        out / "heatmaps" / f"{slide_id}.png",
-        draw_heatmap(thumbnail, coords, size, factor, attention),
-    )
+    picture = slide_heatmap(work / "tiles", slide_id, coords, attention)
+    write_bytes(out / "heatmaps" / f"{slide_id}.png", picture)
     origin = np.array([tiles.bounds_x, tiles.bounds_y])
-    shapes = attended(coords - origin, attention, size)
+    shapes = attended(coords - origin, attention, tiles.tile_size_level0)
     write_text(out / "attended" / f"{slide_id}.geojson", json.dumps(shapes) + "\n")
 
 
