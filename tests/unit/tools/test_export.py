@@ -158,7 +158,7 @@ def test_weights_of_another_shape(exported: Path, tmp_path: Path) -> None:
 
     model = read_bundle(changed(exported, tmp_path / "other.zip", change))
     with pytest.raises(UserError, match=r"the weights do not fit the models' configuration"):
-        Scorer(model, model.conformal, 0.9)
+        Scorer(model, model.conformal, 0.9, tmp_path)
 
 
 def test_a_file_holds_one_arm(exported: Path) -> None:

@@ -13,9 +13,10 @@ from made_predictions import CLASSES, make_results, new_bag, two_folds
 
 from wsi_ncmi import cli
 from wsi_ncmi.bags.checksum import content_digest
-from wsi_ncmi.bags.store import write_bag
-from wsi_ncmi.errors import UserError
+from wsi_ncmi.bags.store import read_bag, write_bag
+from wsi_ncmi.errors import BagError, UserError
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.predictions.attention import read_attention
 from wsi_ncmi.tools.predict.bags import SEEN, Place, find, refusal
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.command import Scorer
@@ -33,11 +34,13 @@ def predict(results: Path, bags: Path, out: Path, *more: str) -> dict:
     return found
 
 
-def test_a_members_probabilities_are_those_of_its_own_records(results: Path) -> None:
+def test_a_members_probabilities_are_those_of_its_own_records(
+    results: Path, tmp_path: Path
+) -> None:
     """A slide that a member tested: what `predictions.parquet` says of it, for every member."""
     for arm in ("mean/cross_entropy", "abmil/cross_entropy"):
         model = read_model(results, Asked(arm=arm))
-        scorer = Scorer(model, model.conformal, 0.9)
+        scorer = Scorer(model, model.conformal, 0.9, tmp_path)
         places = {p.slide_id: p for p in find([results / "features" / "e"])}
         for at, content in enumerate(model.contents):
             run = content["run"]
@@ -60,7 +63,7 @@ def test_the_ensemble_and_its_sets(results: Path, tmp_path: Path) -> None:
     assert [(m["fold"], m["seed"]) for m in model["members"]] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     arm = Asked(arm=f"{model['aggregator']}/{model['objective']}")
     read = read_model(results, arm)
-    scorer = Scorer(read, read.conformal, 0.7)
+    scorer = Scorer(read, read.conformal, 0.7, tmp_path)
     assert len(slides) == 36
     for slide, place in zip(slides, find([results / "features" / "e"]), strict=True):
         each = scorer.ensemble.score(place.read().features).probabilities
@@ -92,6 +95,32 @@ def test_the_best_arm_by_validation_one_arm_and_one_run(results: Path) -> None:
     (content,) = one.contents
     assert (content["run"]["fold"], content["run"]["seed"]) == (1, 1)
     assert one.conformal.guaranteed(0.9).tolist() == pytest.approx([0.9] * 3)
+
+
+def test_models_that_do_not_attend_write_no_attention(results: Path, tmp_path: Path) -> None:
+    bag = results / "features" / "e" / "s00.h5"
+    (one,) = predict(results, bag, tmp_path / "m", "--arm", "mean/cross_entropy")["slides"]
+    assert one["attention"] is None
+    assert not (tmp_path / "m/attention").exists()
+    (one,) = predict(results, bag, tmp_path / "a", "--arm", "abmil/cross_entropy")["slides"]
+    assert one["attention"] == "attention/s00.h5"
+    model = read_model(results, Asked(arm="abmil/cross_entropy"))
+    scorer = Scorer(model, model.conformal, 0.9, tmp_path)
+    found = read_attention(tmp_path / "a/attention/s00.h5")
+    expected = scorer.ensemble.score(read_bag(bag).features).attention
+    np.testing.assert_allclose(found.weights["abmil/cross_entropy"], expected, rtol=1e-6)
+
+
+def test_a_bag_whose_name_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Files are named after bags, and names in a packed file are anybody's."""
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        file["features"] = np.zeros((2, 8), np.float16)
+        file["offsets"] = np.array([0, 2])
+        file["slide_id"] = ["../elsewhere"]
+    with pytest.raises(
+        BagError, match=r"a bag is named '\.\./elsewhere': expected a name without /"
+    ):
+        find([tmp_path / "packed.h5"])
 
 
 @pytest.mark.parametrize(

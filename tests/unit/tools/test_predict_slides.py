@@ -18,6 +18,8 @@ from wsi_ncmi import cli
 from wsi_ncmi.bags.store import read_attributes, read_bag
 from wsi_ncmi.config.files import sections_of
 from wsi_ncmi.errors import ConfigError, UserError
+from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.predictions.attention import read_attention
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.predict.bags import SEEN, find, unusual
@@ -26,7 +28,7 @@ from wsi_ncmi.tools.predict.command import run_slides
 from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
 from wsi_ncmi.tools.predict.ranges import measures, outside, ranges_of
 from wsi_ncmi.tools.predict.records import read_model
-from wsi_ncmi.tools.predict.slides import make_bags, rows_of
+from wsi_ncmi.tools.predict.slides import make_bags, rows_of, write_sheet
 
 CONFIG = {
     "cohort": "c",
@@ -96,6 +98,48 @@ def test_slides_are_scored_in_one_go(made: Path, results_of_encoder: Path) -> No
         "its focus",
     ]  # which are known of a slide, and not of its bag
     assert {**same, "unusual": 0} == {**new, "unusual": 0}
+    assert new["attention"] == "attention/new.h5"
+    attention = read_attention(out / "attention/new.h5")
+    np.testing.assert_array_equal(attention.coords, read_bag(bag).coords)
+    (weights,) = attention.weights.values()
+    assert [*attention.weights] == ["abmil/cross_entropy"]
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    shown = json.loads((out / "attended/new.geojson").read_text())["features"]
+    (x, y), *_ = shown[0]["geometry"]["coordinates"][0]
+    assert attention.coords[weights.argmax()].tolist() == [x, y]
+    assert (out / "bags/attention/new.h5").read_bytes() == (out / "attention/new.h5").read_bytes()
+
+
+def test_what_was_attended_for_other_models_goes(
+    made: Path, results_of_encoder: Path, tmp_path: Path
+) -> None:
+    """A slide that is refused now has no file of an earlier prediction."""
+    (tmp_path / "attention").mkdir()
+    for name in ("torn", "of-another-command"):
+        (tmp_path / f"attention/{name}.h5").write_text("earlier")
+    shutil.copytree(results_of_encoder / "features", tmp_path / "features")
+    shutil.copytree(results_of_encoder / "tiles", tmp_path / "tiles")
+    found = predict(made, tmp_path, str(made / "sheet.tsv"))
+    assert found["torn"]["attention"] is None
+    names = {path.name for path in (tmp_path / "attention").iterdir()}
+    assert names == {"new.h5", "of-another-command.h5"}
+
+
+def test_a_viewer_is_told_where_the_slides_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.tsv").write_text("slide_id\tpath\tmpp\tmask\na\tx/a.svs\t0.25\tm.geojson\n")
+    rows = rows_of(["s.tsv", "b.tif", "https://h/c.tif"])
+    write_sheet(rows, tmp_path / "out/slides.tsv")
+    table = read_frame(tmp_path / "out/slides.tsv")
+    assert table.to_dict("list") == {
+        "slide_id": ["a", "b", "c"],
+        "path": [f"{tmp_path}/x/a.svs", f"{tmp_path}/b.tif", "https://h/c.tif"],
+        "mpp": ["0.25", "", ""],
+        "mask": [f"{tmp_path}/m.geojson", "", ""],
+    }
+    assert rows_of([str(tmp_path / "out/slides.tsv")])[0].path == f"{tmp_path}/x/a.svs"
 
 
 def test_attended_tiles_are_where_qupath_counts_from(made: Path, results_of_encoder: Path) -> None:

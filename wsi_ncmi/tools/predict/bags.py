@@ -63,6 +63,9 @@ def find(paths: Sequence[Path]) -> list[Place]:
     """
     places = [place for path in paths for place in _below(path)]
     names = [place.slide_id for place in places]
+    unfit = [name for name in names if not name or Path(name).name != name]
+    if unfit:  # files are named after them
+        raise BagError(f"a bag is named {unfit[0]!r}: expected a name without /: rename it")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BagError(f"several bags are named {', '.join(twice[:3])}: give them one at a time")

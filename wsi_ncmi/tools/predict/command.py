@@ -4,14 +4,19 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.config.files import Sections
 from wsi_ncmi.errors import BagError, UserError, some
 from wsi_ncmi.extraction.encode import pick_device
+from wsi_ncmi.files.atomic import discard
+from wsi_ncmi.predictions.attention import SlideAttention, attention_path, write_attention
 from wsi_ncmi.predictions.conformal import CrossConformal
 from wsi_ncmi.tools.predict import bags, output, pictures, slides
 from wsi_ncmi.tools.predict.bags import NewBag, Place
@@ -20,12 +25,14 @@ from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
 from wsi_ncmi.tools.predict.records import read_model
-from wsi_ncmi.training.ensemble import Ensemble, Scored
+from wsi_ncmi.training.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
-See = Callable[[str, NewBag, Scored], None]
-"""(slide_id, its bag, what the models make of it), for pictures."""
+ATTENTION, SHEET = "attention", "slides.tsv"
+
+See = Callable[[str, NDArray[np.int32], NDArray[np.float64]], None]
+"""(slide_id, coords [N, 2], attention [N]) of a slide whose tiles are attended to, for pictures."""
 
 
 def run_bags(
@@ -80,10 +87,8 @@ def run_slides(
     slides.check_sections(sections, model)
     places = slides.make_bags(rows, sections, out, threads)
 
-    def see(slide_id: str, bag: NewBag, scored: Scored) -> None:
-        if scored.attention is not None and bag.coords is not None:
-            pictures.draw(slide_id, bag.coords, scored.attention, out, out)
-
+    slides.write_sheet(rows, out / SHEET)
+    see = partial(pictures.draw, work=out, out=out)
     return _run(model, places, out, coverage, as_json, see)
 
 
@@ -91,7 +96,7 @@ def export(source: Path, asked: Asked, out: Path) -> None:
     """Write the model that is asked for as one file."""
     model = model_of(source, asked)
     write_bundle(model, out)
-    members = f"{len(model.contents)} models of {model.aggregator}/{model.objective}"
+    members = f"{len(model.contents)} models of {model.arm}"
     print(f"{out}: {members}, task {model.task}, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -120,7 +125,7 @@ def _run(
     notes = [*model.notes, *_few(conformal, coverage, model.classes)]
     for note in notes:
         log.warning("%s", note)
-    scorer = Scorer(model, conformal, coverage, see)
+    scorer = Scorer(model, conformal, coverage, out, see)
     shown = tqdm(places, unit="bag", file=sys.stderr, mininterval=1, disable=len(places) < 2)
     found = [scorer.predict(place) for place in shown]
     described = conformal.described(coverage, model.classes)
@@ -144,12 +149,23 @@ def _few(conformal: CrossConformal, coverage: float, classes: Sequence[str]) -> 
 
 
 class Scorer:
-    """A model on its device, which predicts one bag after the other."""
+    """A model on its device, which predicts one bag after the other.
+
+    Args:
+        out: `attention/<slide>.h5` is written below it.
+        see: is shown the attention of each slide.
+    """
 
     def __init__(
-        self, model: Model, conformal: CrossConformal, coverage: float, see: See | None = None
+        self,
+        model: Model,
+        conformal: CrossConformal,
+        coverage: float,
+        out: Path,
+        see: See | None = None,
     ) -> None:
-        self.model, self.conformal, self.coverage, self.see = model, conformal, coverage, see
+        self.model, self.conformal, self.coverage = model, conformal, coverage
+        self.out, self.see = out, see
         try:
             self.ensemble = Ensemble(model.contents, pick_device())
         except (RuntimeError, KeyError) as error:
@@ -160,6 +176,7 @@ class Scorer:
 
     def predict(self, place: Place) -> Prediction:
         """A bag's prediction, or why there is none."""
+        discard(self._attention_path(place.slide_id))  # of an earlier run, of other models
         try:
             bag = place.read()
             reason = bags.refusal(bag, self.model)
@@ -173,8 +190,7 @@ class Scorer:
     def _scored(self, slide_id: str, bag: NewBag) -> Prediction:
         classes, ordinary = self.model.classes, self.model.ordinary
         scored = self.ensemble.score(bag.features)
-        if self.see is not None:
-            self.see(slide_id, bag, scored)
+        attention = self._attend(slide_id, bag.coords, scored.attention)
         p_values = self.conformal.p_values(scored.probabilities)
         in_set = self.conformal.inside(p_values, self.coverage)
         distance = None if ordinary is None else ordinary.distance(bag.features)
@@ -195,12 +211,30 @@ class Scorer:
             distance,
             bags.unusual(bag, distance, self.model),
             content_digest(bag.features),
+            attention,
         )
+
+    def _attend(
+        self,
+        slide_id: str,
+        coords: NDArray[np.int32] | None,
+        attention: NDArray[np.float64] | None,
+    ) -> str:
+        """Write and show where the models look; the file's name, "" if they look nowhere."""
+        if coords is None or attention is None:
+            return ""
+        path, weights = self._attention_path(slide_id), attention.astype(np.float32)
+        write_attention(path, SlideAttention(slide_id, coords, {self.model.arm: weights}))
+        if self.see is not None:
+            self.see(slide_id, coords, attention)
+        return str(path.relative_to(self.out))
+
+    def _attention_path(self, slide_id: str) -> Path:
+        return attention_path(self.out / ATTENTION, slide_id)
 
 
 def _print(model: Model, found: Sequence[Prediction], coverage: float, out: Path) -> None:
-    arm = f"{model.aggregator}/{model.objective}"
-    print(f"task {model.task}, {arm}, {len(model.contents)} models; sets at {coverage:g}")
+    print(f"task {model.task}, {model.arm}, {len(model.contents)} models; sets at {coverage:g}")
     for one in found:
         if one.status != OK:
             print(f"{one.slide_id}: refused: {one.reason}")

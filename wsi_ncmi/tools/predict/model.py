@@ -53,6 +53,11 @@ class Model:
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @property
+    def arm(self) -> str:
+        """`aggregator/objective`."""
+        return f"{self.aggregator}/{self.objective}"
+
+    @property
     def digest(self) -> str:
         """Of the members' own digests."""
         return digest([content["run"] for content in self.contents])

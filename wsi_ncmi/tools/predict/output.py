@@ -24,6 +24,8 @@ class Prediction:
         distance: from the bags of the training, see `bags.ordinary`; None: not known.
         unusual: what is out of the ordinary.
         bag: digest of its features.
+        attention: its file, relative to the output; "": the models do not attend, or the places of
+            its tiles are not known.
     """
 
     slide_id: str
@@ -38,6 +40,7 @@ class Prediction:
     distance: float | None = None
     unusual: Sequence[str] = ()
     bag: str = ""
+    attention: str = ""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class Prediction:
             "distance": self.distance,
             "unusual": list(self.unusual),
             "bag": self.bag,
+            "attention": self.attention or None,
         }
 
 

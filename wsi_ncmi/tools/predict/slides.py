@@ -14,6 +14,7 @@ from wsi_ncmi.config import SAFE_NAME
 from wsi_ncmi.config.files import Sections
 from wsi_ncmi.errors import BagError, ConfigError, UserError
 from wsi_ncmi.files.frame import read_frame
+from wsi_ncmi.files.table import write_table
 from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.stages import features, tiles
 from wsi_ncmi.tiling.tilefile import read_tiled
@@ -89,6 +90,16 @@ def _row(sheet: Path, line: int, record: dict[str, str], problems: list[str]) ->
 def _beside(sheet: Path, name: str) -> str:
     """A relative path is relative to the sheet's folder."""
     return name if not name or is_remote(name) else str(sheet.parent / name)
+
+
+def write_sheet(rows: Sequence[SlideRow], path: Path) -> None:
+    """Where the slides are, for a viewer: absolute paths, µm/px and mask as they were given."""
+    table = [(row.slide_id, _absolute(row.path), row.mpp, _absolute(row.mask)) for row in rows]
+    write_table(path, ["slide_id", "path", "mpp", "mask"], table)
+
+
+def _absolute(name: str) -> str:
+    return name if not name or is_remote(name) else str(Path(name).absolute())
 
 
 def check_sections(sections: Sections, model: Model) -> None:
