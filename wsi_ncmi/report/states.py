@@ -9,14 +9,14 @@ from wsi_ncmi.report.wording import arm_title, title
 
 ArmKey = tuple[str, str]
 WHY = {
-    COLLAPSED: "collapsed: their classes have not come apart",
+    COLLAPSED: "collapsed: some of their classes, or all, have not come apart",
     UNDERTRAINED: "were undertrained: their training loss still fell at the last epoch",
 }
 CAPTION = (
-    "What became of the models. Collapsed: the training part is predicted as by chance, and the "
-    "loss rests. Undertrained: the training loss still falls at the last epoch and validation "
-    "gains from it. Failed: it diverged. An arm is marked if any of its models collapsed, or more "
-    "than half of them are undertrained."
+    "What became of the models. Collapsed: the training part is predicted as by chance and the "
+    "loss rests, or NCMI has made two classes one. Undertrained: the training loss still falls at "
+    "the last epoch and validation gains from it. Failed: it diverged. An arm is marked if any of "
+    "its models collapsed, or more than half of them are undertrained."
 )
 
 

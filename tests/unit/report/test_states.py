@@ -46,7 +46,7 @@ def test_the_answer_begins_with_a_collapsed_arm(fabricate, evaluation, settings)
     )
     assert found.count("2 of 6 collapsed") == 1  # beside the arm's metrics
     assert "NCMI collapsed" in found  # beside the difference
-    assert f"their classes have not come apart; {REMEDY}." in found
+    assert f"have not come apart; {REMEDY}." in found
     # a minority that is undertrained is counted, with what to change, and no more
     assert "were undertrained" not in found
     assert LONGER in found
