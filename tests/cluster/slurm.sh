@@ -61,7 +61,7 @@ SlurmdLogFile=$WORK/log/slurmd
 ReturnToService=0
 KillWait=30
 SchedulerParameters=batch_sched_delay=1,sched_interval=2
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=${MEMORY:-64000} State=UNKNOWN
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=${MEMORY:-$(slurmd -C | grep -o "RealMemory=[0-9]*" | cut -d= -f2)} State=UNKNOWN
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
   slurmctld && slurmd
