@@ -126,6 +126,7 @@ def test_colour_and_size_alone_tell_nothing(checked: CheckedConfig, stored: Path
     assert low <= macro_f1(label, predicted, task.classes) <= high
 
 
+@pytest.mark.slow
 def test_permuted_labels_come_out_at_chance(
     checked: CheckedConfig, stored: Path, run_bags: Run
 ) -> None:

@@ -1,7 +1,7 @@
 """Tiles damaged slides, each in a process of its own with limits; prints what became of them.
 
-`python fork_server.py FOLDER [CASE]`: all cases, or one; a JSON object per line. A script, so that
-nothing but what tiling needs is in the memory of the processes.
+`python fork_server.py FOLDER SEEDS [CASE]`: all cases of so many seeds, or one; a JSON object per
+line. A script, so that nothing but what tiling needs is in the memory of the processes.
 """
 
 import json
@@ -31,7 +31,6 @@ from wsi_ncmi.tiling import one_slide, tilefile
 ADDRESS_SPACE = 2 * 2**30
 SECONDS = 30
 PROCESSES = 2
-SEEDS = range(3)
 NOBODY = 65_534
 SLIDE = Path("slide.svs")
 TILING = Tiling(mpp=0.5, tile_px=64, min_tissue=0.1, tissue=Tissue(thumbnail_mpp=4.0))
@@ -126,15 +125,15 @@ def finish(running: dict[int, tuple[Case, Path, float]]) -> None:
         "report": json.loads(text) if text else {},
     }
     print(json.dumps(report), flush=True)
-    if report["exit"] == 0 and len(sys.argv) < 3:
+    if report["exit"] == 0 and len(sys.argv) < 4:
         shutil.rmtree(folder)
 
 
-def main(folder: Path, name: str = "") -> None:
+def main(folder: Path, seeds: int, name: str = "") -> None:
     cv2.setNumThreads(1)
     size = int(re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
     assert size * 1024 < ADDRESS_SPACE / 2, f"the limit is not for the slides: {size} kB"
-    chosen = [c for c in cases(originals(folder), SEEDS) if name in ("", c.name)]
+    chosen = [c for c in cases(originals(folder), range(seeds)) if name in ("", c.name)]
     running: dict[int, tuple[Case, Path, float]] = {}
     for i, case in enumerate(chosen):
         if len(running) == PROCESSES:
@@ -146,4 +145,4 @@ def main(folder: Path, name: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -110,6 +110,7 @@ def _stored(pixels: NDArray[np.uint8], light: float | None) -> dict[str, Any]:
         "dtype": pixels.dtype,
         "photometric": "ycbcr",
         "subsampling": (2, 2),
+        "jpegtables": published.jpeg_tables(JPEG_QUALITY),
     }
 
 

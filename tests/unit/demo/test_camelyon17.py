@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+import openslide
 import pytest
 import tifffile
 
@@ -106,9 +107,27 @@ def test_slides_are_stored_as_the_challenge_stores_them(published: DemoSlide) ->
         assert page.tags["ResolutionUnit"].value == 3  # centimetres
         pixels, per = page.tags["XResolution"].value
         assert per / pixels * 1e4 == pytest.approx(0.243 * 2**level)
+    with published.path.open("rb") as file:
+        for page in pages:
+            assert page.jpegtables is not None
+            assert page.jpegtables.count(b"\xff\xdb") == 2  # quantisation of Y and of Cb, Cr
+            stored = zip(page.dataoffsets, page.databytecounts, strict=True)
+            for offset, size in ((offset, size) for offset, size in stored if size):
+                file.seek(offset)
+                assert file.read(2 + 2)[2:] == b"\xff\xe0"  # an abbreviated tile begins with JFIF
+                file.seek(offset)
+                assert b"\xff\xc4" not in file.read(size).split(b"\xff\xda")[0]
     empty = np.array(pages[0].databytecounts).reshape(4, 4) == 0
     assert empty[[0, -1]].all()
     assert not empty[1:3, 1:3].any()
+
+
+def test_libraries_agree_on_its_pixels(published: DemoSlide) -> None:
+    with open_slide(published.path) as slide, openslide.OpenSlide(published.path) as reference:
+        own = slide.read_region(512, 512, 0, 1024, 1024).astype(int)
+        other = np.asarray(reference.read_region((512, 512), 0, (1024, 1024)).convert("RGB"))
+    assert own.std() > 5
+    assert np.abs(own - other.astype(int)).max() <= 2
 
 
 def test_its_background_without_bytes_is_white(published: DemoSlide) -> None:
