@@ -1,0 +1,114 @@
+/** The table's columns: what they are called, sort by, show and export. */
+import { h } from "../page/dom";
+import { probability, whole } from "../page/format";
+import { failure, type Row, STATUS } from "./rows";
+
+export interface Column {
+  key: string;
+  title: string;
+  /** Class of its cells, which has their width. */
+  style: string;
+  /** What it sorts by and exports; none: neither. */
+  value?: (row: Row) => string | number | null;
+  cell: (row: Row) => Node | string;
+}
+
+const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["–", "not scored"], failed: ["!", "failed"] };
+
+/** The columns of a task with these classes. */
+export function columnsOf(classes: string[]): Column[] {
+  return [SLIDE, label(classes), prediction(classes), OUTCOME, probabilities(classes), ...REST, ...classes.map(classColumn)];
+}
+
+const SLIDE = text("slide", "Slide", "id", (row) => row.slide.id);
+
+const label = (classes: string[]): Column => ({
+  ...text("label", "Label", "class", (row) => row.label),
+  cell: (row) => h("span", { class: "cut", title: row.label }, dot(classes, row.label), row.label ?? ""),
+});
+
+const prediction = (classes: string[]): Column => ({
+  ...text("predicted", "Prediction", "class", (row) => row.prediction?.predicted ?? null),
+  cell: (row) => predicted(row, classes),
+});
+
+const OUTCOME: Column = {
+  key: "outcome",
+  title: "✓/✗",
+  style: "mark",
+  value: (row) => ["failed", "wrong", "right", "unscored"].indexOf(row.outcome),
+  cell: ({ outcome }) => {
+    const [sign, word] = MARKS[outcome] as [string, string];
+    return h("span", { class: `mark ${outcome}`, title: word, "aria-label": word, role: "img" }, sign);
+  },
+};
+
+/** The class's colour in the bar of probabilities. */
+const dot = (classes: string[], name: string | null): HTMLElement | null =>
+  name !== null && classes.includes(name) ? h("span", { class: `dot c${classes.indexOf(name) % 8}`, "aria-hidden": true }) : null;
+
+const REST: Column[] = [
+  numeric("auroc", "Attention AUROC", (row) => row.prediction?.attention_auroc ?? null, probability),
+  text("centre", "Centre", "word", (row) => row.slide.centre),
+  text("patient", "Patient", "word", (row) => row.slide.patient),
+  numeric("tiles", "Tiles", (row) => row.slide.tiles, whole),
+  {
+    key: "state",
+    title: "State",
+    style: "state",
+    value: (row) => (row.slide.status === "ok" ? null : (STATUS[row.slide.status] ?? row.slide.status)),
+    cell: state,
+  },
+];
+
+function text(key: string, title: string, style: string, value: (row: Row) => string | null): Column {
+  const cell = (row: Row) => h("span", { class: "cut", title: value(row) ?? undefined }, value(row) ?? "");
+  return { key, title, style, value, cell };
+}
+
+function numeric(
+  key: string, title: string, value: (row: Row) => number | null, format: (number: number) => string,
+): Column {
+  const cell = (row: Row) => (value(row) === null ? "" : format(value(row) as number));
+  return { key, title, style: "number", value, cell };
+}
+
+function predicted(row: Row, classes: string[]): Node | string {
+  if (!row.prediction) return "";
+  const { predicted: name, unusual, prediction_set: set } = row.prediction;
+  const notes = [...(set ? [`prediction set: ${set.join(", ") || "empty"}`] : []), ...unusual];
+  const title = [name, ...notes].join("\n");
+  const sign = unusual.length ? h("span", { class: "unusual", role: "img", "aria-label": unusual.join("; ") }, " ⚠") : null;
+  return h("span", { class: "cut", title }, dot(classes, name), name, sign);
+}
+
+function state(row: Row): Node | string {
+  const why = failure(row.slide);
+  if (why !== null) return h("span", { class: "cut failed", title: why }, why);
+  return h("span", { class: "cut" }, row.prediction?.unusual.join("; ") ?? "");
+}
+
+/** All probabilities as one bar; sorts by that of the predicted class. */
+function probabilities(classes: string[]): Column {
+  return {
+    key: "p",
+    title: "Probabilities",
+    style: "bar",
+    value: ({ prediction }) => (prediction ? Math.max(...prediction.probabilities) : null),
+    cell: ({ prediction }) => (prediction ? bar(classes, prediction.probabilities) : ""),
+  };
+}
+
+function bar(classes: string[], values: number[]): HTMLElement {
+  const words = classes.map((name, at) => `${name} ${probability(values[at] ?? 0)}`).join(", ");
+  const parts = values.map((value, at) => {
+    const part = h("span", { class: `part c${at % 8}` });
+    part.style.flexGrow = String(value);
+    return part;
+  });
+  const largest = h("span", { class: "largest", "aria-hidden": "true" }, probability(Math.max(...values)));
+  return h("span", { class: "probabilities", role: "img", "aria-label": words, title: words }, largest, h("span", { class: "parts" }, ...parts));
+}
+
+const classColumn = (name: string, at: number): Column =>
+  numeric(`p${at}`, `p ${name}`, (row) => row.prediction?.probabilities[at] ?? null, probability);
