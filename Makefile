@@ -11,7 +11,7 @@ RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 # CAMELYON-17's labels: `stages.csv` of the challenge, or ours beside the project.
 LABELS ?= ../shared/data/labels/camelyon17_stage_labels.csv
 
-.PHONY: demo test test-all lint format schema camelyon17-small clean
+.PHONY: demo test test-all viewer lint format schema camelyon17-small clean
 
 demo: $(VENV)/.installed
 	$(RUN) snakemake --cores $(CORES) --quiet rules
@@ -21,6 +21,18 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(RUN) pytest $(PARALLEL)
+
+# The page of `wsi-ncmi view`, from TypeScript: needs Node.js with npm.
+viewer: wsi_ncmi/tools/view/page/viewer.js
+
+VIEWER = $(wildcard viewer/src/*.ts viewer/src/*/*.ts) viewer/index.html viewer/viewer.css viewer/build.mjs
+wsi_ncmi/tools/view/page/viewer.js: viewer/node_modules/.installed $(VIEWER)
+	cd viewer && npm run --silent check && npm run --silent build
+
+viewer/node_modules/.installed: viewer/package.json viewer/package-lock.json
+	@command -v npm > /dev/null || { echo "make viewer needs Node.js 20 or newer with npm"; exit 1; }
+	cd viewer && npm ci --ignore-scripts --no-fund --no-audit
+	touch $@
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff format --check .
