@@ -46,7 +46,7 @@ export function choice(
   change: (value: string) => void,
   hidden = false,
 ): HTMLLabelElement {
-  const select = h("select", { onchange: () => change(select.value) }, ...options(values, chosen));
+  const select = h("select", { "aria-label": name, onchange: () => change(select.value) }, ...options(values, chosen));
   return h("label", { class: "choice" }, h("span", { class: hidden ? "spoken" : "caption" }, name), select);
 }
 

@@ -17,8 +17,6 @@ import { headOf } from "./head";
 import { Pointer } from "./pointer";
 import { Views } from "./views";
 
-/** The slide cannot be shown at all. */
-const LOST = new Set(["unreadable", "unreachable"]);
 const PARTS = { one: ["first"], side: ["first", "second"], difference: ["difference"] } as const;
 
 export class SlidePane {
@@ -47,7 +45,7 @@ export class SlidePane {
     this.gallery = new Gallery(app.source, (tile) => this.goTo(tile));
     this.views = new Views(app.source, app.store);
     this.pointer = new Pointer(this);
-    const parts = [this.notes, this.views.element, this.said, this.gallery.element, this.cursor.element];
+    const parts = [this.notes, h("div", { class: "frame" }, this.views.element, this.said), this.gallery.element, this.cursor.element];
     this.element.append(this.head, toolbar, h("div", { class: "middle" }, h("div", { class: "column" }, ...parts), this.panel.element));
     app.store.on(["slide", "task", "arm", "other", "compare"], () => void this.open());
     app.store.on(["attention", "quality"], () => this.compose());
@@ -63,7 +61,8 @@ export class SlidePane {
     this.slide = slide;
     if (!slide) return this.unknown(this.app.state.slide);
     try {
-      if (LOST.has(slide.status)) throw new SourceError(failure(slide) as string, "broken");
+      const lost = lostBy(slide);
+      if (lost) throw new SourceError(lost, "broken");
       const info = await this.data.info(slide);
       if (stale()) return;
       if (info.error) throw new SourceError(info.error, "broken");
@@ -180,6 +179,12 @@ export class SlidePane {
       else this.note((error as Error).message);
     }
   }
+}
+
+/** Why there is nothing to ask the server for. */
+function lostBy(slide: Slide): string | null {
+  if (slide.status === "unreadable") return failure(slide);
+  return slide.has_pictures ? null : "The slide itself is not here, only its features are: what was found is in the table.";
 }
 
 const message = (title: string, text: string, ...more: Node[]): HTMLElement =>

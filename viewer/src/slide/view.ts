@@ -41,7 +41,7 @@ export class SlideView {
     this.element = h("div", { class: "view" }, stage, this.caption);
     parent.append(this.element);
     keepStyleOut();
-    this.osd = new OpenSeadragon.Viewer(settings(stage));
+    this.osd = new OpenSeadragon.Viewer(settings(stage, info));
     this.osd.addHandler("tile-load-failed", failed);
     this.osd.addHandler("update-viewport", () => this.draw());
     this.osd.addHandler("viewport-change", () => this.onMove());
@@ -161,14 +161,19 @@ function keepStyleOut(): void {
 /** People who ask for less motion get none. */
 const still = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-function settings(element: HTMLElement): OpenSeadragon.Options {
+/** Of the small view of the whole slide, in CSS pixels. */
+const [WIDEST, HIGHEST] = [120, 90];
+
+function settings(element: HTMLElement, info: Info): OpenSeadragon.Options {
+  const small = Math.min(WIDEST / info.width, HIGHEST / info.height);
   return {
     element,
     drawer: "canvas",
     showNavigationControl: false,
     showNavigator: true,
     navigatorPosition: "TOP_RIGHT",
-    navigatorSizeRatio: 0.16,
+    navigatorWidth: Math.round(info.width * small),
+    navigatorHeight: Math.round(info.height * small),
     navigatorDrawer: "canvas",
     preserveImageSizeOnResize: true,
     keyboardNavEnabled: false, // slide/keys.ts has them

@@ -40,6 +40,8 @@ export interface Slide {
   thumbnail: boolean;
   has_annotation: boolean;
   has_tiles: boolean;
+  /** False: only its bag is here, so it has no pictures to ask for. */
+  has_pictures: boolean;
 }
 
 export interface Prediction {

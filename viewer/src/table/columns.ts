@@ -17,7 +17,7 @@ const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["�
 
 /** The columns of a task with these classes. */
 export function columnsOf(classes: string[]): Column[] {
-  return [SLIDE, label(classes), prediction(classes), OUTCOME, probabilities(classes), ...REST, ...classes.map(classColumn)];
+  return [SLIDE, label(classes), prediction(classes), OUTCOME, probabilities(classes), ...REST, ...classes.map(classColumn), STATE];
 }
 
 const SLIDE = text("slide", "Slide", "id", (row) => row.slide.id);
@@ -52,14 +52,15 @@ const REST: Column[] = [
   text("centre", "Centre", "word", (row) => row.slide.centre),
   text("patient", "Patient", "word", (row) => row.slide.patient),
   numeric("tiles", "Tiles", (row) => row.slide.tiles, whole),
-  {
-    key: "state",
-    title: "State",
-    style: "state",
-    value: (row) => (row.slide.status === "ok" ? null : (STATUS[row.slide.status] ?? row.slide.status)),
-    cell: state,
-  },
 ];
+
+const STATE: Column = {
+  key: "state",
+  title: "State",
+  style: "state",
+  value: (row) => (row.slide.status === "ok" ? null : (STATUS[row.slide.status] ?? row.slide.status)),
+  cell: state,
+};
 
 function text(key: string, title: string, style: string, value: (row: Row) => string | null): Column {
   const cell = (row: Row) => h("span", { class: "cut", title: value(row) ?? undefined }, value(row) ?? "");

@@ -76,8 +76,10 @@ export class Grid {
 
   /** Put the rows in view, and a few beyond, between two spaces as high as the others would be. */
   private draw(): void {
-    const first = Math.max(0, Math.floor(this.element.scrollTop / HEIGHT) - BEYOND);
-    const last = Math.min(this.rows.length, Math.ceil((this.element.scrollTop + this.element.clientHeight) / HEIGHT) + BEYOND);
+    const height = this.element.clientHeight;
+    const top = Math.min(this.element.scrollTop, Math.max(0, this.rows.length * HEIGHT - height)); // fewer rows than before
+    const first = Math.max(0, Math.floor(top / HEIGHT) - BEYOND);
+    const last = Math.min(this.rows.length, Math.ceil((top + height) / HEIGHT) + BEYOND);
     for (const index of [...this.existing.keys()]) if (index < first || index >= last) this.existing.delete(index);
     const rows = [];
     for (let index = first; index < last; index++) {

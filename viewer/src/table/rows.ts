@@ -13,6 +13,9 @@ export interface Row {
 }
 
 export const STATUS: Record<string, string> = {
+  waiting: "not looked at yet",
+  excluded: "excluded",
+  missing: "missing",
   unreadable: "cannot be read",
   unreachable: "cannot be reached",
   no_tissue: "no tissue",
@@ -29,7 +32,7 @@ export function rowsOf(slides: Slide[], task: string, predictions: Predictions |
 }
 
 function outcomeOf(slide: Slide, prediction: Prediction | null): Outcome {
-  if (slide.status !== "ok") return "failed";
+  if (slide.status !== "ok" && slide.status !== "waiting") return "failed";
   if (prediction === null || prediction.correct === null) return "unscored";
   return prediction.correct ? "right" : "wrong";
 }
