@@ -78,7 +78,10 @@ class Wide(Memory):
 
 
 def make_results(
-    root: Path, times: int = 1, aggregators: Sequence[str] = ("mean", "abmil")
+    root: Path,
+    times: int = 1,
+    aggregators: Sequence[str] = ("mean", "abmil"),
+    objectives: Sequence[str] = ("cross_entropy",),
 ) -> Path:
     """A cohort's results: a task `t` of an arm each, two folds and two seeds; bags of all slides.
 
@@ -97,7 +100,7 @@ def make_results(
             "classes": CLASSES,
             "standardise": True,
             "aggregators": {n: {"options": {"hidden_dim": 8}} for n in aggregators},
-            "objectives": {"cross_entropy": {}},
+            "objectives": {name: {} for name in objectives},
             "training": {"epochs": 12, "learning_rate": 0.02, "batch_size": 4},
             "seeds": SEEDS,
         }

@@ -15,6 +15,7 @@ STAGE_VERSIONS = {
     "splits": 2,
     "train": 5,
     "evaluate": 8,
+    "external": 1,
     "attention": 3,
     "report": 8,
     "experiment": 3,

@@ -1,4 +1,4 @@
-"""By which the same bag under several slide_ids is found."""
+"""By which the same bag under several slide_ids, or in two cohorts, is found."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_ncmi.bags.cache import BagCache
 from wsi_ncmi.cohorts.twins import sets_of
 
 LOOKED_AT = 64
@@ -33,4 +34,16 @@ def equal_bags(slide_ids: Iterable[str], read: Callable[[str], NDArray[Any]]) ->
         equal = [ids[0], *(s for s in ids[1:] if np.array_equal(read(s), first))]
         if len(equal) > 1:
             found.append(equal)
+    return found
+
+
+def shared_bags(one: BagCache, other: BagCache) -> list[tuple[str, str]]:
+    """Slides of two caches whose features are the same, row for row: (of one, of the other)."""
+    keys = {sample_digest(one.bags([s])[0]): s for s in one.index.index if one.has(s)}
+    found = []
+    for slide_id in filter(other.has, other.index.index):
+        bag = other.bags([slide_id])[0]
+        twin = keys.get(sample_digest(bag))
+        if twin is not None and np.array_equal(one.bags([twin])[0], bag):
+            found.append((twin, str(slide_id)))
     return found

@@ -295,6 +295,43 @@ def attention(
     stage.run(task, rows, cache, tiles, task_dir, options, out)
 
 
+@commands.command("external")
+@click.option("--name", required=True, help="Name of the second cohort.")
+@option.task("Task")
+@option.path("--sheet", "Slide sheet of the second cohort.")
+@option.path("--cache", "Folder of its packed bags.")
+@option.path("--tiles", "Folder of its tile files, where slides were read.", required=False)
+@option.path("--own-cache", "Folder of the packed bags that were trained on.")
+@option.path("--own-tiles", "Folder of their tile files, where slides were read.", required=False)
+@option.task_dir
+@option.paths("--manifests", "Manifests of the task's seeds.")
+@option.options("Evaluation")
+@click.option("--reference", default="cross_entropy", help="The arm that others are compared to.")
+@click.option("--ordinal", is_flag=True, help="The classes' order means something.")
+@option.path("--out", "Folder of predictions and tables.")
+def external(
+    name: str,
+    task: "Task",
+    sheet: Path,
+    cache: Path,
+    tiles: Path | None,
+    own_cache: Path,
+    own_tiles: Path | None,
+    task_dir: Path,
+    manifests: option.Paths,
+    options: "Evaluation",
+    reference: str,
+    ordinal: bool,
+    out: Path,
+) -> None:
+    """Score a labelled second cohort by every model of a task."""
+    from wsi_ncmi.stages import external as stage
+
+    place, own = stage.Place(cache, tiles), stage.Place(own_cache, own_tiles)
+    given = task_dir, manifests, options, reference, out
+    stage.run(name, task, option.rows_of(sheet), place, own, *given, ordinal=ordinal)
+
+
 @commands.command("experiment")
 @option.path("--results", "Folder of the cohort's results.")
 @whole_config

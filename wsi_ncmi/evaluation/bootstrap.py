@@ -65,12 +65,22 @@ class Estimate:
 
 
 def bootstrap(
-    samples: Samples, arms: Mapping[Key, Arm], resamples: int, seed: int
+    samples: Samples,
+    arms: Mapping[Key, Arm],
+    resamples: int,
+    seed: int,
+    *,
+    orders: int | None = None,
 ) -> dict[Key, dict[str, Estimate]]:
     """Estimates of every metric of every arm, over the samples that its trained models scored.
 
     Every arm has a trained model. Per-class metrics stand under `"f1 <class index>"` and
     `"recall <class index>"`.
+
+    Args:
+        seed: of the resamples of patients.
+        orders: seed of the arrangements, which other samples of the same models are to share; None:
+            `seed`.
     """
     if not arms:
         return {}
@@ -80,17 +90,18 @@ def bootstrap(
         (part, weights.astype(np.uint16))
         for part, weights in resampling.patient_weights(samples.n_patients, resamples, seed, block)
     ]
-    return {key: _estimates(samples, arm, drawn, seed) for key, arm in arms.items()}
+    given = drawn, seed if orders is None else orders
+    return {key: _estimates(samples, arm, *given) for key, arm in arms.items()}
 
 
-def _estimates(samples: Samples, arm: Arm, drawn: Drawn, seed: int) -> dict[str, Estimate]:
+def _estimates(samples: Samples, arm: Arm, drawn: Drawn, orders: int) -> dict[str, Estimate]:
     once, of_seeds = [], []
     for rows, judged in _judged(samples, arm):  # one at a time: they are large
         once.append(_by_name(samples, judged.under(np.ones((len(samples.target), 1))[rows])))
         of_seeds.append(_resampled(samples, rows, judged, drawn))
     values = {name: np.concatenate([seed[name] for seed in once]) for name in once[0]}
     trained = arm.repeats[arm.scored.any(axis=1)]
-    others = _rearranged(samples, arm, seed, values)
+    others = _rearranged(samples, arm, orders, values)
     found = {}
     for name, own in values.items():
         resamples = np.stack([one[name] for one in of_seeds])

@@ -39,6 +39,8 @@ def compare(
     reference: str,
     resamples: int,
     seed: int,
+    *,
+    orders: int | None = None,
 ) -> tuple[dict[ArmKey, dict[str, Estimate]], dict[ArmKey, Pairing]]:
     """Estimates of every arm with a model, and every arm beside its reference; see `bootstrap`.
 
@@ -46,6 +48,7 @@ def compare(
         arms: those with a model that was trained.
         cells: of every arm, those without a model as well.
         reference: the objective that the others are compared with.
+        seed, orders: see `bootstrap`.
     """
     keys = {key: (key[0], reference) for key in cells}
     pairs = {k: other for k, other in keys.items() if k != other and other in cells}
@@ -56,7 +59,7 @@ def compare(
             shared |= {(key, other): arms[key].where(common)}
             shared |= {(other, key): arms[other].where(common)}
     partial = {k: a for k, a in shared.items() if a.scored.any() and _lacks(a, arms[k[0]])}
-    found = bootstrap(samples, {**arms, **partial}, resamples, seed)
+    found = bootstrap(samples, {**arms, **partial}, resamples, seed, orders=orders)
 
     def side(own: ArmKey, other: ArmKey) -> Mapping[str, Estimate]:
         pair = own, other

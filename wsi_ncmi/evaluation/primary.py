@@ -162,12 +162,13 @@ def passes_of(
 
 
 def hierarchical_bootstrap(
-    arm: Passes, reference: Passes, n_patients: int, *, paired: bool
+    arm: Passes, reference: Passes, n_patients: float | Floats, *, paired: bool
 ) -> Outcome:
     """See the module's head.
 
     Args:
-        n_patients: that are resampled.
+        n_patients: that are resampled; of two cohorts, as many as have their degrees of freedom
+            and one more.
         paired: whether seeds of both arms belong together: they share start and order.
     """
     difference = arm.values.mean(axis=-1) - reference.values.mean(axis=-1)
@@ -184,6 +185,23 @@ def hierarchical_bootstrap(
         freedom = np.where(variance > 0, variance**2 / share, n_patients - 1.0)
     freedom = np.where(np.isnan(variance), np.nan, freedom)
     return Outcome(difference, np.sqrt(variance), freedom)
+
+
+def between_cohorts(outside: Passes, inside: Passes, patients: tuple[int, int]) -> Outcome:
+    """Outside minus inside of the same models, of cohorts that share no patient.
+
+    Patients of each are resampled for themselves; trainings are in both, so that passes are paired.
+    Two samples of patients have the degrees of freedom of Welch's test.
+
+    Args:
+        patients: of either.
+    """
+    variances = [_variance(one.resamples.mean(axis=-2)) for one in (outside, inside)]
+    total = np.sum(variances, axis=0)
+    shares = [v**2 / (n - 1) for v, n in zip(variances, patients, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(total > 0, total**2 / np.sum(shares, axis=0), sum(patients) - 2.0)
+    return hierarchical_bootstrap(outside, inside, freedom + 1, paired=True)
 
 
 class Trainings(NamedTuple):

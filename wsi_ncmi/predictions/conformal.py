@@ -14,10 +14,12 @@ class-conditional sets.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_ncmi.evaluation.metrics import log_probabilities
 
 Floats = NDArray[np.float64]
 TIE = 1e-6
@@ -36,6 +38,12 @@ class Validated:
     fold: int
     targets: NDArray[np.int64]
     strangeness: Floats
+
+    @classmethod
+    def of(cls, fold: int, targets: NDArray[np.int64], scores: NDArray[np.floating]) -> Self:
+        """From class log-odds [n, C]."""
+        own = np.exp(log_probabilities(scores))[np.arange(len(targets)), targets]
+        return cls(fold, targets, 1 - own)
 
     def of_class(self, index: int) -> Floats:
         """The strangeness of the samples of a class."""

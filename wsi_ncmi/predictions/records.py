@@ -162,7 +162,7 @@ def write_predictions(
     scores = [part.scores.float().cpu().numpy() for part in parts]
     given = zip(parts, scores, strict=True)
     frame = pd.concat([_frame(run, part, own, epoch) for part, own in given], ignore_index=True)
-    write_predictions_table(path, _table(frame, np.concatenate(scores), classes))
+    write_predictions_table(path, predictions_table(frame, np.concatenate(scores), classes))
 
 
 def write_predictions_table(path: Path, table: pa.Table) -> None:
@@ -182,10 +182,12 @@ def no_predictions(classes: Sequence[str]) -> pa.Table:
     """The predictions of no model: a table without a row."""
     identity = pd.DataFrame(columns=["sample_id", "patient_id", "centre"], dtype=str)
     none = identity.assign(run_id="", part="", epoch=0, target=0, predicted=0, calibrated=True)
-    return _table(none, np.empty((0, len(classes)), np.float32), classes)
+    return predictions_table(none, np.empty((0, len(classes)), np.float32), classes)
 
 
-def _table(frame: pd.DataFrame, scores: NDArray[np.float32], classes: Sequence[str]) -> pa.Table:
+def predictions_table(
+    frame: pd.DataFrame, scores: NDArray[np.float32], classes: Sequence[str]
+) -> pa.Table:
     """The rows of `frame` with their scores [n, C], which are not copied."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     ends = np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1]

@@ -84,14 +84,20 @@ def difference_blocks(
         return []
     return [
         Heading("Differences"),
-        _primary_table(found, summary),
+        primary_table(found, summary),
         Text(_note(found, summary), "note"),
         Heading("These trained models"),
         _fixed_table(found, models, summary),
     ]
 
 
-def _primary_table(found: pd.DataFrame, summary: Mapping[str, Any]) -> Table:
+def primary_table(found: pd.DataFrame, summary: Mapping[str, Any]) -> Table:
+    """The primary test of every difference.
+
+    Args:
+        found: rows of `differences.tsv`.
+        summary: what `evaluate` wrote of the task.
+    """
     marked = marked_arms(summary["states"])
     body = [
         [

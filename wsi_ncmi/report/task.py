@@ -94,7 +94,7 @@ class Evaluated:
         names = {"aggregator", "objective", "reference", "metric", "class", "centre", "run_id"}
         names |= {"policy", "options", "training", "status", "chosen", "reason", "digest"}
         names |= {"state", "remedy", "task", "test", "verdict", "encoder", "stream", "temperature"}
-        names |= {"measure", "note", "label"}
+        names |= {"measure", "note", "label", "cohort", "slide_id"}
         path = self.folder / f"{name}.tsv"
         text = read_frame(path)
         numeric = [column for column in text.columns if column not in names]

@@ -46,12 +46,8 @@ def fold_samples(
     refuse_twins(cache.twins, patients, "the same bag", BagError)
     rows = of_fold[of_fold.slide_id.map(cache.has)]
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
-    for (part, sample_id), group in rows.groupby(["part", "sample_id"], sort=True):
-        first = group.iloc[0]
-        slide_ids = tuple(sorted(group.slide_id))
-        target = classes.index(first.label)
-        sample = Sample(sample_id, slide_ids, first.patient_id, first.centre, target)
-        parts[part].append(sample)
+    for part, own in rows.groupby("part"):
+        parts[part] = samples_of(own, classes)
     for part, found in parts.items():
         if not found:
             lost = of_fold[of_fold.part == part].slide_id
@@ -62,6 +58,21 @@ def fold_samples(
         names = ", ".join(classes[i] for i in sorted(absent))
         raise BagError(f"fold {fold}: no bag of class {names} is left to train on")
     return parts
+
+
+def samples_of(rows: pd.DataFrame, classes: Sequence[str]) -> list[Sample]:
+    """Samples by their names.
+
+    Args:
+        rows: a slide each: sample_id, slide_id, patient_id, centre, label.
+    """
+    found = []
+    for sample_id, group in rows.groupby("sample_id", sort=True):
+        first = group.iloc[0]
+        slide_ids = tuple(sorted(group.slide_id))
+        target = classes.index(first.label)
+        found.append(Sample(str(sample_id), slide_ids, first.patient_id, first.centre, target))
+    return found
 
 
 class BagData:

@@ -15,7 +15,6 @@ from wsi_ncmi.bags.cache import INDEX, BagCache, read_index
 from wsi_ncmi.bags.ordinary import Ordinary
 from wsi_ncmi.bags.store import read_attributes
 from wsi_ncmi.errors import BagError, UserError, some
-from wsi_ncmi.evaluation import metrics
 from wsi_ncmi.evaluation.policies import validation_curves
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.predictions.conformal import Validated
@@ -129,10 +128,9 @@ def _judged(task_dir: Path, run_id: str) -> Judged:
     rows = table.filter(pc.equal(table["part"], "val"))
     scores, targets = scores_of(rows).astype(np.float64), rows["target"].to_numpy()
     f1, loss = validation_curves(scores[None], targets)
-    own = np.exp(metrics.log_probabilities(scores))[np.arange(len(targets)), targets]
     run = json.loads(record.read_text())
     arm = run["aggregator"], run["objective"]
-    validated = Validated(int(run["fold"]), targets, 1 - own)
+    validated = Validated.of(int(run["fold"]), targets, scores)
     return Judged(run_id, arm, float(f1[0]), float(loss[0]), validated, class_names(table))
 
 
