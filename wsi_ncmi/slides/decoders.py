@@ -59,7 +59,7 @@ class JpegDecoder(Decoder):
         transform = int(ycbcr)
         marker = ADOBE + b"\x00\x64\x00\x00\x00\x00" + bytes([transform])
         shared = _without_colours((tables or b"")[2:-2], transform)
-        return cls(height, width, b"\xff\xd8" + marker + shared, transform)
+        return cls(height, width, SOI + marker + shared, transform)
 
     def decode(self, content: bytes, out: NDArray[np.uint8]) -> None:
         stream = self.stream(content)
@@ -67,7 +67,7 @@ class JpegDecoder(Decoder):
 
     def stream(self, content: bytes) -> bytes:
         """A stream that stands for itself."""
-        if not content.startswith(b"\xff\xd8"):
+        if not content.startswith(SOI):
             raise ValueError(f"no JPEG: it starts with {content[:2].hex(' ')}")
         return self.head + _without_colours(content, self.transform)[2:]
 
@@ -76,6 +76,9 @@ class JpegDecoder(Decoder):
             height, width = pixels.shape[:2]
             raise ValueError(f"{width} x {height} pixels, expected {out.shape[1]} x {out.shape[0]}")
 
+
+SOI = b"\xff\xd8"
+"""What every JPEG begins with."""
 
 ADOBE = b"\xff\xee\x00\x0eAdobe"
 HEADERS = 4096

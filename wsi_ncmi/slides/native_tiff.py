@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from wsi_ncmi.files.reach import reaching
 from wsi_ncmi.slides.backends import GENERIC, Backend
 from wsi_ncmi.slides.chunks import Chunks, Failure, Pieces, Slot, TileLayout, cut
-from wsi_ncmi.slides.decoders import Decoder, NotNativeError, decoder_of, half_decoder
+from wsi_ncmi.slides.decoders import (
+    SOI,
+    Decoder,
+    JpegDecoder,
+    NotNativeError,
+    decoder_of,
+    half_decoder,
+)
 from wsi_ncmi.slides.tiff_index import first_pyramid, is_top
 
 VENDORS = ("aperio", GENERIC, "philips")
@@ -56,6 +63,29 @@ class NativeLevel:
     decoder: Decoder
     descriptor: int
 
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether its tiles are JPEGs, and are shown as they are."""
+        return isinstance(self.decoder, JpegDecoder)
+
+    def jpeg(self, column: int, row: int, wait: bool) -> bytes | None:
+        """A tile as the file has it, made a JPEG that stands for itself; None: it is none, absent,
+        damaged, or reaches beyond the level. See `Slide.stored_tile`."""
+        layout, decoder = self.layout, self.decoder
+        inside = (column + 1) * layout.tile_width <= layout.width
+        inside &= (row + 1) * layout.tile_height <= layout.height
+        index = row * layout.columns + column
+        size, offset = int(self.sizes[index]), int(self.offsets[index])
+        if not isinstance(decoder, JpegDecoder) or not inside or self.damaged[index] or not size:
+            return None
+        if wait:
+            with reaching("the slide's file"):
+                content = os.pread(self.descriptor, size, offset)
+        else:
+            content = _at_hand(self.descriptor, size, offset)
+        whole = len(content) == size and content.startswith(SOI)
+        return decoder.stream(content) if whole else None
+
     def kept(self, layout: TileLayout, decoder: Decoder) -> "NativeLevel":
         """The tiles in the upper left of this level that a smaller layout has as well."""
         grid = np.arange(len(self.sizes)).reshape(self.layout.rows, self.layout.columns)
@@ -73,6 +103,18 @@ class NativeLevel:
         bounds = [*starts[::step].tolist(), len(pieces.tile)]
         chunks = [NativeChunk(self, pieces, first, last) for first, last in pairwise(bounds)]
         return Chunks(pieces.order(), chunks, pieces.uncovered)
+
+
+def _at_hand(descriptor: int, size: int, offset: int) -> bytes:
+    """Bytes of a file that the system holds in memory; BlockingIOError where it would wait."""
+    buffer = bytearray(size)
+    try:
+        read = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+    except (OSError, AttributeError) as error:  # not on this file system, not on this system
+        raise BlockingIOError(str(error)) from error
+    if read < size:
+        raise BlockingIOError(f"{read} of {size} bytes are in memory")
+    return bytes(buffer)
 
 
 class Piece(NamedTuple):

@@ -18,7 +18,7 @@ from wsi_ncmi.files.remote import open_remote
 from wsi_ncmi.provenance import FINGERPRINT_BLOCKS, digest, fingerprint, sha256_stream
 from wsi_ncmi.slides.backends import Backend, error_text
 from wsi_ncmi.slides.choice import open_backend
-from wsi_ncmi.slides.chunks import Chunks, Failure
+from wsi_ncmi.slides.chunks import Chunks, Failure, TileLayout
 from wsi_ncmi.slides.native_tiff import NativeBackend
 from wsi_ncmi.slides.not_slides import refuse_format, refuse_text
 from wsi_ncmi.slides.parts import missing_files, named_by_content, slide_files
@@ -119,6 +119,16 @@ class Slide:
         except (KeyError, ValueError):
             return 0, 0, *self.dimensions
         return x, y, width, height
+
+    @property
+    def objective_power(self) -> float | None:
+        """Nominal power of the objective, None where it is not stated."""
+        return objective_power(self._backend.properties)
+
+    @property
+    def has_icc_profile(self) -> bool:
+        """Whether the file describes its colours. Pixels are given as they are stored."""
+        return "openslide.icc-size" in self._backend.properties
 
     @cached_property
     def fingerprint(self) -> str:
@@ -234,6 +244,40 @@ class Slide:
         layout = found.layout
         sizes = found.sizes.reshape(layout.rows, layout.columns)
         return CompressedSizes(sizes, (layout.tile_width, layout.tile_height))
+
+    def tile_layout(self, level: int) -> TileLayout:
+        """How a level is stored; of what is not stored in tiles, or not known, about how."""
+        if isinstance(self._backend, NativeBackend):
+            return self._backend.levels[level].layout
+        side = self._backend.tile_px(level)
+        return TileLayout(*self.level_dimensions[level], side, side)
+
+    def has_stored_jpeg(self, level: int) -> bool:
+        """Whether `stored_tile` gives the tiles of a level."""
+        backend = self._backend
+        return isinstance(backend, NativeBackend) and backend.levels[level].is_jpeg
+
+    def stored_tile(self, level: int, column: int, row: int, *, wait: bool = True) -> bytes | None:
+        """A stored tile's own JPEG, byte for byte but for what makes it stand for itself: tables
+        that the file keeps apart, and a marker of its colours. Nothing is decoded.
+
+        Decoded, it is what `read_region` gives of the tile. None: there is no such JPEG (another
+        codec or reader, a tile that is absent, damaged or cut by the edge of the level).
+
+        Args:
+            wait: for the disk.
+
+        Raises:
+            BlockingIOError: without `wait`, and its bytes may have to be waited for.
+            UnreachableError: the file cannot be reached any more.
+            ValueError: the level has no such tile.
+        """
+        layout = self.tile_layout(level)
+        if not (0 <= column < layout.columns and 0 <= row < layout.rows):
+            raise ValueError(f"{self.path}: level {level} has no tile {column}, {row}")
+        if not isinstance(self._backend, NativeBackend):
+            return None
+        return self._backend.levels[level].jpeg(column, row, wait)
 
     def thumbnail(self, mpp: float) -> Thumbnail:
         """The whole slide at about `mpp` µm/px, by area means of the best level.
