@@ -18,6 +18,7 @@ from wsi_ncmi.cli import (
     splits,
     tools,
     training,
+    viewing,
     workflow,
 )
 from wsi_ncmi.cli.commands import Root
@@ -29,6 +30,7 @@ HEADINGS = {
     "Commands that people call": (
         tools.commands,
         predicting.commands,
+        viewing.commands,
         bags.commands,
         splits.commands,
         sheets.commands,

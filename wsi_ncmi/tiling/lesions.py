@@ -126,7 +126,7 @@ def lesions_of(annotations: Sequence[Annotation], options: Attention) -> Lesions
     for one in annotations:
         if not _has_area(one):
             continue
-        verdict = _is_lesion(one, options)
+        verdict = is_lesion(one, options)
         if verdict is None:
             unknown[" in ".join(repr(group) for group in one.groups)] += 1
         else:
@@ -138,7 +138,7 @@ def _has_area(annotation: Annotation) -> bool:
     return annotation.is_area and len(annotation.points) > 2
 
 
-def _is_lesion(annotation: Annotation, options: Attention) -> bool | None:
+def is_lesion(annotation: Annotation, options: Attention) -> bool | None:
     """Lesion, cut out, or None: neither list names any of its groups."""
     lesions, excluded = (
         {_plain(name) for name in names}

@@ -1,0 +1,130 @@
+"""Command `view`: a server on this machine's loopback, and the browser on its page."""
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import Mapping
+from contextlib import suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.machine import cpu_budget
+from wsi_ncmi.tools.view.app import Application, Settings
+from wsi_ncmi.tools.view.guard import Guard
+from wsi_ncmi.tools.view.opened import Threads
+from wsi_ncmi.tools.view.shown import Shown
+from wsi_ncmi.tools.view.source import Source
+
+log = logging.getLogger(__name__)
+
+HOST, PORT = "127.0.0.1", 8484
+MOST_REQUESTS = 512
+"""At once; a browser has six connections. What comes beyond is told to come later."""
+
+READ_SECONDS = 30.0
+FEWEST_THREADS, MOST_THREADS = 2, 8
+
+
+def application(
+    source: Source,
+    page: Mapping[str, bytes],
+    token: str,
+    port: int,
+    settings: Settings | None = None,
+    seconds: float = READ_SECONDS,
+    *,
+    remote: bool = False,
+) -> ASGIApp:
+    """The whole of what answers.
+
+    Args:
+        seconds: that reading from a slide may take.
+        remote: whether slides at addresses are read over the network.
+    """
+    threads = Threads(min(MOST_THREADS, max(FEWEST_THREADS, cpu_budget())), seconds)
+    shown = Shown(source, threads, remote=remote)
+    return Guard(Application(source, shown, page, settings or Settings()), token, port)
+
+
+def listen(port: int | None) -> socket.socket:
+    """A socket on the loopback.
+
+    Args:
+        port: None: the usual one, or any that is free; 0: any.
+
+    Raises:
+        UserError: the port that is asked for is taken.
+    """
+    try:
+        return socket.create_server((HOST, PORT if port is None else port), backlog=2048)
+    except OSError as error:
+        if port is None:
+            log.warning("port %d is taken, so another one is used", PORT)
+            return socket.create_server((HOST, 0), backlog=2048)
+        raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; 0 takes any") from None
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves: no log of requests, no websockets, a bounded number of connections."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_REQUESTS,
+        timeout_graceful_shutdown=1,
+    )
+
+
+class Server(uvicorn.Server):
+    """Says the address, and opens the browser there, as soon as it is answered.
+
+    Args:
+        browse: whether the browser is opened.
+    """
+
+    def __init__(self, config: uvicorn.Config, address: str, *, browse: bool) -> None:
+        super().__init__(config)
+        self.address, self.browse = address, browse
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        print(f"{self.address}\nCtrl-C ends it.", flush=True)
+        if self.browse and has_browser():
+            webbrowser.open(self.address)
+
+
+def has_browser() -> bool:
+    """Whether there is a screen; without one, webbrowser would start a browser in the terminal."""
+    if sys.platform != "linux":
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+def serve(
+    source: Source,
+    page: Mapping[str, bytes],
+    settings: Settings,
+    port: int | None,
+    *,
+    browse: bool,
+    remote: bool,
+) -> None:
+    """Answer until Ctrl-C."""
+    listening = listen(port)
+    token, found = secrets.token_urlsafe(24), listening.getsockname()[1]
+    app = application(source, page, token, found, settings, remote=remote)
+    server = Server(server_config(app), f"http://{HOST}:{found}/{token}/", browse=browse)
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
