@@ -1,5 +1,7 @@
 """`wsi-ncmi view`: slides and what was found on them, in the browser."""
 
+from pathlib import Path
+
 import click
 
 from wsi_ncmi.cli import option
@@ -10,7 +12,10 @@ commands = Commands()
 
 @commands.command("view")
 @click.argument("what", required=False)
+@option.paths("--attention", "Files of attention on slides that are shown.")
+@option.path("--predictions", "Folder that `predict` wrote, shown beside.", required=False)
 @option.config()
+@option.number("--mpp", float, "µm per level-0 pixel of a slide that does not state it.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -20,15 +25,19 @@ commands = Commands()
 @click.option("--remote", is_flag=True, help="Read slides at addresses over the network too.")
 def view(
     what: str | None,
+    attention: option.Paths,
+    predictions: Path | None,
     config: option.Paths,
+    mpp: float | None,
     port: int | None,
     no_browser: bool,
     remote: bool,
 ) -> None:
     """Show slides and results in the browser.
 
-    WHAT is results/<cohort>, finished or not. Without it, the results of --config. The page is
-    served to this machine alone, and nothing is written.
+    WHAT is results/<cohort>, finished or not, a folder that `predict` wrote, or a slide. Without
+    it, the results of --config, which also says where the slide sheet is. The page is served to
+    this machine alone, and nothing is written.
     """
     from wsi_ncmi.address import expanded
     from wsi_ncmi.tools.view import command as stage
@@ -36,6 +45,6 @@ def view(
     from wsi_ncmi.tools.view.page import read_page
 
     page = read_page()
-    given = Given(expanded(what) if what else "", config, remote)
+    given = Given(expanded(what) if what else "", config, attention, predictions, mpp)
     source, settings = source_of(given)
     stage.serve(source, page, settings, port, browse=not no_browser, remote=remote)

@@ -30,6 +30,9 @@ STATED = (
     "reader",
     "mask_source",
 )
+TISSUE = (60, 140, 0, 255)
+"""Blue, green, red and opacity."""
+
 MASK_PX = 2048
 """Longest side of the tissue mask's picture."""
 
@@ -83,7 +86,7 @@ def mask_downsample(tiles: TiledSlide) -> float:
 
 
 def mask(place: SlidePlace, tissue: Tissue) -> tuple[bytes, float]:
-    """The tissue mask as PNG, white where there is tissue, and its `mask_downsample`.
+    """The tissue mask as PNG, opaque where there is tissue and clear elsewhere, and its downsample.
 
     Raises:
         AbsentLayerError: there is none. SlideError: it cannot be read.
@@ -98,7 +101,9 @@ def mask(place: SlidePlace, tissue: Tissue) -> tuple[bytes, float]:
     downsample = mask_downsample(tiles)
     shape = max(1, round(tiles.height / downsample)), max(1, round(tiles.width / downsample))
     pixels = rasterise(read_geojson(path, origin), shape, downsample)
-    _, png = cv2.imencode(".png", pixels.astype(np.uint8) * 255)
+    painted = np.zeros((*shape, 4), np.uint8)
+    painted[pixels] = TISSUE
+    _, png = cv2.imencode(".png", painted)
     return png.tobytes(), downsample
 
 

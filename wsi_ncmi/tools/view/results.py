@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow, read_sheet
-from wsi_ncmi.config.cohort import Attention, Fetch
+from wsi_ncmi.config.cohort import Fetch
 from wsi_ncmi.errors import ConfigError, SlideError, UserError, some
 from wsi_ncmi.fetch.places import readable
 from wsi_ncmi.files.frame import read_frame
@@ -17,7 +17,7 @@ from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.one_slide import tile_paths
 from wsi_ncmi.tools.view.remembered import remembered
-from wsi_ncmi.tools.view.source import Json, SlidePlace
+from wsi_ncmi.tools.view.source import Json, SlidePlace, number, whole
 from wsi_ncmi.tools.view.tasks import TaskView
 
 WAITING, EXCLUDED = "waiting", "excluded"
@@ -33,14 +33,11 @@ class Asked:
 
     Attributes:
         sheet: None: the demo's, if it is there.
-        lesions: which groups of annotations are lesions.
-        remote: whether slides at addresses are read there.
+        fetch: where slides at addresses are read; None: at their addresses.
     """
 
     sheet: Path | None = None
-    lesions: Attention = field(default_factory=Attention)
     fetch: Fetch | None = None
-    remote: bool = False
     question: str = ""
 
 
@@ -99,8 +96,12 @@ class Results:
             mpp,
             found.row.annotation,
             self.folder / "tiles" if tiled else None,
-            {task.name: TaskView(task).attention(slide_id) for task in self._task_folders()},
+            self._attention(slide_id),
         )
+
+    def _attention(self, slide_id: str) -> dict[str, Path]:
+        paths = {task.name: TaskView(task).attention(slide_id) for task in self._task_folders()}
+        return {task: path for task, path in paths.items() if path.is_file()}
 
     def _path(self, row: SlideRow, tiles: Path | None) -> tuple[str, float | None]:
         """By the sheet, else where the slide was when it was tiled."""
@@ -188,18 +189,10 @@ class FoundSlide:
             "status": status,
             "reason": reason or None,
             "tiles": int(count) if count else None,
-            "mpp": _number(self.manifest.get("mpp")),
-            "width": _whole(self.manifest.get("width")),
-            "height": _whole(self.manifest.get("height")),
+            "mpp": number(self.manifest.get("mpp")),
+            "width": whole(self.manifest.get("width")),
+            "height": whole(self.manifest.get("height")),
         }
-
-
-def _number(cell: str | None) -> float | None:
-    return float(cell) if cell else None
-
-
-def _whole(cell: str | None) -> int | None:
-    return int(float(cell)) if cell else None
 
 
 def _found(

@@ -48,3 +48,13 @@ class Source(Protocol):
     def place(self, slide_id: str) -> SlidePlace | None:
         """Where a slide is; None: there is none of this name. No name is a path."""
         ...
+
+
+def number(cell: str | None) -> float | None:
+    """A table's number; None for a blank cell."""
+    return float(cell) if cell else None
+
+
+def whole(cell: str | None) -> int | None:
+    """A table's whole number; None for a blank cell."""
+    return int(float(cell)) if cell else None

@@ -87,14 +87,23 @@ class TaskView:
 
     def attention(self, slide_id: str) -> Path:
         """Where a slide's attention is, or would be."""
-        return attention_path(self.folder / "attention" / "weights", slide_id)
+        return attention_path(self._weights, slide_id)
+
+    @property
+    def _weights(self) -> Path:
+        return self.folder / "attention" / "weights"
+
+    def _attended(self) -> set[str]:
+        """Ids of the slides whose attention is there."""
+        return {path.stem for path in self._weights.glob("*.h5")}
 
     def predictions(self, arm: str) -> Json | None:
         """What an arm makes of the slides on which it was tested: means over seeds and repeats."""
         key = next((one for one in self.arms if "/".join(one) == arm), None)
         if key is None:
             return None
-        files = [*self.folder.glob("seed-*.tsv"), self._aurocs, self.folder / "splits.tsv"]
+        manifests = self.folder.glob("seed-*.tsv")
+        files = [*manifests, self._aurocs, self.folder / "splits.tsv", self._weights]
         found: Json = remembered(("arm", self.folder, key), files, lambda: self._predictions(key))
         return found
 
@@ -104,9 +113,10 @@ class TaskView:
         run_ids = own.loc[own["status"] == OK, "run_id"]
         classes, tested = _tested([self.folder / run_id for run_id in run_ids], self.classes)
         aurocs = self._lesion_aurocs(arm)
+        attended = self._attended() if arm in self._attending() else set()
         slides = {
             slide_id: _judged(tested[sample_id], classes, label)
-            | {"attention_auroc": aurocs.get(slide_id)}
+            | {"attention_auroc": aurocs.get(slide_id), "attention": slide_id in attended}
             for slide_id, sample_id, label in self._slides()
             if sample_id in tested
         }
@@ -131,7 +141,7 @@ class TaskView:
 
     def _attending(self) -> set[Arm]:
         """The arms whose attention is there, by the first slide's file."""
-        first = min((self.folder / "attention" / "weights").glob("*.h5"), default=None)
+        first = min(self._weights.glob("*.h5"), default=None)
         if first is None:
             return set()
         arms: Iterable[str] = remembered(

@@ -80,6 +80,8 @@ def test_predictions_are_means_over_seeds(client: TestClient, results: Path) -> 
     label = next(row.label for row in make_rows() if row.slide_id == SLIDE)
     assert one["correct"] == (one["predicted"] == label)
     assert one["attention_auroc"] == 0.87
+    assert one["attention"]
+    assert not found["slides"]["slide_01"]["attention"]
     assert "slide_19" not in found["slides"]
 
 
@@ -144,7 +146,9 @@ def test_the_mask_covers_the_tiles(client: TestClient, results: Path) -> None:
     assert read(client, f"slides/{SLIDE}/info.json")["mask"] == {
         "downsample": pytest.approx(downsample)
     }
-    mask = np.asarray(Image.open(io.BytesIO(found.content))) > 0
+    picture = np.asarray(Image.open(io.BytesIO(found.content)))
+    assert set(np.unique(picture[..., 3])) == {0, 255}  # the page tints it by its opacity
+    mask = picture[..., 3] > 0
     assert mask.shape == (round(900 / downsample), round(1100 / downsample))
     tiles = read_tiled(results / "tiles" / f"{SLIDE}.h5")
     centres = ((tiles.coords[tiles.tissue_fraction > 0.9] + 64) / downsample).astype(int)
