@@ -4,15 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import atomic_path, write_json
@@ -21,6 +19,9 @@ from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.table import DIGITS, write_table
 from wsi_ncmi.predictions.states import TRAINED
 from wsi_ncmi.provenance import digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORES = "scores"
 RECORDS = ("checkpoint.pt", "curves.tsv", "predictions.parquet", "validation.npz")
@@ -119,8 +120,8 @@ class ScoredPart:
 
     part: str
     identity: pd.DataFrame
-    targets: Tensor
-    scores: Tensor
+    targets: "Tensor"
+    scores: "Tensor"
 
 
 class Training(Protocol):
@@ -223,6 +224,8 @@ def read_curves(path: Path) -> pd.DataFrame:
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """States and the configuration that rebuilds their modules; readable with weights_only."""
+    import torch  # who reads records need not wait for it
+
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 

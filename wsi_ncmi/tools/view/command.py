@@ -1,5 +1,6 @@
 """Command `view`: a server on this machine's loopback, and the browser on its page."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -11,6 +12,7 @@ from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.machine import cpu_budget
@@ -23,8 +25,10 @@ from wsi_ncmi.tools.view.source import Source
 log = logging.getLogger(__name__)
 
 HOST, PORT = "127.0.0.1", 8484
-MOST_REQUESTS = 512
-"""At once; a browser has six connections. What comes beyond is told to come later."""
+MOST_CONNECTIONS = 512
+"""A browser has six. One more is told to come later, and closed: files can still be opened."""
+
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 READ_SECONDS = 30.0
 FEWEST_THREADS, MOST_THREADS = 2, 8
@@ -69,19 +73,36 @@ def listen(port: int | None) -> socket.socket:
         raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; 0 takes any") from None
 
 
+class Protocol(HttpToolsProtocol):
+    """HTTP over a bounded number of connections; those that are there go on to be answered.
+
+    uvicorn's own `limit_concurrency` refuses all requests while there are too many connections.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        if len(self.connections) < MOST_CONNECTIONS:
+            super().connection_made(transport)
+            return
+        self.transport = transport
+        transport.write(REFUSAL)
+        transport.close()
+
+
 def server_config(app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves: no log of requests, no websockets, a bounded number of connections."""
     return uvicorn.Config(
         app,
         log_config=None,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         lifespan="off",
         ws="none",
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_REQUESTS,
+        http=Protocol,
+        loop="uvloop",
         timeout_graceful_shutdown=1,
     )
 

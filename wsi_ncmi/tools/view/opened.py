@@ -15,7 +15,7 @@ from typing import TypeVar
 from pebble import concurrent
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.errors import TimedOutError, UnreachableError
+from wsi_ncmi.errors import SlideError, TimedOutError, UnreachableError
 from wsi_ncmi.slides.reader import Slide, open_slide
 from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.view.pyramid import ViewLevel, levels_of, overview_tiles
@@ -202,7 +202,7 @@ class OpenSlides:
         def work() -> OpenSlide:
             path, mpp = find()
             state = (0, 0) if is_remote(path) else file_state(path)
-            slide = open_slide(path, "auto", mpp)
+            slide = _open(path, mpp)
             return OpenSlide(slide, levels_of(slide), state)
 
         return await self.threads.run(work, f"slide {slide_id}")
@@ -220,6 +220,15 @@ class OpenSlides:
         """Close all slides."""
         for slide_id in [*self._open]:
             self._drop(slide_id)
+
+
+def _open(path: str, mpp: float | None) -> Slide:
+    try:
+        return open_slide(path, "auto", mpp)
+    except SlideError as error:
+        if not str(error).endswith("column 'mpp'"):
+            raise
+        raise SlideError(f"{error}, or as --mpp with a slide that is named itself") from error
 
 
 def _dropped(task: "asyncio.Task[OpenSlide]") -> None:
