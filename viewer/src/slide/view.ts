@@ -100,6 +100,8 @@ export class SlideView {
   }
 
   destroy(): void {
+    this.osd.removeAllHandlers("tile-load-failed"); // what is on its way is no failure
+    this.osd.imageLoader.clear();
     this.osd.destroy();
     this.element.remove();
   }
