@@ -34,7 +34,9 @@ def built() -> Path:
 @pytest.fixture(scope="session")
 def browser(built: Path) -> Iterator[Browser]:
     """One browser for all tests; none of them keeps anything in it."""
-    found = os.environ.get("BROWSER_FOR_TESTS") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = os.environ.get("BROWSER_FOR_TESTS") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     with sync_playwright() as playwright:

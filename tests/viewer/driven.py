@@ -13,6 +13,16 @@ from safetensors.numpy import load
 
 OVERLAY = "(n) => document.querySelectorAll('.view .overlay')[n].toDataURL()"
 RAMP = "() => document.querySelector('[data-overlay=attention] .legend canvas').toDataURL()"
+FRAMES = """async () => {
+  for (let n = 0; n < 4; n++) await new Promise(requestAnimationFrame);
+}"""
+STEADY = """async () => {
+  for (let before = null; ; ) {
+    if (before === location.hash) return before.slice(1);
+    before = location.hash;
+    await new Promise((done) => setTimeout(done, 450));
+  }
+}"""
 PNG = "data:image/png;base64,"
 
 
@@ -39,8 +49,8 @@ class Viewer:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until what was asked for is drawn, and stands in the address."""
-        self.page.wait_for_timeout(350)
+        """Wait until what was asked for is drawn."""
+        self.page.evaluate(FRAMES)
 
     def json(self, key: str) -> Any:
         """What the server says."""
@@ -52,8 +62,8 @@ class Viewer:
 
     @property
     def fragment(self) -> str:
-        """Of the address."""
-        return self.page.evaluate("location.hash.slice(1)")
+        """Of the address, once it has not changed for longer than the page waits to change it."""
+        return self.page.evaluate(STEADY)
 
     @property
     def ids(self) -> list[str]:

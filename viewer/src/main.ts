@@ -39,6 +39,13 @@ async function start(): Promise<void> {
   }
 }
 
+const PARTS = ["table", "overlays", "gallery"];
+
+/** Whether a part of the page is shown; a table of one slide is not, unless it is asked for. */
+function isShown(part: string, slides: number): boolean {
+  return (kept.get(`show.${part}`) ?? (part === "table" && slides === 1 ? "no" : "yes")) === "yes";
+}
+
 /** The state before anyone chose: the first task, its default arm, and the only slide if there is one. */
 function baseState(overview: Overview, slides: Slide[]): State {
   const [task] = overview.tasks;
@@ -60,12 +67,16 @@ function build(source: Source, overview: Overview, slides: Slide[], keys: Keys, 
   main.append(side.element, splitter(main), pane.element);
   const layout = () => {
     main.classList.toggle("open", store.state.slide !== "");
-    for (const part of ["table", "overlays", "gallery"]) main.classList.toggle(`no-${part}`, kept.get(`show.${part}`) === "no");
+    for (const part of PARTS) main.classList.toggle(`no-${part}`, !isShown(part, slides.length));
   };
   const header = new Header(app, theme.button);
   document.body.append(header.element, main);
   store.on(["slide"], layout);
-  bindKeys({ keys, actions, pane, side, theme, store, layout });
+  const toggle = (part: string) => {
+    kept.set(`show.${part}`, isShown(part, slides.length) ? "no" : "yes");
+    layout();
+  };
+  bindKeys({ keys, actions, pane, side, theme, store, toggle });
   keepInAddress(store, base);
   layout();
   void side.load();

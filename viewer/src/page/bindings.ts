@@ -5,7 +5,6 @@ import { MAGNIFICATIONS } from "../slide/toolbar";
 import type { Store } from "../state/state";
 import type { TableSide } from "../table/side";
 import { OVERLAYS } from "../overlays/panel";
-import { kept } from "./dom";
 import type { Keys } from "./keys";
 import type { ThemeSwitch } from "./theme";
 
@@ -16,7 +15,8 @@ interface Parts {
   side: TableSide;
   theme: ThemeSwitch;
   store: Store;
-  layout: () => void;
+  /** Show or hide a part of the page. */
+  toggle: (part: string) => void;
 }
 
 export function bindKeys(parts: Parts): void {
@@ -51,18 +51,14 @@ function seeing({ keys, actions, pane, store }: Parts): void {
   bind(["e"], "picture with legend (PNG)", () => void actions.picture());
 }
 
-function page({ keys, actions, side, theme, layout }: Parts): void {
+function page({ keys, actions, side, theme, toggle }: Parts): void {
   const bind = (names: string[], does: string, run: () => void) => keys.bind("Page", names, does, run);
-  const toggle = (part: string) => () => {
-    kept.set(`show.${part}`, kept.get(`show.${part}`) === "no" ? "yes" : "no");
-    layout();
-  };
   bind(["]"], "next slide of the table", () => side.step(1));
   bind(["["], "previous slide of the table", () => side.step(-1));
   bind(["/"], "search", () => side.bar.search.focus());
-  bind(["t"], "table on or off", toggle("table"));
-  bind(["o"], "list of overlays on or off", toggle("overlays"));
-  bind(["g"], "gallery on or off", toggle("gallery"));
+  bind(["t"], "table on or off", () => toggle("table"));
+  bind(["o"], "list of overlays on or off", () => toggle("overlays"));
+  bind(["g"], "gallery on or off", () => toggle("gallery"));
   bind(["f"], "full screen", () => actions.fullScreen());
   bind(["d"], "colours: automatic, light, dark", () => theme.next());
   bind(["?"], "this list", () => keys.help());
