@@ -17,8 +17,15 @@ from wsi_ncmi.tools.view.page import FOLDER, INDEX, read_page
 from wsi_ncmi.tools.view.results import Asked, Results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WAIT_MS = 10_000
 LAPTOP = {"width": 1366, "height": 768}
 

@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-from viewer.driven import Viewer
 from made_view import SLIDE
 from playwright.sync_api import Page, expect
+from viewer.driven import Viewer
 
 ARM = "data/predictions/stage/abmil/cross_entropy.json"
 NO_TISSUE, UNREADABLE = "slide_07", "slide_19"
