@@ -23,6 +23,9 @@ commands = Commands()
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("--remote", is_flag=True, help="Read slides at addresses over the network too.")
+@option.path("--export", "Write a folder that opens without a server instead.", required=False)
+@click.option("--slides", multiple=True, metavar="ID...", help="The slides to export.")
+@option.number("--most-gb", float, "Largest folder to export.", 1.0)
 def view(
     what: str | None,
     attention: option.Paths,
@@ -32,19 +35,29 @@ def view(
     port: int | None,
     no_browser: bool,
     remote: bool,
+    export: Path | None,
+    slides: tuple[str, ...],
+    most_gb: float,
 ) -> None:
-    """Show slides and results in the browser.
+    """Show slides and results.
 
     WHAT is results/<cohort>, finished or not, a folder that `predict` wrote, or a slide. Without
     it, the results of --config, which also says where the slide sheet is. The page is served to
     this machine alone, and nothing is written.
     """
     from wsi_ncmi.address import expanded
+    from wsi_ncmi.errors import UserError
     from wsi_ncmi.tools.view import command as stage
+    from wsi_ncmi.tools.view import export as bundle
     from wsi_ncmi.tools.view.given import Given, source_of
     from wsi_ncmi.tools.view.page import read_page
 
     page = read_page()
     given = Given(expanded(what) if what else "", config, attention, predictions, mpp)
     source, settings = source_of(given)
+    if export is not None:
+        bundle.export(source, page, settings, export, slides, most_gb, remote=remote)
+        return
+    if slides:
+        raise UserError("--slides is of --export")
     stage.serve(source, page, settings, port, browse=not no_browser, remote=remote)

@@ -1,13 +1,14 @@
 """The slides of a source: what is sent of each, from memory where it is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wsi_ncmi.errors import UserError
+from wsi_ncmi.slides.reader import Slide
 from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.view import layers, pictures
 from wsi_ncmi.tools.view.cache import ByteCache
 from wsi_ncmi.tools.view.opened import OpenSlide, OpenSlides, Threads
-from wsi_ncmi.tools.view.pyramid import decoded_jpeg, stored_jpeg
+from wsi_ncmi.tools.view.pyramid import ViewLevel, decoded_jpeg, stored_jpeg
 from wsi_ncmi.tools.view.results import opens
 from wsi_ncmi.tools.view.source import Json, SlidePlace, Source
 
@@ -108,8 +109,8 @@ class Shown:
         await self.open.refresh(slide_id)
         place = await self.place(slide_id)
         async with self.open.using(slide_id, self._find(slide_id)) as found:
-            mask = await self.threads.run(lambda: _mask_facts(place), slide_id)
-            return {**facts(slide_id, found), "mask": mask}
+            mask = await self.threads.run(lambda: mask_facts(place), slide_id)
+            return {**facts(slide_id, found.slide, found.levels), "mask": mask}
 
     async def thumbnail(self, slide_id: str) -> bytes:
         """The whole slide in few pixels: that of the tiling, or made from the slide."""
@@ -161,9 +162,8 @@ def check_tile(found: OpenSlide, level: int, column: int, row: int) -> None:
         raise IndexError(f"level {level} has {of.columns} x {of.rows} tiles, no {column}_{row}")
 
 
-def facts(slide_id: str, found: OpenSlide) -> Json:
+def facts(slide_id: str, slide: Slide, levels: Sequence[ViewLevel]) -> Json:
     """What `info.json` says of an open slide."""
-    slide = found.slide
     width, height = slide.dimensions
     return {
         "id": slide_id,
@@ -187,13 +187,14 @@ def facts(slide_id: str, found: OpenSlide) -> Json:
                 "downsample": level.downsample,
                 "passthrough": level.passthrough,
             }
-            for level in found.levels
+            for level in levels
         ],
         "error": None,
     }
 
 
-def _mask_facts(place: SlidePlace) -> Json | None:
+def mask_facts(place: SlidePlace) -> Json | None:
+    """What `info.json` says of the tissue mask; None: there is none."""
     try:
         tiles = layers.tiles_of(place)
     except UserError:

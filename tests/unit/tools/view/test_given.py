@@ -1,0 +1,205 @@
+"""From the command line to what is shown: folders, slides, predictions, attention."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from made_slides import BY_NAME, write_slide
+from made_view import SLIDE, TILING, browsing
+
+from wsi_ncmi import cli
+from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.errors import UserError
+from wsi_ncmi.files.table import write_records, write_table
+from wsi_ncmi.predictions.attention import SlideAttention, attention_path, write_attention
+from wsi_ncmi.stages.tiles import TileOutcome
+from wsi_ncmi.tiling.one_slide import tile_slide
+from wsi_ncmi.tools.predict import output
+from wsi_ncmi.tools.predict.output import Prediction
+from wsi_ncmi.tools.view import page
+from wsi_ncmi.tools.view.given import Given, source_of
+from wsi_ncmi.tools.view.source import Source
+
+ARM = ("abmil", "ncmi")
+CLASSES = ["negative", "macro"]
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    return write_slide(tmp_path / "new.tif", BY_NAME["jpeg_420"])
+
+
+@pytest.fixture
+def predicted(tmp_path: Path, slide: Path) -> Path:
+    """What `predict --slides` writes: one slide that was scored, one that was refused."""
+    out = tmp_path / "predictions"
+    row = SlideRow("new", "", "", "", str(slide), 0.5)
+    tiles: Any = tile_slide(row, TILING, out / "tiles")
+    write_records(out / "tiles" / "slides.tsv", TileOutcome, [TileOutcome.of(tiles)])
+    probabilities = {"negative": 0.25, "macro": 0.75}
+    scored = Prediction(
+        "new", output.OK, "", len(tiles), "macro", ["macro"], probabilities, unusual=["pale"]
+    )
+    refused = Prediction("bad", output.REFUSED, "it is of another encoder")
+    model = {"task": "stage", "aggregator": ARM[0], "objective": ARM[1], "classes": CLASSES}
+    output.write(out, output.document(model, {}, ["a note"], [scored, refused]))
+    write_table(out / "slides.tsv", ["slide_id", "path", "mpp", "mask"], [["new", slide, 0.5, ""]])
+    weights = np.full(len(tiles), 1 / len(tiles), np.float32)
+    attention = SlideAttention("new", tiles.coords, {"/".join(ARM): weights})
+    path = attention_path(out / "attention", "new")
+    path.parent.mkdir()
+    write_attention(path, attention)
+    return out
+
+
+def shown(*given: Any, **options: Any) -> Source:
+    return source_of(Given(*map(str, given), **options))[0]
+
+
+def test_a_slide_by_itself(slide: Path) -> None:
+    with browsing(shown(slide, mpp=0.5)) as client:
+        overview = client.get("data/overview.json").json()
+        assert (overview["kind"], overview["name"], overview["tasks"]) == ("slide", "new.tif", [])
+        (row,) = client.get("data/slides.json").json()["slides"]
+        assert (row["id"], row["has_tiles"], row["has_pictures"]) == ("new", False, True)
+        assert client.get("slides/new/info.json").json()["mask"] is None
+        assert client.get("slides/new/grid.safetensors").status_code == 404
+
+
+def test_a_name_that_is_no_id(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a slide, näher.tif", BY_NAME["jpeg_420"])
+    with browsing(shown(path)) as client:
+        assert client.get("slides/slide/tiles/0/0_0.jpg").status_code == 200
+
+
+def test_what_predict_wrote(predicted: Path) -> None:
+    with browsing(shown(predicted)) as client:
+        overview = client.get("data/overview.json").json()
+        assert (overview["kind"], overview["notes"]) == ("predictions", ["a note"])
+        (task,) = overview["tasks"]
+        assert (task["name"], task["classes"], task["default_arm"]) == (
+            "stage",
+            CLASSES,
+            "abmil/ncmi",
+        )
+        assert task["arms"][0]["has_attention"]
+        new, bad = client.get("data/slides.json").json()["slides"]
+        assert (new["status"], new["source"], new["has_tiles"]) == ("ok", "predictions", True)
+        assert (bad["status"], bad["reason"]) == ("refused", "it is of another encoder")
+        assert not bad["has_pictures"]
+        found = client.get("data/predictions/stage/abmil/ncmi.json").json()["slides"]
+        assert list(found) == ["new"]
+        assert found["new"]["probabilities"] == [0.25, 0.75]
+        assert (found["new"]["prediction_set"], found["new"]["unusual"]) == (["macro"], ["pale"])
+        assert (found["new"]["correct"], found["new"]["part"]) == (None, "new")
+        assert client.get("slides/new/attention/stage/abmil/ncmi.safetensors").status_code == 200
+        assert client.get("slides/new/grid.safetensors").status_code == 200
+        assert client.get("slides/bad/info.json").status_code == 404
+
+
+def test_bags_that_were_predicted(predicted: Path) -> None:
+    """Without slides and tiles there is the table."""
+    (predicted / "slides.tsv").unlink()
+    shutil.rmtree(predicted / "tiles")
+    with browsing(shown(predicted)) as client:
+        new = client.get("data/slides.json").json()["slides"][0]
+        assert (new["has_pictures"], new["has_tiles"]) == (False, False)
+        assert "no pictures" in client.get("slides/new/info.json").json()["error"]
+
+
+def test_results_with_predictions_beside_them(results: Path, predicted: Path) -> None:
+    with browsing(shown(results, predictions=predicted)) as client:
+        overview = client.get("data/overview.json").json()
+        (task,) = overview["tasks"]
+        assert len(task["arms"]) == 4
+        assert overview["notes"] == ["predictions: a note"]
+        rows = {row["id"]: row for row in client.get("data/slides.json").json()["slides"]}
+        assert (rows[SLIDE]["source"], rows["new"]["source"]) == ("results", "predictions")
+        found = client.get("data/predictions/stage/abmil/ncmi.json").json()["slides"]
+        assert (found[SLIDE]["part"], found["new"]["part"]) == ("test", "new")
+        for name in (SLIDE, "new"):
+            assert client.get(f"slides/{name}/tiles/0/0_0.jpg").status_code == 200
+
+
+def test_a_slide_with_its_predictions(slide: Path, predicted: Path) -> None:
+    with browsing(shown(slide, predictions=predicted)) as client:
+        rows = {row["id"]: row for row in client.get("data/slides.json").json()["slides"]}
+        assert rows["new"]["has_tiles"]
+        assert rows["new"]["tiles"] > 0
+        assert client.get("slides/new/grid.safetensors").status_code == 200
+        assert client.get("slides/new/attention/stage/abmil/ncmi.safetensors").status_code == 200
+
+
+def test_a_slide_with_a_file_of_attention(slide: Path, predicted: Path, tmp_path: Path) -> None:
+    file = predicted / "attention" / "new.h5"
+    with browsing(shown(slide, attention=[file], mpp=0.5)) as client:
+        (task,) = client.get("data/overview.json").json()["tasks"]
+        assert (task["name"], task["arms"][0]["id"]) == ("attention", "abmil/ncmi")
+        found = client.get("data/predictions/attention/abmil/ncmi.json").json()
+        assert found["slides"]["new"]["attention"]
+        assert found["slides"]["new"]["predicted"] is None
+        path = "slides/new/attention/attention/abmil/ncmi.safetensors"
+        assert client.get(path).status_code == 200
+    other = write_slide(tmp_path / "other.tif", BY_NAME["jpeg_420"])
+    with pytest.raises(UserError, match=r"of slide new, which other\.tif has not"):
+        shown(other, attention=[file])
+
+
+def test_a_configuration_says_where_the_sheet_is(results: Path, tmp_path: Path) -> None:
+    """And which annotations are lesions, and the question."""
+    cohort = tmp_path / "results" / "demo"
+    shutil.copytree(results, cohort)
+    sheet = tmp_path / "sheet.tsv"
+    shutil.move(cohort / "slides" / "slides.tsv", sheet)
+    with browsing(shown(cohort)) as client:
+        assert not client.get("data/slides.json").json()["slides"][0]["has_annotation"]
+        found = client.get("slides/slide_00/info.json")
+        assert found.json()["mpp_source"].startswith("sheet")  # by the tile file
+    config = {"results": str(cohort.parent), "cohort": "demo", "question": "Is it so?"}
+    config |= {"slides": {"sheet": str(sheet)}}
+    config |= {"attention": {"lesion_groups": ["normal"], "excluded_groups": ["metastases"]}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    source, settings = source_of(Given("", [path]))
+    with browsing(source, settings=settings) as client:
+        assert client.get("data/overview.json").json()["question"] == "Is it so?"
+        assert client.get("data/slides.json").json()["slides"][0]["has_annotation"]
+        shapes = client.get("slides/slide_00/annotations.json").json()["features"]
+        assert [one["properties"]["is_lesion"] for one in shapes] == [False, True]
+
+
+def refusal(*given: Any, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        shown(*given, **options)
+    return str(caught.value)
+
+
+def test_what_cannot_be_shown(results: Path, slide: Path, tmp_path: Path) -> None:
+    assert "no such folder or slide" in refusal(tmp_path / "nothing")
+    assert "name what is to be shown" in refusal("")
+    assert "name one of its cohorts: demo" in refusal(results.parent)
+    assert "--mpp is of a slide" in refusal(results, mpp=0.5)
+    assert "no such file" in refusal(slide, predictions=tmp_path / "nothing")
+    (tmp_path / "predictions.json").write_text(json.dumps({"format": "other", "version": 1}))
+    assert "format 'other', version 1" in refusal(tmp_path)
+    images = tmp_path / "images"
+    run = images / "runs" / "digits" / "a" / "run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps({"bags_digest": ""}))
+    assert "its tasks are of images" in refusal(images)
+
+
+def test_without_a_built_page(
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(page.read_page, "__defaults__", (tmp_path,))
+    with pytest.raises(SystemExit):
+        cli.main(["view", str(results)])
+    assert "run `make viewer`" in capsys.readouterr().err
