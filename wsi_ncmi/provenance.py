@@ -11,7 +11,7 @@ STAGE_VERSIONS = {
     "demo": 1,
     "tiles": 3,
     "features": 2,
-    "pack": 2,
+    "pack": 3,
     "splits": 2,
     "train": 5,
     "evaluate": 8,

@@ -11,6 +11,7 @@ if READS_SLIDES:
         output:
             index=f"{cache(ENCODER)}/index.tsv",
             encoder=f"{cache(ENCODER)}/encoder.json",
+            sections=f"{cache(ENCODER)}/sections.json",
         log:
             f"{ROOT}/logs/pack/{ENCODER}.log",
         benchmark:
@@ -20,13 +21,14 @@ if READS_SLIDES:
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
             sheet=literal(CHECKED.sheet_path),
+            sections=literal(SETTINGS.making),
             tries=retries(Path(cache(ENCODER))).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} pack --features {params.features:q}"
             " --manifests {input.manifests:q} --sheet {params.sheet:q}"
-            " --out {params.folder:q}"
+            " --sections {params.sections:q} --out {params.folder:q}"
 
 
 if CONFIG.bags:

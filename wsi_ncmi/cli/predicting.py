@@ -40,6 +40,9 @@ def choosing(command: option.F) -> option.F:
     help="Slides to score, or sheets of them (TSV with slide_id and path).",
 )
 @option.config()
+@option.path(
+    "--weights", "The encoder's weights, if they lie elsewhere than recorded.", required=False
+)
 @option.path("--out", "Folder of predictions.tsv and predictions.json.")
 @option.number("--coverage", float, "Coverage of the prediction sets, below 1.", 0.9)
 @option.threads
@@ -52,6 +55,7 @@ def predict(
     bags: option.Paths,
     slides: tuple[str, ...],
     config: option.Paths,
+    weights: Path | None,
     out: Path,
     coverage: float,
     threads: int,
@@ -61,10 +65,9 @@ def predict(
 
     The models of one arm, over folds and seeds, predict together: calibrated probabilities, their
     spread, and sets that hold the true class with a stated coverage. Slides are tiled and encoded
-    by --config, the configuration of the training.
+    as those of the training were, by its records, or by --config.
     """
     from wsi_ncmi.address import expanded
-    from wsi_ncmi.config.files import sections_of
     from wsi_ncmi.errors import UserError
     from wsi_ncmi.tools.predict import command as stage
     from wsi_ncmi.tools.predict.choice import Asked
@@ -73,12 +76,14 @@ def predict(
     stage.check_coverage(coverage)
     if bool(bags) == bool(slides):
         raise UserError("give --bags or --slides, one of them")
+    if bags and (config or weights):
+        raise UserError("--config and --weights are for --slides: bags are made already")
     if bags:
         return stage.run_bags(source, bags, out, asked, coverage, as_json=as_json)
-    if not config:
-        raise UserError("--slides needs --config: the configuration of the training")
-    given, sections = [expanded(one) for one in slides], sections_of(config)
-    return stage.run_slides(source, given, sections, out, asked, coverage, threads, as_json=as_json)
+    given = [expanded(one) for one in slides]
+    return stage.run_slides(
+        source, given, config, weights, out, asked, coverage, threads, as_json=as_json
+    )
 
 
 @commands.command("export")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Evaluation,
         Extraction,
         Fetch,
+        Making,
         Task,
         Tiling,
     )
@@ -206,12 +207,18 @@ def features(
 @option.path("--features", "Folder of our own bags.", required=False)
 @option.paths("--manifests", "Manifests of our own bags, one for each bucket.")
 @option.path("--sheet", "Sheet whose patients must not share our own bags.", required=False)
+@click.option(
+    "--sections",
+    type=option.Section("Making"),
+    help="How our own bags were made: the sections `tiling` and `extraction`, to be recorded.",
+)
 @option.path("--out", "Folder of the cache.")
 def pack(
     bags: "Bags | None",
     features: Path | None,
     manifests: option.Paths,
     sheet: Path | None,
+    sections: "Making | None",
     out: Path,
 ) -> None:
     """Pack bags into the cache that training reads."""
@@ -222,7 +229,7 @@ def pack(
         stage.run_import(bags, patients_of(option.rows_of(Path(bags.sheet))), out)
     elif features is not None and manifests:
         patients = patients_of(option.rows_of(sheet)) if sheet is not None else None
-        stage.run_store(features, manifests, patients, out)
+        stage.run_store(features, manifests, patients, out, sections)
     else:
         raise click.UsageError("Give --bags, or --features with --manifests.")
 

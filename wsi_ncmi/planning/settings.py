@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wsi_ncmi.config import SEARCHES
+from wsi_ncmi.config import SEARCHES, Making
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.provenance import STAGE_VERSIONS
 
@@ -28,6 +28,12 @@ class Settings:
         """One section of the configuration."""
         text: str = getattr(self._checked.config, name).model_dump_json()
         return text
+
+    @property
+    def making(self) -> str:
+        """What is recorded of how the bags are made."""
+        config = self._checked.config
+        return Making(tiling=config.tiling, extraction=config.extraction).text
 
     def bags(self, encoder: str) -> str:
         """The section of the bags of one encoder."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from wsi_ncmi.bags.foreign.importers import StoreSource, open_source
 from wsi_ncmi.bags.packing import KEPT, Source, write_cache
-from wsi_ncmi.config import Bags
+from wsi_ncmi.config import Bags, Making
+from wsi_ncmi.config.making import SECTIONS
 from wsi_ncmi.errors import BagError
-from wsi_ncmi.files.atomic import write_json
+from wsi_ncmi.files.atomic import discard, write_json
 from wsi_ncmi.files.retries import note_retries
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,13 @@ def run_store(
     manifests: Sequence[Path],
     patient_of: Mapping[str, str] | None,
     out_dir: Path,
+    making: Making | None = None,
 ) -> None:
-    """Pack our own bags, and say once what encoder they are of.
+    """Pack our own bags, and say once what encoder they are of and how they were made.
 
     Args:
         patient_of: slide_id -> patient_id, see `write_cache`.
+        making: None: it is not known.
     """
     facts = [json.loads(m.with_suffix(".json").read_text()) for m in manifests]
     if any(f != facts[0] for f in facts):
@@ -33,6 +36,10 @@ def run_store(
             f"{features_dir}/bucket-*.tsv and run again"
         )
     _pack(StoreSource(features_dir, manifests), patient_of, out_dir)
+    if making is None:
+        discard(out_dir / SECTIONS)
+    else:
+        write_json(out_dir / SECTIONS, making.record())
     write_json(out_dir / "encoder.json", facts[0])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from wsi_ncmi.bags.foreign.importers import StoreSource
 from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import read_bag, verify_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.config import Extraction, Making, Tiling
+from wsi_ncmi.config.making import SECTIONS, recorded
 from wsi_ncmi.errors import OutputError, UnreachableError
 from wsi_ncmi.extraction import share
 from wsi_ncmi.files import patience
@@ -316,6 +318,15 @@ def test_a_slide_that_hangs_while_it_is_encoded_is_left_behind(
     monkeypatch.undo()
     cohort.extract()
     assert [line[1] for line in cohort.lines().values()] == ["ok", "ok"]
+
+
+def test_how_bags_were_made_is_recorded_beside_them(done: Cohort) -> None:
+    manifests, cache = [done.bags / "bucket-0.tsv"], done.folder / "cache"
+    pack.run_store(done.bags, manifests, None, cache, Making(tiling=TILING, extraction=EXTRACTION))
+    made = recorded(json.loads((cache / SECTIONS).read_text()), "here")
+    assert (made.tiling, made.extraction) == (TILING, EXTRACTION)
+    pack.run_store(done.bags, manifests, None, cache)
+    assert not (cache / SECTIONS).exists()  # it would be of other bags
 
 
 def test_a_packed_bag_of_other_settings_is_not_used_for_a_slide_that_is_gone(done: Cohort) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 import yaml
 from conftest import paint
 from made_predictions import make_results
@@ -16,18 +18,24 @@ from shapely.geometry import shape
 
 from wsi_ncmi import cli
 from wsi_ncmi.bags.store import read_attributes, read_bag
+from wsi_ncmi.config import Making
 from wsi_ncmi.config.files import sections_of
+from wsi_ncmi.config.making import SECTIONS
+from wsi_ncmi.encoders import build_encoder
+from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.errors import ConfigError, UserError
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.predictions.attention import read_attention
 from wsi_ncmi.tiling import tilefile
 from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.predict.bags import SEEN, find, unusual
+from wsi_ncmi.tools.predict.bundle import read_bundle, write_bundle
 from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.command import run_slides
 from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
 from wsi_ncmi.tools.predict.ranges import measures, outside, ranges_of
 from wsi_ncmi.tools.predict.records import read_model
+from wsi_ncmi.tools.predict.sections import sections_for
 from wsi_ncmi.tools.predict.slides import make_bags, rows_of, write_sheet
 
 CONFIG = {
@@ -265,7 +273,7 @@ def test_slides_by_their_names(tmp_path: Path) -> None:
     [
         ([], "give --bags or --slides, one of them"),
         (["--bags", "b", "--slides", "s.svs"], "give --bags or --slides, one of them"),
-        (["--slides", "s.svs"], "--slides needs --config: the configuration of the training"),
+        (["--bags", "b", "--config", "c.yaml"], "--config and --weights are for --slides"),
     ],
 )
 def test_bags_or_slides(
@@ -280,6 +288,85 @@ def test_models_of_imported_bags_need_bags(made: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(made / "results", tmp_path / "copy"))
     facts = copy / "cache/e/encoder.json"
     facts.write_text(json.dumps({**json.loads(facts.read_text()), "weights_sha256": ""}))
-    sections = sections_of([made / "c.yaml"])
+    config, out = [made / "c.yaml"], tmp_path / "out"
     with pytest.raises(UserError, match=r"trained on imported bags, .*: give --bags"):
-        run_slides(copy, ["a.svs"], sections, tmp_path / "out", Asked(), 0.9, 1)
+        run_slides(copy, ["a.svs"], config, None, out, Asked(), 0.9, 1)
+
+
+@pytest.fixture
+def recording(made: Path, results_of_encoder: Path, tmp_path: Path) -> Path:
+    """The results with the record of how their bags were made."""
+    copy = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    sections = sections_of([made / "c.yaml"])
+    making = Making(tiling=sections.tiling, extraction=sections.extraction)
+    (copy / "cache/e" / SECTIONS).write_text(json.dumps(making.record()))
+    return copy
+
+
+def test_the_records_say_how_slides_are_tiled_and_encoded(
+    made: Path, recording: Path, tmp_path: Path
+) -> None:
+    """As by the configuration: the same bag, the same predictions; from the file too."""
+    found = {}
+    for name, config in (("config", ["--config", str(made / "c.yaml")]), ("records", [])):
+        out = tmp_path / name
+        new = ["--slides", str(made / "new.tif"), "--out", str(out), *config]
+        cli.main(["predict", "--from", str(recording), *new])
+        found[name] = (out / "predictions.json").read_bytes()
+    assert found["config"] == found["records"]
+    exported = tmp_path / "model.zip"
+    cli.main(["export", "--from", str(recording), "--out", str(exported)])
+    shutil.rmtree(recording)
+    out = tmp_path / "records"  # what is finished there is not made again
+    new = ["--slides", str(made / "new.tif"), "--out", str(out)]
+    cli.main(["predict", "--from", str(exported), *new])
+    assert (out / "predictions.json").read_bytes() == found["config"]
+
+
+def test_results_without_the_record_say_so(
+    made: Path, results_of_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of an earlier version, and what was exported of them."""
+    out = ["--out", str(tmp_path / "out"), "--slides", str(made / "new.tif")]
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--from", str(made / "results"), *out])
+    assert "do not say how slides were tiled and encoded: give --config" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    zipped = tmp_path / "model.zip"
+    cli.main(["export", "--from", str(made / "results"), "--out", str(zipped)])
+    assert read_bundle(zipped).sections == {}
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--from", str(zipped), *out])
+    assert "give --config" in capsys.readouterr().err
+
+
+def test_weights_are_the_trainings(recording: Path, tmp_path: Path) -> None:
+    """By the digest of what the encoder holds, wherever the file lies."""
+    path = recording / "cache/e" / SECTIONS
+    record = json.loads(path.read_text())
+    record["extraction"] |= {"encoder": "test_resnet.r160_in1k", "weights": "/nowhere/own.pt"}
+    record["extraction"]["options"] = {}
+    path.write_text(json.dumps(record))
+    encoder = build_network(tmp_path / "own.pt", seed=1), build_network(tmp_path / "x.pt", seed=2)
+    facts = recording / "cache/e/encoder.json"
+    own = {**json.loads(facts.read_text()), "weights_sha256": encoder[0].weights_sha256}
+    facts.write_text(json.dumps(own))
+    model = read_model(recording, Asked())
+    with pytest.raises(UserError, match=r"/nowhere/own.pt: no such file, .*: give --weights"):
+        sections_for(model, [])
+    with pytest.raises(UserError, match=r"x\.pt: holds the weights [0-9a-f]{12}, expected"):
+        sections_for(model, [], tmp_path / "x.pt")
+    found = sections_for(model, [], tmp_path / "own.pt")
+    assert found.extraction.weights == str(tmp_path / "own.pt")
+    write_bundle(model, tmp_path / "model.zip")
+    exported = read_bundle(tmp_path / "model.zip")
+    assert exported.sections["extraction"]["weights"] == "own.pt"
+    assert "nowhere" not in json.dumps(exported.sections)
+
+
+def build_network(path: Path, seed: int) -> Encoder:
+    """An encoder with random weights, which are written to the file."""
+    torch.manual_seed(seed)
+    network = timm.create_model("test_resnet.r160_in1k", pretrained=False, num_classes=0)
+    torch.save(network.state_dict(), path)
+    return build_encoder("test_resnet.r160_in1k", {}, str(path))

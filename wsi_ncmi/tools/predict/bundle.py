@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from wsi_ncmi.bags.ordinary import Ordinary
+from wsi_ncmi.config.making import recorded
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.atomic import atomic_path
 from wsi_ncmi.machine import package_version
@@ -77,6 +78,7 @@ def _record(model: Model) -> dict[str, Any]:
         "wsi_ncmi": package_version("wsi-ncmi"),
         "digest": model.digest,
         **{name: getattr(model, name) for name in PLAIN},
+        "sections": _portable(model),
         "members": [
             {name: value for name, value in content.items() if name not in states}
             for content in model.contents
@@ -90,6 +92,11 @@ def _record(model: Model) -> dict[str, Any]:
             for one in model.validated
         ],
     }
+
+
+def _portable(model: Model) -> dict[str, Any]:
+    """How bags are made, without the folders of this machine; empty: not known."""
+    return recorded(model.sections, RECORD).portable() if model.sections else {}
 
 
 def read_bundle(path: Path) -> Model:
@@ -155,6 +162,7 @@ def _model(path: Path, archive: zipfile.ZipFile, record: Mapping[str, Any]) -> M
         contents=contents,
         validated=[_validated(one, len(record["classes"])) for one in record["validated"]],
         ordinary=_ordinary(archive, int(record["dim"])),
+        sections=record.get("sections", {}),
     )
     if not contents or len(contents) != len(model.validated) or model.digest != record["digest"]:
         raise UserError(f"{path}: its members are not those of its digest: export it again")

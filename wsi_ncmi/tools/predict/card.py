@@ -14,7 +14,9 @@ def card(model: Model) -> str:
         f"# {model.task}: {model.aggregator} under {model.objective}",
         f"{len(model.contents)} models of the cohort `{model.cohort}`, one for each fold and seed, "
         "which predict together: the mean of their calibrated probabilities.",
-        "    wsi-ncmi predict --from model.zip --bags BAGS --out predictions",
+        "    wsi-ncmi predict --from model.zip --slides SLIDES --out predictions"
+        if model.sections
+        else "    wsi-ncmi predict --from model.zip --bags BAGS --out predictions",
         "It was trained and tested on one cohort. It is for research: it is no medical device, and "
         "nothing is known of other laboratories, scanners and populations.",
         _table("Classes, with the validation samples behind prediction sets", *_classes(model)),

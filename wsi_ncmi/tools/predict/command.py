@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_ncmi.bags.checksum import content_digest
-from wsi_ncmi.config.files import Sections
 from wsi_ncmi.errors import BagError, UserError, some
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import discard
@@ -25,6 +24,7 @@ from wsi_ncmi.tools.predict.choice import Asked
 from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
 from wsi_ncmi.tools.predict.records import read_model
+from wsi_ncmi.tools.predict.sections import sections_for
 from wsi_ncmi.training.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def run_bags(
 def run_slides(
     source: Path,
     given: Sequence[str],
-    sections: Sections,
+    config: Sequence[Path],
+    weights: Path | None,
     out: Path,
     asked: Asked,
     coverage: float,
@@ -77,14 +78,15 @@ def run_slides(
 
     Args:
         given: sheets, paths and addresses of slides.
-        sections: of the configuration of the training.
+        config: configurations that count in place of the training's record of how bags are made.
+        weights: of the encoder, in place of the file that is recorded.
         out: tiles and bags stand below it too; what is finished there is not made again.
 
     Returns, Raises:
         as `run_bags`.
     """
     rows, model = slides.rows_of(given), model_of(source, asked)
-    slides.check_sections(sections, model)
+    sections = sections_for(model, config, weights)
     places = slides.make_bags(rows, sections, out, threads)
 
     slides.write_sheet(rows, out / SHEET)

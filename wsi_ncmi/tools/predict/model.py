@@ -31,6 +31,7 @@ class Model:
         notes: what a reader of the predictions should know.
         seen: of the task's slides, over all folds, digests of bags and fingerprints of files.
         ranges: of what the slides of the training look like, see `ranges`; empty: not known.
+        sections: the record of how the bags were made, `config.making`; empty: not known.
         metrics: rows of the evaluation on the test part, for the model card.
     """
 
@@ -51,6 +52,7 @@ class Model:
     seen: Sequence[str] = ()
     ranges: Ranges = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:

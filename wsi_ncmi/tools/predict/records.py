@@ -14,6 +14,7 @@ import torch
 from wsi_ncmi.bags.cache import INDEX, BagCache, read_index
 from wsi_ncmi.bags.ordinary import Ordinary
 from wsi_ncmi.bags.store import read_attributes
+from wsi_ncmi.config.making import SECTIONS
 from wsi_ncmi.errors import BagError, UserError, some
 from wsi_ncmi.evaluation.policies import validation_curves
 from wsi_ncmi.files.frame import read_frame
@@ -84,6 +85,7 @@ def read_model(results: Path, asked: Asked) -> Model:
         _seen(results, cache, task_dir),
         ranges_of(_tile_files(results, task_dir)),
         _metrics(task_dir, run),
+        _sections(cache),
     )
 
 
@@ -189,6 +191,18 @@ def _ordinary(cache_dir: Path, task_dir: Path) -> Ordinary | None:
         return None
     slides = sorted(set(read_splits(task_dir / "splits.tsv").slide_id))
     return Ordinary.of(cache.bags([s])[0] for s in slides if cache.has(s))
+
+
+def _sections(cache_dir: Path) -> dict[str, Any]:
+    """How the bags were made; empty where that was not recorded yet, or nobody knows it."""
+    path = cache_dir / SECTIONS
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"{path}: is damaged: remove it and run the workflow again") from None
+    return found
 
 
 def _seen(results: Path, cache_dir: Path, task_dir: Path) -> list[str]:

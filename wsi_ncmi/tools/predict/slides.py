@@ -12,14 +12,13 @@ from wsi_ncmi.bounds import PLAUSIBLE_MPP
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import SAFE_NAME
 from wsi_ncmi.config.files import Sections
-from wsi_ncmi.errors import BagError, ConfigError, UserError
+from wsi_ncmi.errors import BagError, ConfigError
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.files.table import write_table
 from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.stages import features, tiles
 from wsi_ncmi.tiling.tilefile import read_tiled
 from wsi_ncmi.tools.predict.bags import NewBag, Place, read_own
-from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.ranges import measures
 
 SHEETS = (".tsv", ".txt")
@@ -102,28 +101,6 @@ def _absolute(name: str) -> str:
     return name if not name or is_remote(name) else str(Path(name).absolute())
 
 
-def check_sections(sections: Sections, model: Model) -> None:
-    """Before anything is computed: the configuration must make bags as the training's.
-
-    Raises:
-        UserError: it would not; says which keys differ.
-    """
-    if not model.bags:
-        raise UserError(
-            "the models were trained on imported bags, whose encoder is not known: give --bags"
-        )
-    tiling, extraction = sections.tiling, sections.extraction
-    made = {"tile_mpp": tiling.mpp, "tile_px": tiling.tile_px, "stain": extraction.stain}
-    keys = {"tile_mpp": "tiling.mpp", "tile_px": "tiling.tile_px", "stain": "extraction.stain"}
-    differing = [
-        f"{keys[name]} is {value}, expected {model.bags[name]}"
-        for name, value in made.items()
-        if name in model.bags and model.bags[name] != value
-    ]
-    if differing:
-        raise UserError("the configuration is not that of the training: " + "; ".join(differing))
-
-
 def make_bags(
     rows: Sequence[SlideRow], sections: Sections, work: Path, threads: int
 ) -> list[Place]:
@@ -135,12 +112,12 @@ def make_bags(
     Returns:
         a place per slide; of one without a bag, `read` raises its reason.
     """
+    # Augmented copies are drawn from in training alone.
+    extraction = sections.extraction.model_copy(update={"augmentation": None})
     tiles_dir, bags_dir, minutes = work / "tiles", work / "features", sections.slide_minutes
     tiles.run(rows, sections.tiling, tiles_dir, tiles_dir / MANIFEST, threads, minutes)
     manifest = bags_dir / MANIFEST
-    features.run(
-        rows, sections.extraction, tiles_dir, bags_dir, manifest, threads, slide_minutes=minutes
-    )
+    features.run(rows, extraction, tiles_dir, bags_dir, manifest, threads, slide_minutes=minutes)
     found = read_frame(manifest)
     return [_place(row, bags_dir, tiles_dir) for row in found.to_dict("records")]
 
