@@ -11,7 +11,6 @@ if READS_SLIDES:
         output:
             index=f"{cache(ENCODER)}/index.tsv",
             encoder=f"{cache(ENCODER)}/encoder.json",
-            sections=f"{cache(ENCODER)}/sections.json",
         log:
             f"{ROOT}/logs/pack/{ENCODER}.log",
         benchmark:
