@@ -70,14 +70,15 @@ def bags_import(
     is_flag=True,
     help="Also compare digests with the manifests bucket-*.tsv that stand beside.",
 )
-def bags_verify(dir: Path, manifest: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bags_verify(dir: Path, manifest: bool, as_json: bool) -> int:
     """Check every byte of our own bags.
 
     DIR is a folder of bags, those below it too, or one bag.
     """
     from wsi_ncmi.tools.bags import verify as stage
 
-    return stage.run(dir, manifests=manifest)
+    return stage.run(dir, manifests=manifest, as_json=as_json)
 
 
 @commands.command("bags info")

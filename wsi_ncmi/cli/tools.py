@@ -1,5 +1,6 @@
 """The commands that people call, before a run and on its results."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def doctor(folder: Path | None, config: option.Paths, as_json: bool) -> int:
     "--step-seconds", float, "Seconds that a step of images takes at least on the GPU.", 0.01
 )
 @option.threads
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(
     sheet: Path | None,
     config: option.Paths,
@@ -75,6 +77,7 @@ def plan(
     utilisation: float,
     step_seconds: float,
     threads: int,
+    as_json: bool,
 ) -> int:
     """Say what slides and trainings take, and what is wrong.
 
@@ -92,18 +95,20 @@ def plan(
     gpu = trainings.Gpu.of(gpu_flops, utilisation, step_seconds)
     if sheet is None and not trains:
         raise ConfigError(["no sheet: name one, or give slides.sheet in the configuration"])
+    made = partial(trainings.plan_trainings, raw, training_seconds, gpu)
     if sheet is None:
-        trainings.run(raw, training_seconds, gpu)
+        stage.show(None, made(), as_json=as_json)
         return 0
     storage = storage_of(sections.extraction, sections.tiling, dim)
     tiles = Path(sections.results, sections.cohort, "tiles")
     settings = stage.Options(quick, rate, threads, tiles, sections.slide_minutes)
     folder = nearest_folder(Path(sections.results))
     config_of = (sections.tiling, sections.attention)
-    status = stage.run(option.rows_of(sheet), *config_of, storage, settings, out, folder)
-    if trains:
-        trainings.try_to_run(raw, training_seconds, gpu)
-    return status
+    slides = stage.plan_slides(option.rows_of(sheet), *config_of, storage, settings, folder)
+    if out is not None:
+        stage.write(out, slides)
+    stage.show(slides, made(unfinished=True) if trains else None, as_json=as_json)
+    return int(slides.has_problem)
 
 
 @commands.command("status")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         Evaluation,
         Extraction,
         Fetch,
-        Making,
         Task,
         Tiling,
     )
@@ -209,7 +208,6 @@ def features(
 @option.path("--sheet", "Sheet whose patients must not share our own bags.", required=False)
 @click.option(
     "--sections",
-    type=option.Section("Making"),
     help="How our own bags were made: the sections `tiling` and `extraction`, to be recorded.",
 )
 @option.path("--out", "Folder of the cache.")
@@ -218,18 +216,21 @@ def pack(
     features: Path | None,
     manifests: option.Paths,
     sheet: Path | None,
-    sections: "Making | None",
+    sections: str | None,
     out: Path,
 ) -> None:
     """Pack bags into the cache that training reads."""
     from wsi_ncmi.cohorts.twins import patients_of
+    from wsi_ncmi.config.files import section_of
+    from wsi_ncmi.config.making import Making
     from wsi_ncmi.stages import pack as stage
 
     if bags is not None:
         stage.run_import(bags, patients_of(option.rows_of(Path(bags.sheet))), out)
     elif features is not None and manifests:
         patients = patients_of(option.rows_of(sheet)) if sheet is not None else None
-        stage.run_store(features, manifests, patients, out, sections)
+        making = section_of(Making, sections, "--sections") if sections else None
+        stage.run_store(features, manifests, patients, out, making)
     else:
         raise click.UsageError("Give --bags, or --features with --manifests.")
 

@@ -32,7 +32,6 @@ from wsi_ncmi.config.cohort import (
 from wsi_ncmi.config.evaluation import Evaluation, Family
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
 from wsi_ncmi.config.fetch import Fetch
-from wsi_ncmi.config.making import Making
 from wsi_ncmi.config.protocol import Protocol
 from wsi_ncmi.config.published import PublishedValue
 from wsi_ncmi.config.tasks import ImageTask, Task
@@ -59,7 +58,6 @@ __all__ = [
     "Fraction",
     "ImageTask",
     "ImageTraining",
-    "Making",
     "Member",
     "Model",
     "Name",

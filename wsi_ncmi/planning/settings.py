@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from wsi_ncmi.config import SEARCHES, Making
+from wsi_ncmi.config import SEARCHES
+from wsi_ncmi.config.making import Making
 from wsi_ncmi.planning.checked import CheckedConfig
 from wsi_ncmi.provenance import STAGE_VERSIONS
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wsi_ncmi.bags.foreign.importers import StoreSource, open_source
 from wsi_ncmi.bags.packing import KEPT, Source, write_cache
-from wsi_ncmi.config import Bags, Making
-from wsi_ncmi.config.making import SECTIONS
+from wsi_ncmi.config import Bags
+from wsi_ncmi.config.making import SECTIONS, Making
 from wsi_ncmi.errors import BagError
 from wsi_ncmi.files.atomic import discard, write_json
 from wsi_ncmi.files.retries import note_retries

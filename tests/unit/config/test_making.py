@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsi_ncmi.config import Extraction, Making, Tiling
-from wsi_ncmi.config.making import recorded
+from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.config.making import Making, recorded
 from wsi_ncmi.errors import ConfigError
 
 MADE = Making(

@@ -18,8 +18,8 @@ from wsi_ncmi.bags.foreign.importers import StoreSource
 from wsi_ncmi.bags.packing import write_cache
 from wsi_ncmi.bags.store import read_bag, verify_bag
 from wsi_ncmi.cohorts.sheet import SlideRow
-from wsi_ncmi.config import Extraction, Making, Tiling
-from wsi_ncmi.config.making import SECTIONS, recorded
+from wsi_ncmi.config import Extraction, Tiling
+from wsi_ncmi.config.making import SECTIONS, Making, recorded
 from wsi_ncmi.errors import OutputError, UnreachableError
 from wsi_ncmi.extraction import share
 from wsi_ncmi.files import patience

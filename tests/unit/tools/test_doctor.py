@@ -53,7 +53,7 @@ def test_this_machine_has_what_is_needed(
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["doctor", "--folder", str(tmp_path), "--json"])
-    findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)}
+    findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
     assert findings["torch"]["detail"] == torch.__version__.split("+")[0]
     assert {findings[name]["status"] for name in ("native", "openslide", "tiffslide")} == {"ok"}
     assert findings["disk"]["detail"].endswith("GB are free")
@@ -302,7 +302,7 @@ def test_the_disk_is_that_of_the_results(
     path.write_text(f"results: {tmp_path}/there/not/yet\n")
     for arguments, folder in (([], tmp_path / "there"), (["--folder", str(tmp_path)], tmp_path)):
         cli.main(["doctor", "--config", str(path), *arguments, "--json"])
-        findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)}
+        findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
         assert findings["disk"]["detail"].startswith(f"{folder}: ")
     assert list((tmp_path / "there").iterdir()) == []
 

@@ -487,7 +487,9 @@ def test_a_slide_that_hangs_is_a_problem(
     monkeypatch.setattr(slide_plan, "open_slide", lambda *_, **__: over.wait(600))
     rows = [SlideRow("s1", "", "p", "c", str(tmp_path / "s1.tif"))]
     storage, options = storage_of(Extraction(), TILING, 8), Options(slide_minutes=0.1 / 60)
-    status = slide_plan.run(rows, TILING, Attention(), storage, options, None, tmp_path)
+    planned = slide_plan.plan_slides(rows, TILING, Attention(), storage, options, tmp_path)
+    slide_plan.show(planned, None, as_json=False)
+    status = int(planned.has_problem)
     over.set()
     assert status == 1
     assert "s1.tif: not read within" in capsys.readouterr().out

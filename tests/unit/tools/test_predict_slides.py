@@ -18,9 +18,8 @@ from shapely.geometry import shape
 
 from wsi_ncmi import cli
 from wsi_ncmi.bags.store import read_attributes, read_bag
-from wsi_ncmi.config import Making
 from wsi_ncmi.config.files import sections_of
-from wsi_ncmi.config.making import SECTIONS
+from wsi_ncmi.config.making import SECTIONS, Making
 from wsi_ncmi.encoders import build_encoder
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.errors import ConfigError, UserError

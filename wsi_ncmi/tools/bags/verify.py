@@ -3,8 +3,10 @@
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,16 +16,75 @@ from wsi_ncmi.bags.store import UNREACHABLE, reading, stated_digest, verify_bag
 from wsi_ncmi.errors import BagError, UnreachableBagError
 from wsi_ncmi.files.hdf5 import open_hdf5
 from wsi_ncmi.files.table import read_text
+from wsi_ncmi.tools.as_json import print_json
 
 MANIFESTS = "bucket-*.tsv"
 OWN_ATTRIBUTES = {"format_version", "complete"}
 UNREADABLE = "whose it is cannot be told"
 
 
-def run(path: Path, *, manifests: bool) -> int:
-    """Check all bags of a folder and of those below it, or one bag; print what is wrong.
+@dataclass
+class Verified:
+    """What was found below a path.
 
-    Ours are checked. Those of other tools carry no checksum: it is only said what they are.
+    Attributes:
+        bags: how many are ours. problems: of each bag that is bad or missing.
+        leftovers: files that an interrupted write left.
+        unreadable: why, of each file that cannot be read or reached.
+        others: layout of another tool -> its files, which carry no checksum.
+        left_out: files that are no bags.
+    """
+
+    path: Path
+    bags: Sequence[Path]
+    leftovers: Sequence[Path]
+    others: Mapping[str, Sequence[Path]]
+    left_out: int
+    unreadable: list[str]
+    problems: dict[Path, list[str]] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> int:
+        return len(set(self.problems) & set(self.bags))
+
+    @property
+    def lost(self) -> int:
+        """Not reached."""
+        return sum(UNREACHABLE in text for text in self.unreadable)
+
+    @property
+    def good(self) -> int:
+        return len(self.bags) - self.bad - self.lost
+
+    @property
+    def is_well(self) -> bool:
+        return not (self.problems or self.leftovers or self.unreadable)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "path": str(self.path),
+            "well": self.is_well,
+            "bags": len(self.bags),
+            "good": self.good,
+            "bad": self.bad,
+            "not_reached": self.lost,
+            "problems": [
+                {"bag": str(bag), "problems": found} for bag, found in sorted(self.problems.items())
+            ],
+            "leftovers": [str(file) for file in self.leftovers],
+            "unreadable": list(self.unreadable),
+            "not_verified": [
+                {"layout": describe(layout), "files": len(files), "example": str(files[0])}
+                for layout, files in sorted(self.others.items())
+            ],
+            "left_out": self.left_out,
+        }
+
+
+def run(path: Path, *, manifests: bool, as_json: bool = False) -> int:
+    """Check all bags of a folder and of those below it, or one bag; print what is wrong.
 
     Args:
         manifests: also compare the bags with the manifests of their buckets.
@@ -35,6 +96,16 @@ def run(path: Path, *, manifests: bool) -> int:
     Raises:
         BagError: there is no bag.
     """
+    found = verified(path, manifests=manifests)
+    if as_json:
+        print_json("verify", found.record)
+    else:
+        _print(found)
+    return int(not found.is_well)
+
+
+def verified(path: Path, *, manifests: bool) -> Verified:
+    """See `run`. Bags of other tools carry no checksum: it is only said what they are."""
     files = [path] if path.is_file() else _files(path)
     kinds, unreadable = _by_kind(files)
     bags, no_bags = kinds.pop("own", []), kinds.pop("", [])
@@ -42,25 +113,27 @@ def run(path: Path, *, manifests: bool) -> int:
     if not (bags or unreadable or kinds or leftovers):
         why = f"none of {len(no_bags)} file(s) is one" if no_bags else "no *.h5"
         raise BagError(f"{path}: no bags there or below it: {why}")
-    problems: dict[Path, list[str]] = {}
+    found = Verified(path, bags, leftovers, kinds, len(no_bags), unreadable)
     for bag in tqdm(bags, unit="bag", file=sys.stderr, mininterval=1):
         try:
-            problems |= {bag: found} if (found := verify_bag(bag)) else {}
+            if problems := verify_bag(bag):
+                found.problems[bag] = problems
         except UnreachableBagError as error:
             unreadable.append(str(error))
     if manifests:
         for folder in sorted({bag.parent for bag in bags}):
             for bag, problem in _against_manifests(folder, set(bags)):
-                problems.setdefault(bag, []).append(problem)
-    _report(problems, leftovers)
-    _report_others(kinds, unreadable)
-    others = f", {len(no_bags)} other file(s) left out" if no_bags else ""
-    bad = len(set(problems) & set(bags))
-    lost = sum(UNREACHABLE in text for text in unreadable)
-    others = f", {lost} not reached{others}" if lost else others
-    good = len(bags) - bad - lost
-    print(f"{path}: {len(bags)} of our own bags, {good} good, {bad} bad{others}")
-    return 1 if problems or leftovers or unreadable else 0
+                found.problems.setdefault(bag, []).append(problem)
+    return found
+
+
+def _print(found: Verified) -> None:
+    _report(found.problems, found.leftovers)
+    _report_others(found.others, found.unreadable)
+    others = f", {found.left_out} other file(s) left out" if found.left_out else ""
+    others = f", {found.lost} not reached{others}" if found.lost else others
+    counts = f"{len(found.bags)} of our own bags, {found.good} good, {found.bad} bad"
+    print(f"{found.path}: {counts}{others}")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -127,7 +200,7 @@ def _digest(bag: Path) -> str:
         return ""  # which is said already
 
 
-def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
+def _report(problems: Mapping[Path, Sequence[str]], leftovers: Sequence[Path]) -> None:
     for bag, found in sorted(problems.items()):
         print(f"{bag}: {'; '.join(found)}")
     for file in leftovers:
@@ -144,7 +217,7 @@ def _report(problems: dict[Path, list[str]], leftovers: list[Path]) -> None:
     print("  snakemake --forcerun features")
 
 
-def _report_others(kinds: dict[str, list[Path]], unreadable: list[str]) -> None:
+def _report_others(kinds: Mapping[str, Sequence[Path]], unreadable: Sequence[str]) -> None:
     for text in unreadable:
         print(text)
     for layout, files in sorted(kinds.items()):

@@ -1,11 +1,11 @@
 """Command `doctor`: what this machine has, what is missing, and what to do about it."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wsi_ncmi.config import Extraction
+from wsi_ncmi.tools.as_json import print_json
 from wsi_ncmi.tools.doctor.findings import Finding
 
 
@@ -21,7 +21,7 @@ def run(folder: Path, extraction: Extraction | None, *, as_json: bool) -> int:
     """
     findings = examine(folder, extraction)
     if as_json:
-        print(json.dumps([dataclasses.asdict(f) for f in findings], indent=2, ensure_ascii=False))
+        print_json("doctor", {"findings": [dataclasses.asdict(one) for one in findings]})
     else:
         _print(findings)
     return 1 if any(f.needed and f.status == "missing" for f in findings) else 0

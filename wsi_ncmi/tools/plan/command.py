@@ -23,9 +23,12 @@ from wsi_ncmi.tiling.lesions import read_lesions
 from wsi_ncmi.tiling.one_slide import finished_tiles
 from wsi_ncmi.tiling.survey import check_size, scale_of, smaller_than_a_tile
 from wsi_ncmi.tiling.tilefile import TiledSlide
+from wsi_ncmi.tools.as_json import print_json
+from wsi_ncmi.tools.plan import trainings
 from wsi_ncmi.tools.plan.estimate import estimate_tiles
 from wsi_ncmi.tools.plan.storage import Storage
-from wsi_ncmi.tools.plan.table import Rates, SlidePlan, print_plan
+from wsi_ncmi.tools.plan.table import Rates, SlidePlan, SlidesPlan, print_plan
+from wsi_ncmi.tools.plan.trainings import TrainingsPlan
 
 MEASURED_SECONDS = 1.0
 """Of reading with each reader; a shorter time gives a rate that is noise."""
@@ -54,49 +57,66 @@ class Options:
     slide_minutes: float = SLIDE_MINUTES
 
 
-def run(
+def plan_slides(
     rows: Sequence[SlideRow],
     tiling: Tiling,
     attention: Attention,
     storage: Storage,
     options: Options,
-    out: Path | None,
     folder: Path,
-) -> int:
-    """Print the plan of every slide and the totals, and write the plan to `out`.
+) -> SlidesPlan:
+    """The plan of every slide, and what holds for all of them.
 
     Args:
-        folder: whose free space is printed.
-
-    Returns:
-        1 if there is any problem, with a slide or with the encoder; else 0.
+        folder: whose free space is told.
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
         plans = list(pool.map(lambda row: _in_time(row, tiling, attention, options), rows))
-    plans = _with_twins(rows, plans)
+    plans, same = _with_twins(rows, plans)
     rates = (
         Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
     )
     plans = [_priced(plan, storage, rates) for plan in plans]
-    if out is not None:
-        write_records(out, SlidePlan, plans)
-    print_plan(plans, storage, rates, folder)
-    return 1 if storage.problem or any(plan.problem for plan in plans) else 0
+    return SlidesPlan(plans, storage, rates, folder, same)
 
 
-def _with_twins(rows: Sequence[SlideRow], plans: Sequence[SlidePlan]) -> list[SlidePlan]:
-    """Slides that are the same, by what their files hold; of one patient they are no problem."""
+def write(path: Path, plan: SlidesPlan) -> None:
+    """Write a row per slide."""
+    write_records(path, SlidePlan, plan.slides)
+
+
+def show(slides: SlidesPlan | None, trained: TrainingsPlan | None, *, as_json: bool) -> None:
+    """Print what slides and trainings take; None: the configuration has none."""
+    if as_json:
+        parts = {"slides": slides, "trainings": trained}
+        print_json("plan", {name: part and part.record for name, part in parts.items()})
+        return
+    if slides is not None:
+        print_plan(slides)
+    if trained is not None:
+        trainings.show(trained)
+
+
+def _with_twins(
+    rows: Sequence[SlideRow], plans: Sequence[SlidePlan]
+) -> tuple[list[SlidePlan], list[str]]:
+    """Slides that are the same, by what their files hold; of one patient they are no problem.
+
+    Returns:
+        the plans with that as a problem, and the sets that are none.
+    """
     patients = patients_of(rows)
     problems: dict[str, str] = {}
+    same: list[str] = []
     for ids in sets_of((plan.fingerprint, plan.slide_id) for plan in plans):
         several, one = told_apart([ids], patients)
-        for shown in one:
-            print(f"the same slide under several slide_ids of one patient: {shown}")
+        same += one
         for shown in several:
             problems |= dict.fromkeys(ids, leak("the same slide", shown))
-    return [
+    told = [
         replace(plan, problem=plan.problem or problems.get(plan.slide_id, "")) for plan in plans
     ]
+    return told, same
 
 
 def _in_time(row: SlideRow, tiling: Tiling, attention: Attention, options: Options) -> SlidePlan:

@@ -2,8 +2,9 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wsi_ncmi.machine import has_gpu
 from wsi_ncmi.tools.plan.storage import Storage
@@ -53,19 +54,62 @@ class Rates:
         return self.given or self.by_reader.get(reader)
 
 
-def print_plan(plans: Sequence[SlidePlan], storage: Storage, rates: Rates, folder: Path) -> None:
-    """The columns that are looked at first, the totals, and what stands in the way.
+@dataclass(frozen=True)
+class SlidesPlan:
+    """The plans of all slides.
 
-    Args:
-        folder: whose free space is named.
+    Attributes:
+        folder: whose free space is told.
+        same: sets of slides of one patient that hold the same.
     """
+
+    slides: Sequence[SlidePlan]
+    storage: Storage
+    rates: Rates
+    folder: Path
+    same: Sequence[str] = ()
+
+    @property
+    def has_problem(self) -> bool:
+        """With a slide, or with the encoder."""
+        return bool(self.storage.problem) or any(plan.problem for plan in self.slides)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For `plan --json`."""
+        tiles = sum(plan.tiles or 0 for plan in self.slides)
+        each = self.storage.bytes_per_tile
+        known = [plan.seconds for plan in self.slides if plan.seconds is not None]
+        return {
+            "plans": [asdict(plan) for plan in self.slides],
+            "same_slides": list(self.same),
+            "encoder": asdict(self.storage),
+            "rates": {"given": self.rates.given, "by_reader": dict(self.rates.by_reader)},
+            "totals": {
+                "slides": len(self.slides),
+                "problems": sum(bool(plan.problem) for plan in self.slides),
+                "notes": sum(bool(plan.note) for plan in self.slides),
+                "tiles": tiles,
+                "seconds": sum(known) if known else None,
+                "bytes": None if each is None else tiles * each,
+            },
+            "folder": str(self.folder),
+            "free_bytes": shutil.disk_usage(self.folder).free,
+        }
+
+
+def print_plan(found: SlidesPlan) -> None:
+    """The columns that are looked at first, the totals, and what stands in the way."""
+    plans = found.slides
+    for shown in found.same:
+        print(f"the same slide under several slide_ids of one patient: {shown}")
     head = ("slide", "reader", "µm/px", "source", "level", "read px", "error %", "tiles")
     table = [(*head, "time", "disk", "problem"), *(_row(plan) for plan in plans)]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
     print()
-    for line in _totals(plans, storage, rates, folder):
+    for line in _totals(plans, found.storage, found.rates, found.folder):
         print(line)
 
 

@@ -52,20 +52,71 @@ class Trainings:
         return self.settings * self.folds * self.seeds
 
 
-def run(raw: Mapping[str, Any], seconds: float | None, gpu: Gpu) -> None:
-    """Print what a configuration trains.
+@dataclass(frozen=True)
+class TrainingsPlan:
+    """What a configuration trains.
+
+    Attributes:
+        given: seconds of a training by the user, where no model is trained yet.
+        remarks: on learning rates, and on the time of images.
+        problem: why it is not known; "" if it is.
+    """
+
+    tasks: Sequence[Trainings] = ()
+    given: float | None = None
+    remarks: Sequence[str] = ()
+    problem: str = ""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For `plan --json`."""
+        numbers = ("task", "arms", "settings", "folds", "repeats", "seeds", "runs", "models")
+        return {
+            "tasks": [
+                {name: getattr(one, name) for name in numbers}
+                | {
+                    "seconds_each": one.seconds if one.seconds is not None else self.given,
+                    "measured": one.measured,
+                    "seconds": _seconds(one, self.given),
+                }
+                for one in self.tasks
+            ],
+            "remarks": list(self.remarks),
+            "problem": self.problem,
+        }
+
+
+def plan_trainings(
+    raw: Mapping[str, Any], seconds: float | None, gpu: Gpu, *, unfinished: bool = False
+) -> TrainingsPlan:
+    """What a configuration trains.
 
     Args:
         raw: the configuration as it was read.
         seconds: of a training by the user, where no model is trained yet.
         gpu: on which images train.
+        unfinished: it may be, after a plan of slides: what is wrong is told in the plan.
 
     Raises:
         ConfigError: it is wrong, or its sheet.
     """
-    config, rows, found = configured(raw)
-    print_trainings(found, seconds)
-    for line in (*rate_lines(config, rows), *flop_lines(config, gpu)):
+    try:
+        config, rows, found = configured(raw)
+        remarks = [*rate_lines(config, rows), *flop_lines(config, gpu)]
+    except ConfigError as error:
+        if not unfinished:
+            raise
+        return TrainingsPlan(problem=str(error))
+    return TrainingsPlan(found, seconds, remarks)
+
+
+def show(plan: TrainingsPlan) -> None:
+    """Print what is trained, or why that is not known."""
+    if plan.problem:
+        print(f"trainings: not known: {plan.problem}")
+        return
+    print_trainings(plan.tasks, plan.given)
+    for line in plan.remarks:
         print(line)
 
 
@@ -81,14 +132,6 @@ def configured(raw: Mapping[str, Any]) -> tuple[Config, list[SlideRow], list[Tra
     config = parse(raw, recipes)
     rows = _rows(config)
     return config, rows, trainings(config, rows, Path(config.results) / config.cohort)
-
-
-def try_to_run(raw: Mapping[str, Any], seconds: float | None, gpu: Gpu) -> None:
-    """`run` after a plan of slides, whose configuration may be unfinished elsewhere."""
-    try:
-        run(raw, seconds, gpu)
-    except ConfigError as error:
-        print(f"trainings: not known: {error}")
 
 
 def _names(value: Any) -> bool:

@@ -1,6 +1,5 @@
 """Command `status`: print how far a pipeline is, or give it as JSON."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wsi_ncmi.tools.as_json import print_json
 from wsi_ncmi.tools.plan.table import duration, size
 from wsi_ncmi.tools.plan.trainings import configured
 from wsi_ncmi.tools.status.jobs import Job, jobs
 from wsi_ncmi.tools.status.stages import Stage, stages
 
 SHOWN_JOBS = 10
-FORMAT = 1
-"""Of the JSON: goes up where a key goes or changes its meaning."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def run(raw: Mapping[str, Any], *, as_json: bool) -> int:
     """
     found = status_of(raw)
     if as_json:
-        print(json.dumps({"format": FORMAT, **_record(found)}, indent=2, ensure_ascii=False))
+        print_json("status", _record(found))
     else:
         _print(found)
     return int(any(job.state == "failed" for job in found.jobs))
