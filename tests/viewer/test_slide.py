@@ -140,6 +140,17 @@ def test_the_cursor_reads_position_tile_attention_quality_and_annotation(viewer:
     assert "metastases (first)" in said
 
 
+def test_the_cursor_in_one_view_reads_both_arms(viewer: Viewer) -> None:
+    page = viewer.open(f"{PLACE}&compare=side&other={SECOND}").page
+    coords, first = attention_of(viewer, FIRST)
+    _, second = attention_of(viewer, SECOND)
+    left, top, width, height = viewer.box(1)
+    page.mouse.move(left + width / 2, top + height / 2)
+    tile = int(np.argmin(np.abs(coords + 64 - [X, Y]).sum(1)))
+    both = " | ".join(str(round(100 * ranks(weights)[tile])) for weights in (first, second))
+    expect(page.locator("#cursor")).to_contain_text(f"percentile {both}")
+
+
 def test_values_are_spoken_when_asked_for(viewer: Viewer) -> None:
     page = viewer.open(PLACE).page
     page.keyboard.press("v")

@@ -46,7 +46,7 @@ export class OverlayPanel {
     const there = this.available.has(id);
     const shown = this.store.state.overlay[id];
     const box = h("input", { type: "checkbox", id: `show-${id}`, disabled: !there, onchange: () => this.toggle(id) });
-    box.checked = shown !== undefined;
+    box.checked = there && shown !== undefined;
     const slider = h("input", {
       type: "range", min: 0, max: 1, step: 0.05, id: `opacity-${id}`, "aria-label": `Opacity of ${title}`, disabled: !there,
       oninput: () => this.store.set({ overlay: { ...this.store.state.overlay, [id]: Number(slider.value) } }),
@@ -75,7 +75,7 @@ export class OverlayPanel {
     for (const [id, title, usual, key] of OVERLAYS) {
       const section = this.element.querySelector<HTMLElement>(`[data-overlay=${id}]`);
       const box = section?.querySelector<HTMLInputElement>("[type=checkbox]");
-      if (!section || !box) continue;
+      if (!section || !box || box.disabled) continue;
       const shown = overlay[id] !== undefined;
       const slider = section.querySelector<HTMLInputElement>("[type=range]") as HTMLInputElement;
       if (box.checked !== shown || section.querySelector(".legend") === null === shown) {

@@ -88,7 +88,7 @@ export class TileGrid {
 /** The grid of `grid.safetensors`, or of an attention file where a slide has no other. */
 export function gridOf(tensors: Tensors, name: string): TileGrid {
   const coords = Int32Array.from(arrayOf(tensors, "coords", 2, name));
-  const size = Number(tensors.metadata.tile_size_level0);
+  const size = Number(tensors.metadata.tile_size_level0 ?? spacingOf(coords));
   const stride = Number(tensors.metadata.stride_level0 ?? size);
   if (!(size > 0 && stride > 0)) throw new Error(`${name} does not say how large its tiles are`);
   const measures: Record<string, Float32Array> = {};
@@ -96,4 +96,14 @@ export function gridOf(tensors: Tensors, name: string): TileGrid {
     if (tensors.arrays[key]) measures[key] = Float32Array.from(arrayOf(tensors, key, 1, name));
   }
   return new TileGrid(coords, size, stride, measures);
+}
+
+/** The distance between neighbours: the size of tiles in a file that does not state it; NaN: of one tile. */
+function spacingOf(coords: Int32Array): number {
+  const xs = Float64Array.from({ length: coords.length / 2 }, (_, tile) => coords[2 * tile] as number).sort();
+  const gaps = [...xs.keys()].slice(1).map((at) => (xs[at] as number) - (xs[at - 1] as number)).filter((gap) => gap > 0);
+  if (!gaps.length) return NaN;
+  const span = (xs.at(-1) as number) - (xs[0] as number);
+  const least = gaps.reduce((found, gap) => Math.min(found, gap));
+  return span / Math.round(span / least); // distances that are no whole numbers are rounded one by one
 }

@@ -29,14 +29,13 @@ function position({ x, y }: Point, { info }: Known): string {
   return `x ${text(x - left)}, y ${text(y - top)} ${info.mpp === null ? "px" : "µm"}`;
 }
 
-function ofTile(tile: number, { grid, attention, other, titles }: Known): Reading[] {
+function ofTile(tile: number, { grid, attention, other }: Known): Reading[] {
   const readings = [{ name: "tile", text: `tile ${whole(tile)}` }];
-  for (const [found, title] of [[attention, titles.arm], [other, titles.other]] as const) {
-    const weight = found?.weights[tile];
-    if (!found || weight === undefined || Number.isNaN(weight)) continue;
-    const rank = Math.round(100 * (found.ranks[tile] as number));
-    const whose = other ? `${title}: ` : "";
-    readings.push({ name: "attention", text: `${whose}attention ${significant(weight)}, percentile ${rank}` });
+  const arms = [attention, other].filter((found) => found !== null && !Number.isNaN(found.weights[tile]));
+  if (arms.length) {
+    const weights = arms.map((found) => significant(found!.weights[tile] as number)).join(" | ");
+    const ranks = arms.map((found) => Math.round(100 * (found!.ranks[tile] as number))).join(" | ");
+    readings.push({ name: "attention", text: `attention ${weights}, percentile ${ranks}` });
   }
   const qualities = MEASURES.filter(([key]) => grid?.measures[key]).map(
     ([key, title]) => `${title} ${significant(grid!.measures[key]![tile] as number, 2)}`,

@@ -34,8 +34,10 @@ export class Gallery {
   private picture(tile: number, slide: Slide, known: Known): HTMLElement {
     const weight = significant(known.attention?.weights[tile] as number, 2);
     const rank = Math.round(100 * (known.attention?.ranks[tile] as number));
-    const image = h("img", { src: this.source.picture(slideKey(slide, `crops/${tile}.jpg`)), alt: "", loading: "lazy", width: 64, height: 64 });
-    image.addEventListener("error", () => image.replaceWith(h("span", { class: "no-crop" }, "no picture")));
+    const none = h("span", { class: "no-crop" }, "no picture");
+    const url = this.source.picture(slideKey(slide, `crops/${tile}.jpg`)); // only of tiles that were made
+    const image = slide.has_tiles ? h("img", { src: url, alt: "", loading: "lazy", width: 64, height: 64 }) : none;
+    image.addEventListener("error", () => image.replaceWith(none));
     const name = `Tile ${whole(tile)}, attention ${weight}, percentile ${rank}`;
     return h("button", { type: "button", title: name, "aria-label": `${name}: go there`, "data-tile": tile, onclick: () => this.go(tile) }, image, h("span", {}, weight));
   }

@@ -10,14 +10,14 @@ export function headOf(app: App, slide: Slide, info: Info | null, prediction: Pr
   return [
     h("h2", {}, slide.id),
     h("span", { class: "facts" }, words.filter(Boolean).join(" · ")),
-    ...(prediction ? [predictionOf(prediction, app.classes)] : []),
+    ...(prediction?.predicted ? [predictionOf(prediction, prediction.predicted, app.classes)] : []),
     ...(info ? [h("span", { class: "muted facts" }, technical(info))] : []),
     ...(prediction?.unusual.length ? [h("span", { class: "unusual" }, `⚠ ${prediction.unusual.join("; ")}`)] : []),
   ];
 }
 
-function predictionOf(prediction: Prediction, classes: string[]): HTMLElement {
-  const { predicted, probabilities, correct, prediction_set: set } = prediction;
+function predictionOf(prediction: Prediction, predicted: string, classes: string[]): HTMLElement {
+  const { probabilities, correct, prediction_set: set } = prediction;
   const chance = probabilities[classes.indexOf(predicted)];
   const result = correct === null ? "" : correct ? " ✓ right" : " ✗ wrong";
   const several = set ? ` · set {${set.join(", ")}}` : "";

@@ -45,7 +45,8 @@ export interface Slide {
 }
 
 export interface Prediction {
-  predicted: string;
+  /** Null, without probabilities: only attention is known. */
+  predicted: string | null;
   probabilities: number[];
   correct: boolean | null;
   part: string;

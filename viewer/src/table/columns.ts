@@ -17,6 +17,7 @@ const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["�
 
 /** The columns of a task with these classes. */
 export function columnsOf(classes: string[]): Column[] {
+  if (!classes.length) return [SLIDE, ...REST, STATE]; // slides alone, or attention alone
   return [SLIDE, label(classes), prediction(classes), OUTCOME, probabilities(classes), ...REST, ...classes.map(classColumn), STATE];
 }
 
@@ -75,7 +76,7 @@ function numeric(
 }
 
 function predicted(row: Row, classes: string[]): Node | string {
-  if (!row.prediction) return "";
+  if (!row.prediction?.predicted) return "";
   const { predicted: name, unusual, prediction_set: set } = row.prediction;
   const notes = [...(set ? [`prediction set: ${set.join(", ") || "empty"}`] : []), ...unusual];
   const title = [name, ...notes].join("\n");
@@ -95,8 +96,8 @@ function probabilities(classes: string[]): Column {
     key: "p",
     title: "Probabilities",
     style: "bar",
-    value: ({ prediction }) => (prediction ? Math.max(...prediction.probabilities) : null),
-    cell: ({ prediction }) => (prediction ? bar(classes, prediction.probabilities) : ""),
+    value: ({ prediction }) => (prediction?.predicted ? Math.max(...prediction.probabilities) : null),
+    cell: ({ prediction }) => (prediction?.predicted ? bar(classes, prediction.probabilities) : ""),
   };
 }
 
