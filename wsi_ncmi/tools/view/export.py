@@ -6,6 +6,7 @@ become scripts that hand over their bytes, pictures stand there as they are sent
 
 import base64
 import json
+import logging
 import re
 import shutil
 import sys
@@ -17,13 +18,14 @@ import numpy as np
 from tqdm import tqdm
 
 from wsi_ncmi.config import SAFE_NAME
-from wsi_ncmi.errors import UserError, some
+from wsi_ncmi.errors import SlideError, UserError, some
 from wsi_ncmi.files.atomic import writing
 from wsi_ncmi.predictions.attention import read_attention
-from wsi_ncmi.slides.reader import Slide, open_slide
+from wsi_ncmi.slides.reader import Slide
 from wsi_ncmi.tools.view import layers, pictures
 from wsi_ncmi.tools.view.app import Settings, to_json
 from wsi_ncmi.tools.view.layers import AbsentLayerError
+from wsi_ncmi.tools.view.opened import open_shown
 from wsi_ncmi.tools.view.page import INDEX
 from wsi_ncmi.tools.view.pyramid import (
     ViewLevel,
@@ -35,6 +37,8 @@ from wsi_ncmi.tools.view.pyramid import (
 from wsi_ncmi.tools.view.results import opens
 from wsi_ncmi.tools.view.shown import facts, mask_facts
 from wsi_ncmi.tools.view.source import SlidePlace, Source
+
+log = logging.getLogger(__name__)
 
 SERVED, ALONE = 'data-source="server"', 'data-source="bundle"'
 MOST_SLIDES = 8
@@ -90,13 +94,16 @@ def export(
 
     Raises:
         UserError: there is something in the folder, no such slide, too many, or too large.
-        SlideError: a slide cannot be opened. OutputError: the disk is full.
+        OutputError: the disk is full.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not empty: name a folder that is not there yet")
     rows = _chosen(source, slides)
     places = [_place(source, row["id"]) for row in rows if row["has_pictures"]]
-    _check_size(places, most_gb, remote=remote)
+    sizes = _sizes(places, remote=remote)
+    _check_size(sizes, most_gb)
+    places = [place for place in places if place.slide_id in sizes]
+    rows = [{**row, "has_pictures": row["id"] in sizes} for row in rows]
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     bundle = Bundle(unfinished)
@@ -134,11 +141,21 @@ def _place(source: Source, slide_id: str) -> SlidePlace:
     return found
 
 
-def _check_size(places: Iterable[SlidePlace], most_gb: float, *, remote: bool) -> None:
-    sizes = {}
+def _sizes(places: Iterable[SlidePlace], *, remote: bool) -> dict[str, float]:
+    """slide_id -> about how many bytes it takes; a slide that cannot be opened is left out."""
+    found = {}
     for place in places:
-        with open_slide(opens(place, remote=remote), "auto", place.mpp) as slide:
-            sizes[place.slide_id] = sum(_bytes_of(slide, level) for level in levels_of(slide))
+        try:
+            slide, _ = open_shown(opens(place, remote=remote), place.mpp)
+        except SlideError as error:
+            log.warning("slide %s: exported without pictures: %s", place.slide_id, error)
+            continue
+        with slide:
+            found[place.slide_id] = sum(_bytes_of(slide, level) for level in levels_of(slide))
+    return found
+
+
+def _check_size(sizes: Mapping[str, float], most_gb: float) -> None:
     total = sum(sizes.values()) / 1e9
     if total > most_gb:
         each = some([f"{name} {size / 1e9:.2g} GB" for name, size in sizes.items()])
@@ -182,9 +199,10 @@ def _write_tables(bundle: Bundle, source: Source, rows: Sequence[Mapping[str, An
 
 
 def _write_slide(bundle: Bundle, place: SlidePlace, settings: Settings, *, remote: bool) -> None:
-    with open_slide(opens(place, remote=remote), "auto", place.mpp) as slide:
+    opened, unscaled = open_shown(opens(place, remote=remote), place.mpp)
+    with opened as slide:
         levels, folder = levels_of(slide), f"slides/{place.slide_id}"
-        info = {**facts(place.slide_id, slide, levels), "mask": mask_facts(place)}
+        info = {**facts(place.slide_id, slide, levels, unscaled), "mask": mask_facts(place)}
         bundle.data(f"{folder}/info.json", to_json(info))
         _write_tiles(bundle, folder, slide, levels)
         thumbnail = pictures.stored_thumbnail(place) or pictures.slide_thumbnail(slide)

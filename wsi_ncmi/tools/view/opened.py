@@ -31,6 +31,10 @@ REFUSED_SECONDS = 60.0
 """For which a slide that hung is not tried again."""
 
 
+NO_SCALE, ANY_MPP = "column 'mpp'", 1.0
+"""How an error ends that speaks of the scale alone, and a scale that means nothing."""
+
+
 class BusyError(Exception):
     """Nothing can be read now; what can be done about it is to ask again later."""
 
@@ -83,10 +87,16 @@ class Threads:
 
 
 class OpenSlide:
-    """A slide that is open, its levels for the page, and how many requests read from it."""
+    """A slide that is open, its levels for the page, and how many requests read from it.
 
-    def __init__(self, slide: Slide, levels: list[ViewLevel], state: tuple[int, int]) -> None:
-        self.slide, self.levels, self.state = slide, levels, state
+    Args:
+        state: of its file. unscaled: why its scale is not known, "" for one that is.
+    """
+
+    def __init__(
+        self, slide: Slide, levels: list[ViewLevel], state: tuple[int, int], unscaled: str
+    ) -> None:
+        self.slide, self.levels, self.state, self.unscaled = slide, levels, state, unscaled
         self.users, self.dropped = 0, False
         self.overview: asyncio.Task[dict[tuple[int, int, int], bytes]] | None = None
         self.grid: TiledSlide | None = None
@@ -202,8 +212,8 @@ class OpenSlides:
         def work() -> OpenSlide:
             path, mpp = find()
             state = (0, 0) if is_remote(path) else file_state(path)
-            slide = _open(path, mpp)
-            return OpenSlide(slide, levels_of(slide), state)
+            slide, unscaled = open_shown(path, mpp)
+            return OpenSlide(slide, levels_of(slide), state, unscaled)
 
         return await self.threads.run(work, f"slide {slide_id}")
 
@@ -222,13 +232,20 @@ class OpenSlides:
             self._drop(slide_id)
 
 
-def _open(path: str, mpp: float | None) -> Slide:
+def open_shown(path: str, mpp: float | None) -> tuple[Slide, str]:
+    """A slide to be looked at, and why its scale is not known; "" for one that is.
+
+    A slide without a scale can be looked at all the same: it is opened with one that means nothing.
+
+    Raises:
+        SlideError: as `open_slide`.
+    """
     try:
-        return open_slide(path, "auto", mpp)
+        return open_slide(path, "auto", mpp), ""
     except SlideError as error:
-        if not str(error).endswith("column 'mpp'"):
+        if mpp is not None or not str(error).endswith(NO_SCALE):
             raise
-        raise SlideError(f"{error}, or as --mpp with a slide that is named itself") from error
+        return open_slide(path, "auto", ANY_MPP), str(error)
 
 
 def _dropped(task: "asyncio.Task[OpenSlide]") -> None:

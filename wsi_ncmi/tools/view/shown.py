@@ -110,7 +110,7 @@ class Shown:
         place = await self.place(slide_id)
         async with self.open.using(slide_id, self._find(slide_id)) as found:
             mask = await self.threads.run(lambda: mask_facts(place), slide_id)
-            return {**facts(slide_id, found.slide, found.levels), "mask": mask}
+            return {**facts(slide_id, found.slide, found.levels, found.unscaled), "mask": mask}
 
     async def thumbnail(self, slide_id: str) -> bytes:
         """The whole slide in few pixels: that of the tiling, or made from the slide."""
@@ -162,15 +162,19 @@ def check_tile(found: OpenSlide, level: int, column: int, row: int) -> None:
         raise IndexError(f"level {level} has {of.columns} x {of.rows} tiles, no {column}_{row}")
 
 
-def facts(slide_id: str, slide: Slide, levels: Sequence[ViewLevel]) -> Json:
-    """What `info.json` says of an open slide."""
+def facts(slide_id: str, slide: Slide, levels: Sequence[ViewLevel], unscaled: str) -> Json:
+    """What `info.json` says of an open slide.
+
+    Args:
+        unscaled: why its scale is not known; "" for one that is.
+    """
     width, height = slide.dimensions
     return {
         "id": slide_id,
         "width": width,
         "height": height,
-        "mpp": slide.mpp,
-        "mpp_source": slide.mpp_source,
+        "mpp": None if unscaled else slide.mpp,
+        "mpp_source": unscaled or slide.mpp_source,
         "objective_power": slide.objective_power,
         "reader": slide.reader,
         "reader_reason": slide.reader_reason,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_slides import BY_NAME, write_slide
-from made_view import PAGE, SLIDE, browsing
+from made_view import ABSENT, PAGE, SLIDE, browsing
 from safetensors.numpy import load
 
 from wsi_ncmi.errors import UserError
@@ -100,6 +100,14 @@ def test_a_page_of_another_version_is_refused(results: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="make viewer"):
         export(Results(results, Asked()), PAGE, Settings(), tmp_path / "out", [SLIDE])
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_slide_that_cannot_be_opened_is_a_row(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(Results(results, Asked()), BUILT, Settings(), out, [SLIDE, ABSENT])
+    rows = json.loads(handed_over(out / "data/slides.json.js")["data/slides.json"])["slides"]
+    assert [(row["id"], row["has_pictures"]) for row in rows] == [(SLIDE, True), (ABSENT, False)]
+    assert not (out / "slides" / ABSENT).exists()
 
 
 def test_a_single_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

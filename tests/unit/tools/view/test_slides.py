@@ -148,13 +148,19 @@ def test_a_slide_that_is_none(several: Several, tmp_path: Path) -> None:
         assert client.get("slides/b/info.json").status_code == 503
 
 
-def test_a_slide_without_scale_says_what_to_do(tmp_path: Path, shared_data: Path) -> None:
+def test_a_slide_without_scale_is_shown(shared_data: Path) -> None:
+    """In pixels, and it is said why."""
     path = str(shared_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs")
     name = "tcga-cr-7395-01a-01-ts1"
     with browsing(Single(path)) as client:
-        assert "--mpp" in client.get(f"slides/{name}/info.json").json()["error"]
+        found = client.get(f"slides/{name}/info.json").json()
+        assert found["mpp"] is None
+        assert "states no µm/px" in found["mpp_source"]
+        assert pixels(client, f"slides/{name}/tiles/0/0_0.jpg").shape == (256, 256, 3)
+        assert max(pixels(client, f"slides/{name}/thumbnail.jpg").shape) == 256
     with browsing(Single(path, 0.5)) as client:
-        assert client.get(f"slides/{name}/info.json").json()["icc"]
+        found = client.get(f"slides/{name}/info.json").json()
+        assert (found["mpp"], found["icc"]) == (0.5, True)
 
 
 def test_a_slide_at_an_address_is_not_fetched(tmp_path: Path) -> None:
