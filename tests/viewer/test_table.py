@@ -149,3 +149,11 @@ def test_colours_follow_the_system_and_the_switch(viewer: Viewer) -> None:
     page.keyboard.press("d")
     assert (dark, light) == ("rgb(20, 23, 27)", "rgb(246, 247, 249)")
     assert page.evaluate(background) == dark
+
+
+def test_an_address_that_names_what_is_not_here_says_so(viewer: Viewer) -> None:
+    page = viewer.open("arm=abmil/other&q=slide_0").page
+    expect(page.get_by_role("alert").first).to_contain_text("no arm abmil/other in task stage")
+    expect(page.get_by_label("Arm", exact=True)).to_have_value("abmil/cross_entropy")
+    page.get_by_role("button", name="Dismiss").click()
+    assert viewer.fragment == "q=slide_0"

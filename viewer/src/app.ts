@@ -49,7 +49,9 @@ export class App {
 
   /** Arms beside the first that attention can be compared with. */
   others(): string[] {
-    return (this.task?.arms ?? []).filter(({ id, has_attention: has }) => has && id !== this.state.arm).map(({ id }) => id);
+    return (this.task?.arms ?? [])
+      .filter(({ id, has_attention: has }) => has && id !== this.state.arm)
+      .map(({ id }) => id);
   }
 
   failed(error: unknown, retry?: () => void): void {

@@ -32,7 +32,10 @@ async function start(): Promise<void> {
       json<Overview>(source, "data/overview.json"),
       json<{ slides: Slide[] }>(source, "data/slides.json"),
     ]);
-    if (overview.version !== VERSION) throw new Error(`This page reads version ${VERSION} of the viewer’s data; the server has ${overview.version}. Run \`make viewer\` again.`);
+    if (overview.version !== VERSION)
+      throw new Error(
+        `This page reads version ${VERSION} of the viewer’s data; the server has ${overview.version}. Run \`make viewer\` again.`,
+      );
     build(source, overview, slides, keys, notices, theme);
   } catch (error) {
     notices.show((error as Error).message, () => location.reload());
@@ -53,10 +56,31 @@ function baseState(overview: Overview, slides: Slide[]): State {
   return { ...DEFAULT, task: task?.name ?? "", arm, slide: slides.length === 1 ? (slides[0] as Slide).id : "" };
 }
 
-function build(source: Source, overview: Overview, slides: Slide[], keys: Keys, notices: Notices, theme: ThemeSwitch): void {
-  document.title = `${overview.name} · wsi-ncmi`;
+/** An address from elsewhere may name a task or an arm that is not here: that is said, and the usual one shown. */
+function possible(state: State, base: State, { tasks }: Overview, notices: Notices): State {
+  const task = tasks.find(({ name }) => name === state.task);
+  const unknown = (arm: string) => arm !== "" && !task?.arms.some(({ id }) => id === arm);
+  if (!task && state.task) {
+    notices.show(`There is no task ${state.task} here.`);
+    return { ...state, task: base.task, arm: base.arm, other: "", compare: "one" };
+  }
+  for (const arm of [state.arm, state.other].filter(unknown))
+    notices.show(`There is no arm ${arm} in task ${state.task}.`);
+  const other = unknown(state.other) ? "" : state.other;
+  const arm = unknown(state.arm) ? (task?.default_arm ?? "") : state.arm;
+  return { ...state, arm, other, compare: other ? state.compare : "one" };
+}
+
+function build(
+  source: Source,
+  overview: Overview,
+  slides: Slide[],
+  keys: Keys,
+  notices: Notices,
+  theme: ThemeSwitch,
+): void {
   const base = baseState(overview, slides);
-  const store = new Store(read(location.hash, base));
+  const store = new Store(possible(read(location.hash, base), base, overview, notices));
   const app = new App(source, overview, slides, store, keys, notices);
   const side = new TableSide(app);
   const toolbar = new Toolbar(app);
@@ -66,6 +90,7 @@ function build(source: Source, overview: Overview, slides: Slide[], keys: Keys, 
   const main = h("main", {});
   main.append(side.element, splitter(main), pane.element);
   const layout = () => {
+    document.title = [store.state.slide, overview.name, "wsi-ncmi"].filter(Boolean).join(" · ");
     main.classList.toggle("open", store.state.slide !== "");
     for (const part of PARTS) main.classList.toggle(`no-${part}`, !isShown(part, slides.length));
   };

@@ -25,7 +25,13 @@ export function annotationsForQuPath(annotations: Annotations, info: Info): Coll
 export function attendedForQuPath(grid: TileGrid, weights: Float32Array, order: number[], info: Info): Collection {
   const features = order.map((tile, at) => {
     const [x, y] = [grid.x(tile) - info.bounds[0], grid.y(tile) - info.bounds[1]];
-    const ring = [[x, y], [x + grid.size, y], [x + grid.size, y + grid.size], [x, y + grid.size], [x, y]];
+    const ring = [
+      [x, y],
+      [x + grid.size, y],
+      [x + grid.size, y + grid.size],
+      [x, y + grid.size],
+      [x, y],
+    ];
     return {
       type: "Feature",
       geometry: { type: "Polygon", coordinates: [ring] },

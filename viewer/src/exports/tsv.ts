@@ -6,7 +6,9 @@ const clean = (value: unknown): string => String(value ?? "").replaceAll(/[\t\r\
 
 export function tableText(rows: Row[], classes: string[]): string {
   const columns = columnsOf(classes).filter(({ key, value }) => value && !["outcome", "state", "p"].includes(key));
-  const names = columns.map(({ key }) => (/^p\d+$/.test(key) ? `probability_${classes[Number(key.slice(1))]}` : NAMES[key]));
+  const names = columns.map(({ key }) =>
+    /^p\d+$/.test(key) ? `probability_${classes[Number(key.slice(1))]}` : NAMES[key],
+  );
   const lines = rows.map((row) => [
     ...columns.map((column) => column.value!(row)),
     row.outcome,

@@ -32,7 +32,7 @@ export function attentionOf(tensors: Tensors, grid: TileGrid, name: string): Att
 export function ranksOf(weights: Float32Array, order: number[]): Float32Array {
   const ranks = new Float32Array(weights.length).fill(NaN);
   const last = order.length - 1;
-  for (let begin = 0; begin < order.length; ) {
+  for (let begin = 0; begin < order.length;) {
     let end = begin;
     while (end < last && weights[order[end + 1] as number] === weights[order[begin] as number]) end++;
     const rank = last ? (last - (begin + end) / 2) / last : 1;

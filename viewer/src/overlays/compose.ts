@@ -71,10 +71,13 @@ function annotations(found: Annotations): Drawn {
 function quality(grid: TileGrid, measure: string): Drawn | null {
   const values = grid.measures[measure];
   if (!values) return null;
-  const [low, high] = range(values);
+  const [, title, isShare] = MEASURES.find(([key]) => key === measure) ?? [measure, measure, false];
+  const [low, high] = isShare ? [0, 1] : range(values);
   const scaled = values.map((value) => (high > low ? (value - low) / (high - low) : 1));
-  const title = MEASURES.find(([key]) => key === measure)?.[1] ?? measure;
-  return { layer: new ValueLayer("quality", grid, scaled, SEQUENTIAL), legend: scale(`Tile quality: ${title}`, SEQUENTIAL, low, high) };
+  return {
+    layer: new ValueLayer("quality", grid, scaled, SEQUENTIAL),
+    legend: scale(`Tile quality: ${title}${isShare ? ", share of the tile" : ""}`, SEQUENTIAL, low, high),
+  };
 }
 
 function attention(grid: TileGrid, known: Known, state: Pick<State, "attention">, part: Part): Drawn | null {
@@ -97,32 +100,51 @@ const percentiles = (title: string): Legend => ({
 /** Zero, what each tile had if all were attended alike, and the largest. */
 function weights(title: string, { largest, order }: Attention): Legend {
   const even = 1 / order.length / (largest || 1);
-  const ticks = [{ at: 0, text: "0" }, { at: 1, text: significant(largest, 2) }];
+  const ticks = [
+    { at: 0, text: "0" },
+    { at: 1, text: significant(largest, 2) },
+  ];
   if (even > 0.15 && even < 0.7) ticks.splice(1, 0, { at: even, text: `1/${order.length}` });
   return { kind: "scale", title: `Attention (${title}), weight`, map: SEQUENTIAL, ticks };
 }
 
-function difference(grid: TileGrid, { attention: a, other: b, titles }: Known, weighting: State["attention"]): Drawn | null {
+function difference(
+  grid: TileGrid,
+  { attention: a, other: b, titles }: Known,
+  weighting: State["attention"],
+): Drawn | null {
   if (!a || !b) return null;
   const rank = weighting === "rank";
   const [first, second] = rank ? [a.ranks, b.ranks] : [a.weights, b.weights];
   const values = first.map((value, tile) => value - (second[tile] as number));
   const most = rank ? 1 : values.reduce((found, value) => (Math.abs(value) > found ? Math.abs(value) : found), 0) || 1;
-  const text = (value: number) => (value > 0 ? "+" : value < 0 ? "−" : "") + significant(Math.abs(rank ? 100 * value : value), 2);
+  const text = (value: number) =>
+    (value > 0 ? "+" : value < 0 ? "−" : "") + significant(Math.abs(rank ? 100 * value : value), 2);
   const legend: Legend = {
     kind: "scale",
     title: `${titles.arm} minus ${titles.other}, ${rank ? "percentile points" : "weight"}`,
     map: DIVERGING,
     ticks: [-1, 0, 1].map((side) => ({ at: (side + 1) / 2, text: text(side * most) })),
   };
-  return { layer: new ValueLayer("attention", grid, values.map((value) => value / most / 2 + 0.5), DIVERGING), legend };
+  return {
+    layer: new ValueLayer(
+      "attention",
+      grid,
+      values.map((value) => value / most / 2 + 0.5),
+      DIVERGING,
+    ),
+    legend,
+  };
 }
 
 function top(grid: TileGrid, known: Known, part: Part): Drawn | null {
   const found = part === "second" ? known.other : known.attention;
   if (!found) return null;
   const order = found.order.slice(0, TOP);
-  return { layer: new TopLayer(grid, order, COLOURS.top), legend: swatch("Top tiles", COLOURS.top, `the ${order.length} most attended`, true) };
+  return {
+    layer: new TopLayer(grid, order, COLOURS.top),
+    legend: swatch("Top tiles", COLOURS.top, `the ${order.length} most attended`, true),
+  };
 }
 
 function range(values: Float32Array): [number, number] {

@@ -49,7 +49,10 @@ export class TilesLayer implements Layer {
   private outlines(context: CanvasRenderingContext2D, { scale, density, visible }: Frame): void {
     const { left, top, stride, size, columns, rows, cells } = this.grid;
     const near = (at: number, most: number) => Math.min(most, Math.max(0, Math.floor(at)));
-    const [c0, c1] = [near((visible.left - left) / stride - 1, columns), near((visible.right - left) / stride + 2, columns)];
+    const [c0, c1] = [
+      near((visible.left - left) / stride - 1, columns),
+      near((visible.right - left) / stride + 2, columns),
+    ];
     const [r0, r1] = [near((visible.top - top) / stride - 1, rows), near((visible.bottom - top) / stride + 2, rows)];
     context.strokeStyle = this.colour;
     context.lineWidth = density / scale;

@@ -48,12 +48,19 @@ export class OverlayPanel {
     const box = h("input", { type: "checkbox", id: `show-${id}`, disabled: !there, onchange: () => this.toggle(id) });
     box.checked = there && shown !== undefined;
     const slider = h("input", {
-      type: "range", min: 0, max: 1, step: 0.05, id: `opacity-${id}`, "aria-label": `Opacity of ${title}`, disabled: !there,
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.05,
+      id: `opacity-${id}`,
+      "aria-label": `Opacity of ${title}`,
+      disabled: !there,
       oninput: () => this.store.set({ overlay: { ...this.store.state.overlay, [id]: Number(slider.value) } }),
     });
     slider.value = String(shown ?? usual);
     const head = h("div", { class: "line" }, h("label", {}, box, title), h("kbd", { title: "Key" }, key), slider);
-    const more = there && shown !== undefined ? [...this.options(id), ...(this.available.get(id) ?? []).map(legendElement)] : [];
+    const more =
+      there && shown !== undefined ? [...this.options(id), ...(this.available.get(id) ?? []).map(legendElement)] : [];
     const none = there ? null : h("p", { class: "none" }, "none for this slide");
     return h("section", { "data-overlay": id }, head, none, ...more);
   }
@@ -61,11 +68,19 @@ export class OverlayPanel {
   private options(id: string): HTMLElement[] {
     const { state } = this.store;
     if (id === "attention") {
-      const values: [string, string][] = [["rank", "percentile"], ["weight", "weight"]];
-      return [choice("Colour", values, state.attention, (value) => this.store.set({ attention: value as "rank" | "weight" }))];
+      const values: [string, string][] = [
+        ["rank", "percentile"],
+        ["weight", "weight"],
+      ];
+      return [
+        choice("Colour", values, state.attention, (value) => this.store.set({ attention: value as "rank" | "weight" })),
+      ];
     }
     if (id !== "quality") return [];
-    const values = MEASURES.filter(([key]) => this.measures.includes(key));
+    const values = MEASURES.filter(([key]) => this.measures.includes(key)).map(([key, name]): [string, string] => [
+      key,
+      name,
+    ]);
     return [choice("Measure", values, state.quality, (quality) => this.store.set({ quality }))];
   }
 
@@ -78,7 +93,7 @@ export class OverlayPanel {
       if (!section || !box || box.disabled) continue;
       const shown = overlay[id] !== undefined;
       const slider = section.querySelector<HTMLInputElement>("[type=range]") as HTMLInputElement;
-      if (box.checked !== shown || section.querySelector(".legend") === null === shown) {
+      if (box.checked !== shown || (section.querySelector(".legend") === null) === shown) {
         const focused = section.contains(document.activeElement) ? document.activeElement?.id : undefined;
         const fresh = this.section(id, title, usual, key);
         section.replaceWith(fresh);

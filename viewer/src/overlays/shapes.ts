@@ -57,7 +57,12 @@ function shapeOf(feature: Feature, groups: string[]): Shape {
     if (type.endsWith("Polygon")) path.closePath();
   }
   const [name, group] = [feature.properties.name, groupOf(feature)];
-  return { path, colour: colourOf(feature, groups), name: name && name !== group ? `${group} (${name})` : group, area: type.endsWith("Polygon") };
+  return {
+    path,
+    colour: colourOf(feature, groups),
+    name: name && name !== group ? `${group} (${name})` : group,
+    area: type.endsWith("Polygon"),
+  };
 }
 
 type Line = [number, number][];
@@ -72,8 +77,14 @@ function linesOf(type: string, coordinates: unknown): Line[] {
 }
 
 const cross = ([x, y]: [number, number]): Line[] => [
-  [[x - 20, y], [x + 20, y]],
-  [[x, y - 20], [x, y + 20]],
+  [
+    [x - 20, y],
+    [x + 20, y],
+  ],
+  [
+    [x, y - 20],
+    [x, y + 20],
+  ],
 ];
 
 /** Outlines of the most attended tiles, with their places. */
@@ -88,12 +99,16 @@ export class TopLayer implements Layer {
 
   draw(context: CanvasRenderingContext2D, { scale, density }: Frame): void {
     const side = Math.max(this.grid.size, (9 * density) / scale); // seen from afar too
-    for (const [colour, width] of [["#fff", 5], [this.colour, 2.5]] as const) {
+    for (const [colour, width] of [
+      ["#fff", 5],
+      [this.colour, 2.5],
+    ] as const) {
       context.strokeStyle = colour;
       context.lineWidth = (width * density) / scale;
       for (const tile of this.order) this.box(context, tile, side);
     }
-    if (this.grid.size * scale > 40 * density) this.order.forEach((tile, at) => this.number(context, tile, at + 1, scale, density));
+    if (this.grid.size * scale > 40 * density)
+      this.order.forEach((tile, at) => this.number(context, tile, at + 1, scale, density));
   }
 
   private box(context: CanvasRenderingContext2D, tile: number, side: number): void {

@@ -2,13 +2,14 @@
 import { type ColourMap, colourAt } from "../colours";
 import { arrayOf, type Tensors } from "../source/safetensors";
 
-export const MEASURES: [key: string, title: string][] = [
-  ["tissue_fraction", "tissue"],
-  ["focus", "focus"],
-  ["pen", "pen"],
-  ["white", "white"],
-  ["black", "black"],
-  ["fold", "fold"],
+/** Shares of a tile's pixels, whose colours mean the same on every slide; and focus, which has no end. */
+export const MEASURES: [key: string, title: string, isShare: boolean][] = [
+  ["tissue_fraction", "tissue", true],
+  ["focus", "focus", false],
+  ["pen", "pen", true],
+  ["white", "white", true],
+  ["black", "black", true],
+  ["fold", "fold", true],
 ];
 
 /** Cells that a grid may have: coordinates that lie on no grid would make endless ones. */
@@ -45,7 +46,8 @@ export class TileGrid {
     [this.left, this.top] = this.count ? [x0 + inset, y0 + inset] : [0, 0];
     this.columns = this.count ? Math.round((x1 - x0) / stride) + 1 : 0;
     this.rows = this.count ? Math.round((y1 - y0) / stride) + 1 : 0;
-    if (this.columns * this.rows > MOST_CELLS) throw new Error(`tiles lie on a grid of ${this.columns} × ${this.rows} cells`);
+    if (this.columns * this.rows > MOST_CELLS)
+      throw new Error(`tiles lie on a grid of ${this.columns} × ${this.rows} cells`);
     this.cells = new Int32Array(this.columns * this.rows).fill(-1);
     for (let tile = 0; tile < this.count; tile++) this.cells[this.cellOf(tile)] = tile;
   }
@@ -101,7 +103,10 @@ export function gridOf(tensors: Tensors, name: string): TileGrid {
 /** The distance between neighbours: the size of tiles in a file that does not state it; NaN: of one tile. */
 function spacingOf(coords: Int32Array): number {
   const xs = Float64Array.from({ length: coords.length / 2 }, (_, tile) => coords[2 * tile] as number).sort();
-  const gaps = [...xs.keys()].slice(1).map((at) => (xs[at] as number) - (xs[at - 1] as number)).filter((gap) => gap > 0);
+  const gaps = [...xs.keys()]
+    .slice(1)
+    .map((at) => (xs[at] as number) - (xs[at - 1] as number))
+    .filter((gap) => gap > 0);
   if (!gaps.length) return NaN;
   const span = (xs.at(-1) as number) - (xs[0] as number);
   const least = gaps.reduce((found, gap) => Math.min(found, gap));

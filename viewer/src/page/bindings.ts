@@ -41,8 +41,11 @@ function moving({ keys, actions }: Parts): void {
 
 function seeing({ keys, actions, pane, store }: Parts): void {
   const bind = (names: string[], does: string, run: () => void) => keys.bind("Seeing", names, does, run);
-  for (const [id, title, , key] of OVERLAYS) bind([key], `${title.toLowerCase()} on or off`, () => pane.panel.toggle(id));
-  bind(["w"], "attention as percentile or weight", () => store.set({ attention: store.state.attention === "rank" ? "weight" : "rank" }));
+  for (const [id, title, , key] of OVERLAYS)
+    bind([key], `${title.toLowerCase()} on or off`, () => pane.panel.toggle(id));
+  bind(["w"], "attention as percentile or weight", () =>
+    store.set({ attention: store.state.attention === "rank" ? "weight" : "rank" }),
+  );
   bind(["c"], "one arm, side by side, difference", () => actions.nextCompare());
   bind(["v"], "speak the values at the cursor or the centre", () => actions.speak());
   bind(["m"], "measure: two clicks, or Enter twice", () => actions.measure());

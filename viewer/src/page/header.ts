@@ -30,11 +30,29 @@ export class Header {
   private fill(): void {
     const { tasks } = this.app.overview;
     const { task, app } = { task: this.app.task, app: this.app };
-    const taskChoice = choice("Task", tasks.map(({ name }) => [name, name]), app.state.task, (name) => {
-      const chosen = tasks.find((found) => found.name === name);
-      app.store.set({ task: name, arm: chosen?.default_arm ?? chosen?.arms[0]?.id ?? "", other: "", compare: "one", label: "", predicted: "", sort: "" });
-    });
-    const armChoice = choice("Arm", (task?.arms ?? []).map((arm) => [arm.id, armText(arm)]), app.state.arm, (arm) => app.store.set({ arm, ...(arm === app.state.other ? { compare: "one", other: "" } : {}) }));
+    const taskChoice = choice(
+      "Task",
+      tasks.map(({ name }) => [name, name]),
+      app.state.task,
+      (name) => {
+        const chosen = tasks.find((found) => found.name === name);
+        app.store.set({
+          task: name,
+          arm: chosen?.default_arm ?? chosen?.arms[0]?.id ?? "",
+          other: "",
+          compare: "one",
+          label: "",
+          predicted: "",
+          sort: "",
+        });
+      },
+    );
+    const armChoice = choice(
+      "Arm",
+      (task?.arms ?? []).map((arm) => [arm.id, armText(arm)]),
+      app.state.arm,
+      (arm) => app.store.set({ arm, ...(arm === app.state.other ? { compare: "one", other: "" } : {}) }),
+    );
     this.arms.replaceChildren(...(tasks.length > 1 ? [taskChoice] : []), ...(task?.arms.length ? [armChoice] : []));
   }
 
@@ -43,11 +61,19 @@ export class Header {
     const close = h("button", { type: "button", onclick: () => this.about.close() }, "Close");
     this.about.replaceChildren(
       h("header", {}, h("h2", { id: "about-title" }, name), close),
-      h("div", { class: "text" },
+      h(
+        "div",
+        { class: "text" },
         question ? h("p", {}, question) : null,
         ...notes.map((note) => h("p", {}, note)),
-        ...tasks.map((task) => h("p", {}, `Task ${task.name}: ${task.classes.join(", ")}. Arms: ${task.arms.map(armText).join("; ")}.`)),
-        h("p", { class: "muted" }, "Nothing leaves this machine: the page asks only the server that it came from. Research use; not a medical device."),
+        ...tasks.map((task) =>
+          h("p", {}, `Task ${task.name}: ${task.classes.join(", ")}. Arms: ${task.arms.map(armText).join("; ")}.`),
+        ),
+        h(
+          "p",
+          { class: "muted" },
+          "Nothing leaves this machine: the page asks only the server that it came from. Research use; not a medical device.",
+        ),
       ),
     );
     this.about.showModal();

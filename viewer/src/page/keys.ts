@@ -33,7 +33,8 @@ export class Keys {
     const target = event.target as HTMLElement;
     const typing = target.matches("input:not([type=checkbox]):not([type=range]), textarea, select");
     const moving = event.key.startsWith("Arrow") && target.matches("input, select, [role=separator], [role=grid]");
-    const pressing = (event.key === "Enter" || event.key === " ") && target.matches("button, a, summary, input, [role=grid]");
+    const pressing =
+      (event.key === "Enter" || event.key === " ") && target.matches("button, a, summary, input, [role=grid]");
     if (event.key !== "Escape" && (typing || moving || pressing || !this.on)) return;
     const binding = this.bindings.find(({ keys }) => keys.includes(event.key));
     if (!binding) return;
@@ -52,10 +53,12 @@ export class Keys {
   }
 
   private group(group: string): HTMLElement {
-    const items = this.bindings.filter((binding) => binding.group === group).flatMap(({ keys, does }) => [
-      h("dt", {}, ...keys.map((key) => h("kbd", {}, NAMES[key] ?? key))),
-      h("dd", {}, does),
-    ]);
+    const items = this.bindings
+      .filter((binding) => binding.group === group)
+      .flatMap(({ keys, does }) => [
+        h("dt", {}, ...keys.map((key) => h("kbd", {}, NAMES[key] ?? key))),
+        h("dd", {}, does),
+      ]);
     return h("section", {}, h("h3", {}, group), h("dl", {}, ...items));
   }
 

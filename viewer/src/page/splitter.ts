@@ -4,7 +4,14 @@ import { h, kept, set } from "./dom";
 const [LEAST, STEP] = [220, 24];
 
 export function splitter(container: HTMLElement): HTMLElement {
-  const line = h("div", { class: "splitter", role: "separator", "aria-orientation": "vertical", tabindex: 0, "aria-label": "Width of the table", "aria-valuemin": LEAST });
+  const line = h("div", {
+    class: "splitter",
+    role: "separator",
+    "aria-orientation": "vertical",
+    tabindex: 0,
+    "aria-label": "Width of the table",
+    "aria-valuemin": LEAST,
+  });
   const most = () => Math.max(LEAST, container.clientWidth - 420);
   const width = () => Number(container.style.getPropertyValue("--table").replace("px", "")) || 506;
   const apply = (wanted: number) => {

@@ -19,7 +19,8 @@ export class Actions {
 
   fit = (): void => this.first((view) => view.home());
   zoomBy = (factor: number): void => this.first((view) => view.go({ zoom: view.place(false).zoom * factor }));
-  rotateBy = (degrees: number): void => this.first((view) => view.go({ rotation: (view.place(false).rotation + degrees + 360) % 360 }));
+  rotateBy = (degrees: number): void =>
+    this.first((view) => view.go({ rotation: (view.place(false).rotation + degrees + 360) % 360 }));
 
   /** By a part of the view's width, whatever its rotation. */
   pan(right: number, down: number): void {
@@ -73,16 +74,23 @@ export class Actions {
 
   fullScreen(): void {
     if (document.fullscreenElement) void document.exitFullscreen();
-    else this.pane.element.requestFullscreen().catch(() => this.pane.say("The browser does not allow a full screen here."));
+    else
+      this.pane.element
+        .requestFullscreen()
+        .catch(() => this.pane.say("The browser does not allow a full screen here."));
   }
 
   async picture(): Promise<void> {
     const { slide, views } = this.pane;
     if (!slide || !views.first) return;
     if (!this.app.source.readsPictures) {
-      return this.pane.note("Browsers do not let a page that was opened from a file save its pictures. Use the system’s screenshot, or `wsi-ncmi view`.");
+      return this.pane.note(
+        "Browsers do not let a page that was opened from a file save its pictures. Use the system’s screenshot, or `wsi-ncmi view`.",
+      );
     }
-    const subtitle = [this.app.overview.name, this.app.state.task, this.pane.titles().join(" | ")].filter(Boolean).join(" · ");
+    const subtitle = [this.app.overview.name, this.app.state.task, this.pane.titles().join(" | ")]
+      .filter(Boolean)
+      .join(" · ");
     const shot = { title: slide.id, subtitle, views: views.list, legends: this.pane.legends() };
     try {
       download(`${slide.id}.png`, await screenshot(shot));
@@ -102,7 +110,10 @@ export class Actions {
     const { known, slide } = this.pane;
     if (!known?.attention || !known.grid || !slide) return this.pane.say("This arm has no attention for this slide.");
     const { weights, order } = known.attention;
-    this.save(`${slide.id}.attended.geojson`, attendedForQuPath(known.grid, weights, order.slice(0, ATTENDED), known.info));
+    this.save(
+      `${slide.id}.attended.geojson`,
+      attendedForQuPath(known.grid, weights, order.slice(0, ATTENDED), known.info),
+    );
   }
 
   private save(name: string, value: unknown): void {

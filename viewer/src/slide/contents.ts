@@ -11,7 +11,12 @@ export interface Wanted {
 }
 
 /** Whatever can be read, with what could not be. */
-export async function gather(data: SlideData, slide: Slide, info: Info, wanted: Wanted): Promise<{ known: Known; problems: string[] }> {
+export async function gather(
+  data: SlideData,
+  slide: Slide,
+  info: Info,
+  wanted: Wanted,
+): Promise<{ known: Known; problems: string[] }> {
   const problems: string[] = [];
   const found = async <T>(promise: Promise<T> | null): Promise<T | null> => {
     try {
@@ -28,7 +33,10 @@ export async function gather(data: SlideData, slide: Slide, info: Info, wanted: 
     found(wanted.arm === null ? null : data.attention(slide, wanted.arm)),
     found(wanted.other === null ? null : data.attention(slide, wanted.other)),
   ]);
-  return { known: { info, grid, mask, annotations, attention, other, titles: wanted.titles }, problems: [...new Set(problems)] };
+  return {
+    known: { info, grid, mask, annotations, attention, other, titles: wanted.titles },
+    problems: [...new Set(problems)],
+  };
 }
 
 /** The path of an arm's attention, if there is one for this slide. */

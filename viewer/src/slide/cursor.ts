@@ -57,7 +57,18 @@ export class CursorLine {
   show(readings: Reading[]): void {
     const spans = readings.map(({ name, text }) => h("span", { class: "reading", "data-reading": name }, text));
     this.text = readings.map(({ text }) => text).join("; ");
-    this.element.replaceChildren(...(spans.length ? spans : [h("span", { class: "muted" }, "Move over the slide to read its values (key v speaks those at the cursor or the centre).")]), this.spoken);
+    this.element.replaceChildren(
+      ...(spans.length
+        ? spans
+        : [
+            h(
+              "span",
+              { class: "muted" },
+              "Move over the slide to read its values (key v speaks those at the cursor or the centre).",
+            ),
+          ]),
+      this.spoken,
+    );
   }
 
   speak(): void {

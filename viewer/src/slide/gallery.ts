@@ -39,6 +39,17 @@ export class Gallery {
     const image = slide.has_tiles ? h("img", { src: url, alt: "", loading: "lazy", width: 64, height: 64 }) : none;
     image.addEventListener("error", () => image.replaceWith(none));
     const name = `Tile ${whole(tile)}, attention ${weight}, percentile ${rank}`;
-    return h("button", { type: "button", title: name, "aria-label": `${name}: go there`, "data-tile": tile, onclick: () => this.go(tile) }, image, h("span", {}, weight));
+    return h(
+      "button",
+      {
+        type: "button",
+        title: name,
+        "aria-label": `${name}: go there`,
+        "data-tile": tile,
+        onclick: () => this.go(tile),
+      },
+      image,
+      h("span", {}, weight),
+    );
   }
 }

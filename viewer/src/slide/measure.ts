@@ -52,7 +52,10 @@ export class Measuring {
 
   private line(context: CanvasRenderingContext2D, line: [Point, Point], view: SlideView): void {
     const [from, to] = line.map((point) => view.toScreen(point)) as [Point, Point];
-    for (const [colour, width] of [["#fff", 5], ["#111", 2]] as const) {
+    for (const [colour, width] of [
+      ["#fff", 5],
+      ["#111", 2],
+    ] as const) {
       context.strokeStyle = colour;
       context.lineWidth = width;
       context.beginPath();

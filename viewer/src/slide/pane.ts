@@ -45,8 +45,17 @@ export class SlidePane {
     this.gallery = new Gallery(app.source, (tile) => this.goTo(tile));
     this.views = new Views(app.source, app.store);
     this.pointer = new Pointer(this);
-    const parts = [this.notes, h("div", { class: "frame" }, this.views.element, this.said), this.gallery.element, this.cursor.element];
-    this.element.append(this.head, toolbar, h("div", { class: "middle" }, h("div", { class: "column" }, ...parts), this.panel.element));
+    const parts = [
+      this.notes,
+      h("div", { class: "frame" }, this.views.element, this.said),
+      this.gallery.element,
+      this.cursor.element,
+    ];
+    this.element.append(
+      this.head,
+      toolbar,
+      h("div", { class: "middle" }, h("div", { class: "column" }, ...parts), this.panel.element),
+    );
     app.store.on(["slide", "task", "arm", "other", "compare"], () => void this.open());
     app.store.on(["attention", "quality"], () => this.compose());
     app.store.on(["overlay"], () => this.views.layer(this.drawn, app.state.overlay));
@@ -67,7 +76,13 @@ export class SlidePane {
       if (stale()) return;
       if (info.error) throw new SourceError(info.error, "broken");
       this.info = info;
-      this.views.arrange(info, this.titles(), this.pointer, (text) => this.say(text), () => void this.tileFailed(slide));
+      this.views.arrange(
+        info,
+        this.titles(),
+        this.pointer,
+        (text) => this.say(text),
+        () => void this.tileFailed(slide),
+      );
       await this.fill(slide, info, stale);
     } catch (error) {
       if (!stale()) this.fail(slide, error as Error);
@@ -141,7 +156,11 @@ export class SlidePane {
     const [mine, its] = await Promise.all([this.app.prediction(arm, slide), this.app.prediction(second, slide)]);
     if (stale()) return;
     this.head.replaceChildren(...headOf(this.app, slide, info, mine));
-    const wanted = { arm: attentionOfArm(task, arm, mine), other: attentionOfArm(task, second, its), titles: { arm: this.app.title(arm), other: this.app.title(second) } };
+    const wanted = {
+      arm: attentionOfArm(task, arm, mine),
+      other: attentionOfArm(task, second, its),
+      titles: { arm: this.app.title(arm), other: this.app.title(second) },
+    };
     const { known, problems } = await gather(this.data, slide, info, wanted);
     if (stale()) return;
     this.notes.replaceChildren(...problems.map((problem) => h("p", {}, problem)));
@@ -184,7 +203,9 @@ export class SlidePane {
 /** Why there is nothing to ask the server for. */
 function lostBy(slide: Slide): string | null {
   if (slide.status === "unreadable") return failure(slide);
-  return slide.has_pictures ? null : "The slide itself is not here, only its features are: what was found is in the table.";
+  return slide.has_pictures
+    ? null
+    : "The slide itself is not here, only its features are: what was found is in the table.";
 }
 
 const message = (title: string, text: string, ...more: Node[]): HTMLElement =>

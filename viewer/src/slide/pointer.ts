@@ -46,11 +46,19 @@ export class Pointer {
   draw(context: CanvasRenderingContext2D, view: SlideView): void {
     if (!this.point || view === this.over || (!this.cross && this.pane.views.list.length < 2)) return;
     const { x, y } = view.toScreen(this.point);
-    for (const [colour, width] of [["#fff", 4], ["#d4006a", 1.5]] as const) {
+    for (const [colour, width] of [
+      ["#fff", 4],
+      ["#d4006a", 1.5],
+    ] as const) {
       context.strokeStyle = colour;
       context.lineWidth = width;
       context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]] as const) {
+      for (const [dx, dy] of [
+        [1, 0],
+        [-1, 0],
+        [0, 1],
+        [0, -1],
+      ] as const) {
         context.moveTo(x + 4 * dx, y + 4 * dy);
         context.lineTo(x + 14 * dx, y + 14 * dy);
       }
@@ -67,7 +75,13 @@ export class Pointer {
 
   private read(): void {
     const { known, info } = this.pane;
-    const inside = this.point && info && this.point.x >= 0 && this.point.y >= 0 && this.point.x < info.width && this.point.y < info.height;
+    const inside =
+      this.point &&
+      info &&
+      this.point.x >= 0 &&
+      this.point.y >= 0 &&
+      this.point.x < info.width &&
+      this.point.y < info.height;
     this.pane.cursor.show(inside && known ? readingsAt(this.point as Point, known, this.pane.annotations) : []);
     if (this.pane.views.list.length > 1 || this.cross || this.pane.views.measuring.active) this.pane.views.redraw();
   }

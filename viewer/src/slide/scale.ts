@@ -13,7 +13,8 @@ export function scaleBar(zoom: number, mpp: number | null): { width: number; tex
   return { width: (length / unit) * zoom, text: mpp === null ? `${length} px` : barText(length) };
 }
 
-const barText = (um: number): string => (um >= 1000 ? `${um / 1000} mm` : um < 1 ? `${Math.round(um * 1000)} nm` : `${um} µm`);
+const barText = (um: number): string =>
+  um >= 1000 ? `${um / 1000} mm` : um < 1 ? `${Math.round(um * 1000)} nm` : `${um} µm`;
 
 export const magnification = (zoom: number, mpp: number | null): number | null =>
   mpp === null ? null : (UM_AT_1X * zoom) / mpp;

@@ -3,7 +3,7 @@ import type { Legend } from "../overlays/layer";
 import { drawLegends } from "../overlays/legend";
 import type { SlideView } from "./view";
 
-const [MARGIN, HEAD, LEGEND] = [16, 44, 330];
+const [MARGIN, HEAD, LEGEND] = [16, 44, 310];
 
 export interface Shot {
   title: string;
@@ -30,7 +30,7 @@ export function screenshot(shot: Shot): Promise<Blob> {
     paste(context, view, left, sizes[at]!.x, sizes[at]!.y, density);
     left += sizes[at]!.x + MARGIN;
   });
-  drawLegends(context, shot.legends, left, HEAD);
+  drawLegends(context, shot.legends, left, HEAD, LEGEND - 2 * MARGIN);
   return blob(canvas);
 }
 
@@ -42,7 +42,14 @@ function heading(context: CanvasRenderingContext2D, { title, subtitle }: Shot): 
   context.fillText(subtitle, MARGIN, 37);
 }
 
-function paste(context: CanvasRenderingContext2D, view: SlideView, left: number, width: number, height: number, density: number): void {
+function paste(
+  context: CanvasRenderingContext2D,
+  view: SlideView,
+  left: number,
+  width: number,
+  height: number,
+  density: number,
+): void {
   const overlay = document.createElement("canvas");
   [overlay.width, overlay.height] = [Math.round(width * density), Math.round(height * density)];
   view.paint(overlay.getContext("2d") as CanvasRenderingContext2D, density);

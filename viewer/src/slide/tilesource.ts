@@ -21,8 +21,10 @@ export function tileSource(info: Info, source: Source): OpenSeadragon.TileSource
     getLevelScale: (index: number) => level(index).width / info.width,
     getNumTiles: (index: number) => new OpenSeadragon.Point(level(index).columns, level(index).rows),
     getTileAtPoint: (index: number, point: OpenSeadragon.Point) => tileAt(level(index), point, info),
-    getTileBounds: (index: number, x: number, y: number, inPixels?: boolean) => bounds(level(index), x, y, info, inPixels),
-    getTileUrl: (index: number, x: number, y: number) => source.picture(slideKey(info, `tiles/${last - index}/${x}_${y}.jpg`)),
+    getTileBounds: (index: number, x: number, y: number, inPixels?: boolean) =>
+      bounds(level(index), x, y, info, inPixels),
+    getTileUrl: (index: number, x: number, y: number) =>
+      source.picture(slideKey(info, `tiles/${last - index}/${x}_${y}.jpg`)),
   });
 }
 

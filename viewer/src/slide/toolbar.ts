@@ -44,13 +44,19 @@ export class Toolbar {
       ),
       h("span", { class: "group", id: "compare" }),
       exports(actions),
-      group(button("camera", "Picture with legend, PNG (e)", () => void actions.picture()), button("screen", "Full screen (f)", () => actions.fullScreen())),
+      group(
+        button("camera", "Picture with legend, PNG (e)", () => void actions.picture()),
+        button("screen", "Full screen (f)", () => actions.fullScreen()),
+      ),
     );
-    this.zoom.addEventListener("change", () => (this.zoom.value === "fit" ? actions.fit() : actions.magnify(Number(this.zoom.value))));
+    this.zoom.addEventListener("change", () =>
+      this.zoom.value === "fit" ? actions.fit() : actions.magnify(Number(this.zoom.value)),
+    );
     this.compare = (mode) => actions.compare(mode);
     this.arms();
     pane.views.onMoved = onFrame(() => this.magnification(pane));
-    pane.views.onMeasuring = () => set(this.measure as HTMLElement, "aria-pressed", String(pane.views.measuring.active));
+    pane.views.onMeasuring = () =>
+      set(this.measure as HTMLElement, "aria-pressed", String(pane.views.measuring.active));
   }
 
   private compare: (mode: "one" | "side" | "difference") => void = () => {};
@@ -60,7 +66,11 @@ export class Toolbar {
     const text = view && pane.info ? magnificationText(view.place().zoom, pane.info.mpp) : "–";
     if (this.zoom.options[0]?.textContent === text) return;
     const steps = pane.info?.mpp ? MAGNIFICATIONS.map((times) => h("option", { value: times }, `${times}×`)) : [];
-    this.zoom.replaceChildren(h("option", { value: "now", selected: true }, text), h("option", { value: "fit" }, "whole slide"), ...steps);
+    this.zoom.replaceChildren(
+      h("option", { value: "now", selected: true }, text),
+      h("option", { value: "fit" }, "whole slide"),
+      ...steps,
+    );
   }
 
   private arms(): void {
@@ -68,9 +78,18 @@ export class Toolbar {
     const others = this.app.others();
     const place = this.element.querySelector("#compare");
     if (!place) return;
-    const modes: [string, string][] = [["one", "one arm"], ["side", "side by side"], ["difference", "difference"]];
+    const modes: [string, string][] = [
+      ["one", "one arm"],
+      ["side", "side by side"],
+      ["difference", "difference"],
+    ];
     const view = choice("View", modes, compare, (mode) => this.compare(mode as "one"));
-    const second = choice("with", others.map((id) => [id, this.app.title(id)]), other, (id) => this.app.store.set({ other: id }));
+    const second = choice(
+      "with",
+      others.map((id) => [id, this.app.title(id)]),
+      other,
+      (id) => this.app.store.set({ other: id }),
+    );
     place.replaceChildren(...(others.length ? [view, ...(compare === "one" ? [] : [second])] : []));
   }
 }
@@ -83,9 +102,21 @@ const button = (name: keyof typeof ICONS, title: string, run: () => void): HTMLE
 function exports(actions: Actions): HTMLElement {
   const menu = h("details", { class: "menu" }, h("summary", {}, "Export"));
   const item = (text: string, run: () => void) =>
-    h("button", { type: "button", onclick: () => { menu.open = false; run(); } }, text);
+    h(
+      "button",
+      {
+        type: "button",
+        onclick: () => {
+          menu.open = false;
+          run();
+        },
+      },
+      text,
+    );
   menu.append(
-    h("div", { class: "items" },
+    h(
+      "div",
+      { class: "items" },
       item("View with legend (PNG)", () => void actions.picture()),
       item("Annotations (GeoJSON, QuPath)", () => actions.annotations()),
       item("100 most attended tiles (GeoJSON, QuPath)", () => actions.attended()),

@@ -53,7 +53,11 @@ export class SlideView {
   set title(title: string) {
     this.caption.textContent = title;
     const canvas = this.osd.canvas;
-    const words = { role: "application", "aria-roledescription": "slide view", "aria-label": `Slide ${this.info.id}, ${title}` };
+    const words = {
+      role: "application",
+      "aria-roledescription": "slide view",
+      "aria-label": `Slide ${this.info.id}, ${title}`,
+    };
     for (const [name, value] of Object.entries(words)) set(canvas, name, value);
   }
 
@@ -70,17 +74,29 @@ export class SlideView {
     const { viewport } = this.osd;
     const centre = viewport.getCenter(current);
     const zoom = (viewport.getZoom(current) * viewport.getContainerSize().x) / this.info.width;
-    return { x: centre.x * this.info.width, y: centre.y * this.info.width, zoom, rotation: viewport.getRotation(current) };
+    return {
+      x: centre.x * this.info.width,
+      y: centre.y * this.info.width,
+      zoom,
+      rotation: viewport.getRotation(current),
+    };
   }
 
   go(place: Partial<Place>, immediately = false): void {
     const { viewport } = this.osd;
     if (place.rotation !== undefined) viewport.setRotation(place.rotation, immediately || still());
     if (place.zoom !== undefined) {
-      viewport.zoomTo((place.zoom * this.info.width) / viewport.getContainerSize().x, undefined, immediately || still());
+      viewport.zoomTo(
+        (place.zoom * this.info.width) / viewport.getContainerSize().x,
+        undefined,
+        immediately || still(),
+      );
     }
     if (place.x !== undefined && place.y !== undefined) {
-      viewport.panTo(new OpenSeadragon.Point(place.x / this.info.width, place.y / this.info.width), immediately || still());
+      viewport.panTo(
+        new OpenSeadragon.Point(place.x / this.info.width, place.y / this.info.width),
+        immediately || still(),
+      );
     }
     if (!immediately) viewport.applyConstraints();
   }
@@ -124,14 +140,25 @@ export class SlideView {
   /** Draw the overlays; also for pictures of the view. */
   paint(context: CanvasRenderingContext2D, density: number): void {
     const size = this.osd.viewport.getContainerSize();
-    const [origin, right, down] = [{ x: 0, y: 0 }, { x: 1e4, y: 0 }, { x: 0, y: 1e4 }].map((point) => this.toScreen(point)) as [Point, Point, Point];
+    const [origin, right, down] = [
+      { x: 0, y: 0 },
+      { x: 1e4, y: 0 },
+      { x: 0, y: 1e4 },
+    ].map((point) => this.toScreen(point)) as [Point, Point, Point];
     const step = (to: Point, axis: "x" | "y") => ((to[axis] - origin[axis]) / 1e4) * density;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, size.x * density, size.y * density);
     const frame = this.frame(Math.hypot(step(right, "x"), step(right, "y")), density, size);
     for (const { layer, opacity } of this.layers) {
       context.save();
-      context.setTransform(step(right, "x"), step(right, "y"), step(down, "x"), step(down, "y"), origin.x * density, origin.y * density);
+      context.setTransform(
+        step(right, "x"),
+        step(right, "y"),
+        step(down, "x"),
+        step(down, "y"),
+        origin.x * density,
+        origin.y * density,
+      );
       context.globalAlpha = opacity;
       layer.draw(context, frame);
       context.restore();
@@ -141,7 +168,12 @@ export class SlideView {
   }
 
   private frame(scale: number, density: number, size: Point): Frame {
-    const corners = [{ x: 0, y: 0 }, { x: size.x, y: 0 }, { x: 0, y: size.y }, { x: size.x, y: size.y }].map((corner) => this.toSlide(corner));
+    const corners = [
+      { x: 0, y: 0 },
+      { x: size.x, y: 0 },
+      { x: 0, y: size.y },
+      { x: size.x, y: size.y },
+    ].map((corner) => this.toSlide(corner));
     const [xs, ys] = [corners.map(({ x }) => x), corners.map(({ y }) => y)];
     const visible = { left: Math.min(...xs), top: Math.min(...ys), right: Math.max(...xs), bottom: Math.max(...ys) };
     return { scale, density, visible };

@@ -3,7 +3,19 @@ import type { State, Store } from "./state";
 
 const NUMBERS = ["x", "y", "zoom", "rotation"] as const;
 const TEXTS = [
-  "task", "arm", "other", "compare", "slide", "q", "label", "predicted", "outcome", "centre", "sort", "attention", "quality",
+  "task",
+  "arm",
+  "other",
+  "compare",
+  "slide",
+  "q",
+  "label",
+  "predicted",
+  "outcome",
+  "centre",
+  "sort",
+  "attention",
+  "quality",
 ] as const;
 const CHOICES: Partial<Record<(typeof TEXTS)[number], string[]>> = {
   compare: ["one", "side", "difference"],
@@ -62,6 +74,7 @@ export function keepInAddress(store: Store, base: State): void {
       history.pushState(null, "", "#" + write(state, base));
     } else timer = window.setTimeout(update, 150); // browsers refuse hundreds of changes
   });
+  update(); // what could not be followed is not passed on
   addEventListener("hashchange", () => store.set(read(location.hash, base)));
   addEventListener("popstate", () => store.set(read(location.hash, base)));
 }

@@ -26,10 +26,18 @@ export class FilterBar {
   ) {
     const type = onFrame(() => store.set({ q: this.search.value }));
     this.search = h("input", {
-      type: "search", placeholder: "Search slides", "aria-label": "Search slides", id: "search", value: store.state.q,
+      type: "search",
+      placeholder: "Search slides",
+      "aria-label": "Search slides",
+      id: "search",
+      value: store.state.q,
       oninput: type,
     });
-    const tsv = h("button", { type: "button", id: "tsv", title: "These slides as a table (TSV)", onclick: exportTable }, "TSV");
+    const tsv = h(
+      "button",
+      { type: "button", id: "tsv", title: "These slides as a table (TSV)", onclick: exportTable },
+      "TSV",
+    );
     this.element.append(h("div", { class: "line" }, this.search, this.count, tsv), this.choices);
   }
 
@@ -38,23 +46,35 @@ export class FilterBar {
     if (this.search.value !== state.q) this.search.value = state.q;
     this.count.textContent = left === rows.length ? `${whole(left)} slides` : `${whole(left)} of ${whole(rows.length)}`;
     const labels = [...new Set([...classes, ...valuesOf(rows, (row) => row.label)])];
-    const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-filter]")?.dataset.filter;
+    const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-filter]")?.dataset
+      .filter;
     const filtered = Object.entries(CLEAR).some(([key, none]) => state[key as keyof State] !== none);
     this.choices.replaceChildren(
       this.choice("Label", "label", all(labels)),
       this.choice("Prediction", "predicted", all(classes)),
       this.choice("Result", "outcome", OUTCOMES),
       this.choice("Centre", "centre", all(valuesOf(rows, (row) => row.slide.centre))),
-      h("button", { type: "button", class: "clear", disabled: !filtered, onclick: () => this.store.set(CLEAR) }, "Clear"),
+      h(
+        "button",
+        { type: "button", class: "clear", disabled: !filtered, onclick: () => this.store.set(CLEAR) },
+        "Clear",
+      ),
     );
     if (focused) this.choices.querySelector<HTMLElement>(`[data-filter=${focused}] select`)?.focus();
   }
 
-  private choice(name: string, key: "label" | "predicted" | "outcome" | "centre", values: [string, string][]): HTMLElement {
+  private choice(
+    name: string,
+    key: "label" | "predicted" | "outcome" | "centre",
+    values: [string, string][],
+  ): HTMLElement {
     const label = choice(name, values, this.store.state[key], (value) => this.store.set({ [key]: value }));
     label.dataset.filter = key;
     return label;
   }
 }
 
-const all = (values: string[]): [string, string][] => [["", "all"], ...values.map((value): [string, string] => [value, value])];
+const all = (values: string[]): [string, string][] => [
+  ["", "all"],
+  ...values.map((value): [string, string] => [value, value]),
+];

@@ -18,7 +18,16 @@ const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["�
 /** The columns of a task with these classes. */
 export function columnsOf(classes: string[]): Column[] {
   if (!classes.length) return [SLIDE, ...REST, STATE]; // slides alone, or attention alone
-  return [SLIDE, label(classes), prediction(classes), OUTCOME, probabilities(classes), ...REST, ...classes.map(classColumn), STATE];
+  return [
+    SLIDE,
+    label(classes),
+    prediction(classes),
+    OUTCOME,
+    probabilities(classes),
+    ...REST,
+    ...classes.map(classColumn),
+    STATE,
+  ];
 }
 
 const SLIDE = text("slide", "Slide", "id", (row) => row.slide.id);
@@ -46,7 +55,9 @@ const OUTCOME: Column = {
 
 /** The class's colour in the bar of probabilities. */
 const dot = (classes: string[], name: string | null): HTMLElement | null =>
-  name !== null && classes.includes(name) ? h("span", { class: `dot c${classes.indexOf(name) % 8}`, "aria-hidden": true }) : null;
+  name !== null && classes.includes(name)
+    ? h("span", { class: `dot c${classes.indexOf(name) % 8}`, "aria-hidden": true })
+    : null;
 
 const REST: Column[] = [
   numeric("auroc", "Attention AUROC", (row) => row.prediction?.attention_auroc ?? null, probability),
@@ -69,7 +80,10 @@ function text(key: string, title: string, style: string, value: (row: Row) => st
 }
 
 function numeric(
-  key: string, title: string, value: (row: Row) => number | null, format: (number: number) => string,
+  key: string,
+  title: string,
+  value: (row: Row) => number | null,
+  format: (number: number) => string,
 ): Column {
   const cell = (row: Row) => (value(row) === null ? "" : format(value(row) as number));
   return { key, title, style: "number", value, cell };
@@ -80,7 +94,9 @@ function predicted(row: Row, classes: string[]): Node | string {
   const { predicted: name, unusual, prediction_set: set } = row.prediction;
   const notes = [...(set ? [`prediction set: ${set.join(", ") || "empty"}`] : []), ...unusual];
   const title = [name, ...notes].join("\n");
-  const sign = unusual.length ? h("span", { class: "unusual", role: "img", "aria-label": unusual.join("; ") }, " ⚠") : null;
+  const sign = unusual.length
+    ? h("span", { class: "unusual", role: "img", "aria-label": unusual.join("; ") }, " ⚠")
+    : null;
   return h("span", { class: "cut", title }, dot(classes, name), name, sign);
 }
 
@@ -109,7 +125,12 @@ function bar(classes: string[], values: number[]): HTMLElement {
     return part;
   });
   const largest = h("span", { class: "largest", "aria-hidden": "true" }, probability(Math.max(...values)));
-  return h("span", { class: "probabilities", role: "img", "aria-label": words, title: words }, largest, h("span", { class: "parts" }, ...parts));
+  return h(
+    "span",
+    { class: "probabilities", role: "img", "aria-label": words, title: words },
+    largest,
+    h("span", { class: "parts" }, ...parts),
+  );
 }
 
 const classColumn = (name: string, at: number): Column =>

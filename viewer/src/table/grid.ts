@@ -42,7 +42,10 @@ export class Grid {
   show(rows: Row[], columns: Column[], sort: string, opened: string): void {
     const kept = this.rows[this.active]?.slide.id;
     Object.assign(this, { rows, columns, opened });
-    this.active = Math.max(0, rows.findIndex(({ slide }) => slide.id === (opened || kept)));
+    this.active = Math.max(
+      0,
+      rows.findIndex(({ slide }) => slide.id === (opened || kept)),
+    );
     set(this.table, "aria-rowcount", rows.length + 1);
     this.drawHead(sort);
     this.existing.clear();
@@ -68,10 +71,17 @@ export class Grid {
     const [key, order] = [sort.replace(/^-/, ""), sort.startsWith("-") ? "descending" : "ascending"];
     const cells = this.columns.map((column) => {
       const sorted = column.key === key ? order : column.value ? "none" : undefined;
-      const button = h("button", { type: "button", title: `Sort by ${column.title}`, onclick: () => this.handlers.sort(column.key) }, column.title);
+      const button = h(
+        "button",
+        { type: "button", title: `Sort by ${column.title}`, onclick: () => this.handlers.sort(column.key) },
+        column.title,
+      );
       return h("th", { scope: "col", class: column.style, "aria-sort": sorted }, column.value ? button : column.title);
     });
-    this.head.replaceChildren(h("th", { scope: "col", class: "picture" }, h("span", { class: "spoken" }, "Picture")), ...cells);
+    this.head.replaceChildren(
+      h("th", { scope: "col", class: "picture" }, h("span", { class: "spoken" }, "Picture")),
+      ...cells,
+    );
   }
 
   /** Put the rows in view, and a few beyond, between two spaces as high as the others would be. */
@@ -97,11 +107,21 @@ export class Grid {
   private row(index: number): HTMLTableRowElement {
     const row = this.rows[index] as Row;
     const picture = row.slide.thumbnail
-      ? h("img", { src: this.source.picture(slideKey(row.slide, "thumbnail.jpg")), alt: "", loading: "lazy", height: 36 })
+      ? h("img", {
+          src: this.source.picture(slideKey(row.slide, "thumbnail.jpg")),
+          alt: "",
+          loading: "lazy",
+          height: 36,
+        })
       : h("span", { class: "no-picture", "aria-hidden": true });
     picture.addEventListener("error", () => picture.replaceWith(h("span", { class: "no-picture" })));
     const cells = this.columns.map((column) => h("td", { class: column.style }, column.cell(row)));
-    const properties = { id: `row${index}`, "aria-rowindex": index + 2, "data-index": index, "data-slide": row.slide.id };
+    const properties = {
+      id: `row${index}`,
+      "aria-rowindex": index + 2,
+      "data-index": index,
+      "data-slide": row.slide.id,
+    };
     const element = h("tr", properties, h("td", { class: "picture" }, picture), ...cells);
     this.state(element, index);
     return element;
@@ -121,7 +141,12 @@ export class Grid {
     if (event.target !== this.table) return; // a head's button
     const page = Math.max(1, Math.floor(this.element.clientHeight / HEIGHT) - 2);
     const steps: Record<string, number> = {
-      ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -this.rows.length, End: this.rows.length,
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: page,
+      PageUp: -page,
+      Home: -this.rows.length,
+      End: this.rows.length,
     };
     const row = this.rows[this.active];
     if (event.key in steps) this.move(steps[event.key] as number);

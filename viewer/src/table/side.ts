@@ -68,6 +68,9 @@ export class TableSide {
 
   private export(): void {
     const name = [this.app.overview.name, this.app.state.task, this.app.state.arm].filter(Boolean).join(".");
-    download(`${name}.slides.tsv`, new Blob([tableText(this.left, this.app.classes)], { type: "text/tab-separated-values" }));
+    download(
+      `${name}.slides.tsv`,
+      new Blob([tableText(this.left, this.app.classes)], { type: "text/tab-separated-values" }),
+    );
   }
 }
