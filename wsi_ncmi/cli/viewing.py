@@ -53,7 +53,7 @@ def view(
     from wsi_ncmi.tools.view.page import read_page
 
     page = read_page()
-    given = Given(expanded(what) if what else "", config, attention, predictions, mpp)
+    given = Given(expanded(what) if what else "", config, attention, predictions, mpp, remote)
     source, settings = source_of(given)
     if export is not None:
         bundle.export(source, page, settings, export, slides, most_gb, remote=remote)

@@ -31,7 +31,7 @@ MOST_CONNECTIONS = 512
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 READ_SECONDS = 30.0
-FEWEST_THREADS, MOST_THREADS = 2, 8
+FEWEST_THREADS, MOST_THREADS = 4, 8
 
 
 def application(

@@ -25,6 +25,7 @@ class Given:
         config: configurations, of which the later ones win.
         attention: files of attention. predictions: a folder that `predict` wrote.
         mpp: of a slide that is named itself.
+        remote: whether slides and annotations at addresses are read there.
     """
 
     what: str
@@ -32,6 +33,7 @@ class Given:
     attention: Sequence[Path] = ()
     predictions: Path | None = None
     mpp: float | None = None
+    remote: bool = False
 
 
 def source_of(given: Given) -> tuple[Source, Settings]:
@@ -68,19 +70,20 @@ def _first(given: Given, sections: Sections | None) -> Source:
     if is_predicted(folder):
         return Predicted(folder)
     if is_results(folder):
-        return Results(folder, _asked(given.config, sections))
+        return Results(folder, _asked(given, sections))
     below = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and is_results(path)]
     named = f"; name one of its cohorts: {some(below, 10)}" if below else ""
     raise UserError(f"{what}: neither a cohort's results nor a folder of predict{named}")
 
 
-def _asked(config: Sequence[Path], sections: Sections | None) -> Asked:
+def _asked(given: Given, sections: Sections | None) -> Asked:
     if sections is None:
-        return Asked()
-    raw = merged(config)
+        return Asked(remote=given.remote)
+    raw = merged(given.config)
     fetch = (raw.get("slides") or {}).get("fetch")
     return Asked(
         Path(sections.sheet) if sections.sheet else None,
         Fetch.model_validate(fetch) if fetch else None,
+        given.remote,
         str(raw.get("question", "")),
     )

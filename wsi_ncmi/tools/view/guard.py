@@ -58,7 +58,7 @@ class Guard:
         elif path.startswith("/") and self._has_token(path):
             inner = {**scope, "path": path[len(self.prefix) - 1 :], "root_path": ""}
             await self.app(inner, receive, send)
-        elif path == "/" and self._has_cookie(scope["headers"]):
+        elif (path == "/" and self._has_cookie(scope["headers"])) or self._has_token(f"{path}/"):
             await answer(send, 303, "moved", [(b"location", self.prefix.encode())])
         else:
             await answer(send, 403, SAYS_HOW)

@@ -98,6 +98,7 @@ class OpenSlide:
     ) -> None:
         self.slide, self.levels, self.state, self.unscaled = slide, levels, state, unscaled
         self.users, self.dropped = 0, False
+        self.turns: asyncio.Semaphore | None = None
         self.overview: asyncio.Task[dict[tuple[int, int, int], bytes]] | None = None
         self.grid: TiledSlide | None = None
 
@@ -158,6 +159,17 @@ class OpenSlides:
         finally:
             found.users -= 1
             found.release()
+
+    async def read(self, found: OpenSlide, work: Callable[[], T], slide_id: str) -> T:
+        """What `work` reads from a slide; one thread at least is left to the other slides.
+
+        Raises:
+            TimedOutError, BusyError: see `Threads.run`.
+        """
+        if found.turns is None:
+            found.turns = asyncio.Semaphore(max(1, self.threads.count - 1))
+        async with found.turns:
+            return await self.threads.run(work, f"slide {slide_id}")
 
     async def refresh(self, slide_id: str) -> None:
         """Let a slide go whose file has changed or gone, so that it is opened anew."""

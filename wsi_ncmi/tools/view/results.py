@@ -34,10 +34,12 @@ class Asked:
     Attributes:
         sheet: None: the demo's, if it is there.
         fetch: where slides at addresses are read; None: at their addresses.
+        remote: whether anything is read at addresses at all.
     """
 
     sheet: Path | None = None
     fetch: Fetch | None = None
+    remote: bool = False
     question: str = ""
 
 
@@ -89,15 +91,24 @@ class Results:
             return None
         paths = tile_paths(self.folder / "tiles", slide_id)
         tiled = paths.tiles.is_file()
-        path, mpp = self._path(found.row, paths.tiles if tiled else None)
+        row = self._reachable(found.row)
+        path, mpp = self._path(row, paths.tiles if tiled else None)
         return SlidePlace(
             slide_id,
             path,
             mpp,
-            found.row.annotation,
+            self._annotation(row),
             self.folder / "tiles" if tiled else None,
             self._attention(slide_id),
         )
+
+    def _reachable(self, row: SlideRow) -> SlideRow:
+        """With where its files can be read now: a copy, if there is one, or an address."""
+        return readable([row], self.folder / "slides", self.asked.fetch or Fetch())[0]
+
+    def _annotation(self, row: SlideRow) -> str:
+        """One at an address is read only where that is asked for."""
+        return "" if is_remote(row.annotation) and not self.asked.remote else row.annotation
 
     def _attention(self, slide_id: str) -> dict[str, Path]:
         paths = {task.name: TaskView(task).attention(slide_id) for task in self._task_folders()}
@@ -106,9 +117,7 @@ class Results:
     def _path(self, row: SlideRow, tiles: Path | None) -> tuple[str, float | None]:
         """By the sheet, else where the slide was when it was tiled."""
         if row.path:
-            copies = self.folder / "slides"
-            settings = self.asked.fetch or Fetch()
-            return (readable([row], copies, settings)[0].path, row.mpp)
+            return row.path, row.mpp
         try:
             found = None if tiles is None else tilefile.read(tiles)
         except SlideError:
@@ -157,7 +166,7 @@ class Results:
             "centre": row.centre or None,
             **found.state,
             "thumbnail": paths.thumbnail.is_file(),
-            "has_annotation": bool(row.annotation),
+            "has_annotation": bool(self._annotation(row)),
             "has_tiles": found.state["status"] == "ok" and paths.tiles.is_file(),
             "has_pictures": bool(row.path) or paths.tiles.is_file(),
             "source": "results",

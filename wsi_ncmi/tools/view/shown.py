@@ -98,7 +98,7 @@ class Shown:
             self.kept.put(key, made)
             return made
 
-        return await self.threads.run(work, str(key[0]))
+        return await self.open.read(found, work, str(key[0]))
 
     async def info(self, slide_id: str) -> Json:
         """Size, scale and levels of a slide, opened anew if its file has changed.
@@ -122,18 +122,16 @@ class Shown:
             key = slide_id, found.state, "thumbnail"
             known = self.kept.get(key)
             if known is None:
-                known = await self._thumbnail(found)
+                known = await self._thumbnail(found, slide_id)
                 self.kept.put(key, known)
             return known
 
-    async def _thumbnail(self, found: OpenSlide) -> bytes:
+    async def _thumbnail(self, found: OpenSlide, slide_id: str) -> bytes:
         last = len(found.levels) - 1
         if found.levels[last].source is None:  # it took long to make: it is not made twice
             coarsest = (await self.open.overview(found))[last, 0, 0]
-            return await self.threads.run(lambda: pictures.shrunk(coarsest), found.slide.path)
-        return await self.threads.run(
-            lambda: pictures.slide_thumbnail(found.slide), found.slide.path
-        )
+            return await self.threads.run(lambda: pictures.shrunk(coarsest), slide_id)
+        return await self.open.read(found, lambda: pictures.slide_thumbnail(found.slide), slide_id)
 
     async def crop(self, slide_id: str, index: int) -> bytes:
         """A tile of the grid; IndexError where there is none, others as `tile`."""
@@ -143,7 +141,7 @@ class Shown:
             def work() -> bytes:
                 return pictures.crop(found.slide, _grid_of(found, place), index)
 
-            return await self.threads.run(work, slide_id)
+            return await self.open.read(found, work, slide_id)
 
 
 def _grid_of(found: OpenSlide, place: SlidePlace) -> TiledSlide:

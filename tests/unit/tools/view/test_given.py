@@ -22,6 +22,7 @@ from wsi_ncmi.tools.predict import output
 from wsi_ncmi.tools.predict.output import Prediction
 from wsi_ncmi.tools.view import page
 from wsi_ncmi.tools.view.given import Given, source_of
+from wsi_ncmi.tools.view.results import Asked, Results
 from wsi_ncmi.tools.view.source import Source
 
 ARM = ("abmil", "ncmi")
@@ -203,3 +204,19 @@ def test_without_a_built_page(
     with pytest.raises(SystemExit):
         cli.main(["view", str(results)])
     assert "run `make viewer`" in capsys.readouterr().err
+
+
+def test_annotations_at_addresses_are_not_fetched(results: Path, tmp_path: Path) -> None:
+    """Only where it is asked for does a request leave the machine."""
+    text = (results / "slides" / "slides.tsv").read_text()
+    sheet = tmp_path / "sheet.tsv"
+    annotation = str(results / "slides" / f"{SLIDE}.xml")
+    assert annotation in text
+    sheet.write_text(text.replace(annotation, "s3://bucket/a.xml"))
+    for remote in (False, True):
+        source = Results(results, Asked(sheet, remote=remote))
+        row = next(row for row in source.slides() if row["id"] == SLIDE)
+        place = source.place(SLIDE)
+        assert row["has_annotation"] == remote
+        assert place is not None
+        assert place.annotation == ("s3://bucket/a.xml" if remote else "")

@@ -1,6 +1,7 @@
 """Slides over the application: tiles against files, slides that go, change, hang, are too many."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +215,37 @@ def test_a_read_that_hangs(several: Several, monkeypatch: pytest.MonkeyPatch) ->
         assert client.get("slides/c/info.json").status_code == 504
         assert client.get("slides/a/tiles/0/0_0.jpg").status_code == 200
         go_on.set()
+
+
+def test_a_slide_that_hangs_leaves_threads_to_others(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all of its tiles are waited for, which all hang, another slide is answered at once."""
+    from wsi_ncmi.tools.view import shown
+
+    go_on, original = threading.Event(), shown.decoded_jpeg
+    monkeypatch.setattr(
+        shown,
+        "decoded_jpeg",
+        lambda slide, *of: (slide.path.endswith("c.tif") and go_on.wait(30), original(slide, *of))[
+            1
+        ],
+    )
+    with browsing(several, seconds=20) as client:
+        for name in "cd":
+            assert client.get(f"slides/{name}/info.json").status_code == 200
+        asking = [
+            threading.Thread(target=client.get, args=[f"slides/c/tiles/0/{n}_0.jpg"])
+            for n in range(4)
+        ]
+        for one in asking:
+            one.start()
+        start = time.monotonic()
+        assert client.get("slides/d/tiles/0/0_0.jpg").status_code == 200
+        assert time.monotonic() - start < 10
+        go_on.set()
+        for one in asking:
+            one.join()
 
 
 def test_too_many_that_hang(
