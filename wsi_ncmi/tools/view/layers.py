@@ -65,6 +65,8 @@ def grid(place: SlidePlace) -> bytes:
 def attention(place: SlidePlace, task: str, arm: str) -> bytes:
     """Weights float32 `[N]` and coordinates int32 `[N, 2]` as safetensors.
 
+    Their size stands in its metadata, where the slide has a tile file.
+
     Raises:
         AbsentLayerError: there is no attention of this arm on the slide.
         UserError: the file is damaged.
@@ -77,7 +79,10 @@ def attention(place: SlidePlace, task: str, arm: str) -> bytes:
         raise AbsentLayerError(f"slide {place.slide_id}: no attention of {arm} in task {task}")
     weights = np.ascontiguousarray(found.weights[arm], np.float32)
     coords = np.ascontiguousarray(found.coords, np.int32)
-    return save({"attention": weights, "coords": coords}, {"task": task, "arm": arm})
+    stated = {"task": task, "arm": arm}
+    if place.tiles is not None:
+        stated["tile_size_level0"] = str(tiles_of(place).tile_size_level0)
+    return save({"attention": weights, "coords": coords}, stated)
 
 
 def mask_downsample(tiles: TiledSlide) -> float:

@@ -103,10 +103,13 @@ def test_the_grid_is_the_tile_file(client: TestClient, results: Path) -> None:
         np.testing.assert_array_equal(found[name], getattr(tiles, name).astype(np.float32))
 
 
-def test_the_grid_states_its_geometry(client: TestClient) -> None:
-    content = client.get(f"slides/{SLIDE}/grid.safetensors").content
+def metadata(content: bytes) -> Any:
     length = int.from_bytes(content[:8], "little")
-    stated = json.loads(content[8 : 8 + length])["__metadata__"]
+    return json.loads(content[8 : 8 + length])["__metadata__"]
+
+
+def test_the_grid_states_its_geometry(client: TestClient) -> None:
+    stated = metadata(client.get(f"slides/{SLIDE}/grid.safetensors").content)
     assert float(stated["mpp"]) == 0.5
     assert float(stated["tile_size_level0"]) == 128
     assert (int(stated["width"]), int(stated["height"])) == (1100, 900)
@@ -120,6 +123,12 @@ def test_attention_is_the_file_of_attention(client: TestClient) -> None:
         np.testing.assert_array_equal(found["coords"], grid["coords"])
         assert found["attention"].sum() == pytest.approx(1, abs=1e-5)
         assert (np.diff(found["attention"]) > 0).all() == rises
+
+
+def test_attention_states_the_size_of_its_tiles(client: TestClient) -> None:
+    path = f"slides/{SLIDE}/attention/stage/abmil/ncmi.safetensors"
+    stated = metadata(client.get(path).content)
+    assert stated == {"task": "stage", "arm": "abmil/ncmi", "tile_size_level0": "128.0"}
 
 
 def test_no_attention_is_said(client: TestClient) -> None:
