@@ -19,24 +19,30 @@ NAMES["others"] = "uni"
 """What stands for `<name>` in the keys: the one task and arm of the tests' configurations."""
 
 
-def keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
-    """Dotted keys of a model and of all models in it; `<>` stands for a name, `[]` for a place."""
+def keys(
+    model: type[BaseModel], above: str = "", outer: tuple[type[BaseModel], ...] = ()
+) -> Iterator[str]:
+    """Dotted keys of a model and of all models in it; `<>` stands for a name, `[]` for a place.
+
+    Args:
+        outer: models around it; in one that is in itself, a model's name says all of its keys.
+    """
     for name, field in model.model_fields.items():
-        yield from _below(f"{above}{name}", field.annotation)
+        yield from _below(f"{above}{name}", field.annotation, (*outer, model))
 
 
-def _below(key: str, kind: Any) -> Iterator[str]:
+def _below(key: str, kind: Any, outer: tuple[type[BaseModel], ...]) -> Iterator[str]:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is typing.Annotated:
-        yield from _below(key, inner[0])
+        yield from _below(key, inner[0], outer)
     elif origin in (Union, types.UnionType):
-        yield from _below(key, next(one for one in inner if one is not type(None)))
+        yield from _below(key, next(one for one in inner if one is not type(None)), outer)
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
-        yield from keys(kind, f"{key}.")
+        yield from keys(kind, f"{key}.", outer)
     elif origin is dict and _is_model(inner[1]):
-        yield from _below(f"{key}.<>", inner[1])
+        yield from () if outer.count(inner[1]) > 1 else _below(f"{key}.<>", inner[1], outer)
     elif origin is list and _is_model(inner[0]):
-        yield from _below(f"{key}.[]", inner[0])
+        yield from _below(f"{key}.[]", inner[0], outer)
     else:
         yield key
 
@@ -187,6 +193,11 @@ OTHER: dict[str, Any] = {
     "evaluation.family.objectives": ["ncmi"],
     "experiment.name": "comparison",
     "experiment.options": {"metric": "macro_f1"},
+    "extraction.others.<>.encoder": "uni2_h",
+    "extraction.others.<>.options": {"input_px": 96},
+    "extraction.others.<>.weights": "w.pt",
+    "extraction.others.<>.augmentation.transforms.[].name": "VerticalFlip",
+    "extraction.others.<>.augmentation.transforms.[].options": {"p": 1.0},
     "bags.others.<>.path": "other",
     "bags.others.<>.format": "h5",
     "tasks.<>.encoder": "uni",
@@ -210,6 +221,11 @@ OTHER: dict[str, Any] = {
 OF_SEVERAL = {**BASES["bags"]["bags"], "others": {"uni": {"path": "pt", "format": "pt"}}}
 WITH: dict[str, dict[str, Any]] = {
     "bags.others": {"bags": OF_SEVERAL},
+    "extraction.others": {"extraction.others": {"uni": {"encoder": "uni"}}},
+    "extraction.others.<>.options": {"extraction.others": {"uni": {"encoder": "resnet18"}}},
+    "extraction.others.<>.augmentation": {
+        "extraction.others.<>.augmentation": {"transforms": [TRANSFORM]}
+    },
     "tasks.<>.encoder": {"slides": None, "bags": OF_SEVERAL},
     "benchmark.encoders": {"slides": None, "bags": OF_SEVERAL},
     "extraction.augmentation": {"extraction.augmentation": {"transforms": [TRANSFORM]}},

@@ -137,6 +137,45 @@ def test_a_replaced_slide_is_read_again_and_its_task_trained(copy: Any) -> None:
     assert bag.read_bytes() != old
 
 
+def with_another_encoder(workflow: Any) -> Any:
+    """The same with another encoder, and a task on it."""
+    first = workflow.config["extraction"]
+    others = {"second": {"options": {**first["options"], "seed": 1}}}
+    tasks = workflow.config["tasks"]
+    config = {**workflow.config, "extraction": {**first, "others": others}}
+    config["tasks"] = {**tasks, "again": {**tasks["grade"], "encoder": "second"}}
+    return dataclasses.replace(workflow, config=config)
+
+
+def test_another_encoder_makes_its_bags_and_its_task_alone(copy: Any) -> None:
+    alone = copy()
+    workflow = with_another_encoder(alone)
+    assert workflow.plan() == {
+        "features": 2,
+        "pack": 1,
+        "splits": 1,
+        "train": 1,
+        "evaluate": 1,
+        "attention": 1,
+        "html_report": 1,
+        "all": 1,
+    }
+    bags = workflow.results / "features"
+    before = {path: path.stat().st_mtime_ns for path in bags.glob("random_resnet/*.h5")}
+    workflow.run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(bags.glob("second/*.h5"))) == len(before) == 20
+    assert workflow.plan() == {}
+    page = (workflow.results / "report" / "index.html").read_text()
+    assert "Trained on the features of second." in page
+    assert "What made the features of random_resnet." in page
+    assert "features, second" in page  # in what it took
+    run = next((workflow.results / "runs" / "again").glob("*/run.json"))
+    assert '"encoder": "second"' in run.read_text()
+    # It is left out again: what it made lies there, and nothing but the report is written.
+    assert alone.plan() == {"html_report": 1, "all": 1}
+
+
 def made(workflow: Any) -> dict[str, Any]:
     """Tile files, bags and bags' manifests, by name."""
     folders = [workflow.results / "tiles", workflow.results / "features" / "random_resnet"]

@@ -7,21 +7,21 @@ if READS_SLIDES:
 
     rule pack:
         input:
-            manifests=buckets(f"features/{ENCODER}"),
+            manifests=lambda wildcards: buckets(f"features/{wildcards.encoder}"),
         output:
-            index=f"{cache(ENCODER)}/index.tsv",
-            encoder=f"{cache(ENCODER)}/encoder.json",
+            index=f"{ROOT}/cache/{{encoder}}/index.tsv",
+            encoder=f"{ROOT}/cache/{{encoder}}/encoder.json",
         log:
-            f"{ROOT}/logs/pack/{ENCODER}.log",
+            f"{ROOT}/logs/pack/{{encoder}}.log",
         benchmark:
-            f"{ROOT}/benchmarks/pack/{ENCODER}.tsv"
+            f"{ROOT}/benchmarks/pack/{{encoder}}.tsv"
         conda:
             "../../environment.yml"
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
             sheet=literal(CHECKED.sheet_path),
-            sections=literal(SETTINGS.making),
-            tries=retries(Path(cache(ENCODER))).tries,
+            sections=lambda wildcards: SETTINGS.making(wildcards.encoder),
+            tries=lambda wildcards: retries(Path(cache(wildcards.encoder))).tries,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:

@@ -21,7 +21,6 @@ except ConfigError as error:
 
 CONFIG, SETTINGS, DIGESTS = CHECKED.config, Settings(CHECKED), Digests(CHECKED)
 ROOT = CHECKED.root
-ENCODER = CONFIG.encoder_folder
 READS_SLIDES = CHECKED.reads_slides
 # Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
 GPU = int(has_gpu())
@@ -113,14 +112,18 @@ def slides_of(wildcards):
     return f"{ROOT}/slides/lane-{place % step}-of-{step}"
 
 
-def finished(wildcards):
+def finished(bucket, *encoders):
     """Options of the commands that fetch and drop: which slides are not fetched again."""
     if FETCH.keep_slides:
         return []
-    record = f"{ROOT}/slides/finished/{ENCODER}/bucket-{wildcards.bucket}.json"
-    made = ["--tiles", f"{ROOT}/tiles", "--bags", f"{ROOT}/features/{ENCODER}"]
-    given = ["--tiling", SETTINGS.section("tiling"), "--encoding", DIGESTS.encoding]
-    return ["--finished", record, *given, *made]
+    options = []
+    for encoder in encoders:
+        record = f"{ROOT}/slides/finished/{encoder}/bucket-{bucket}.json"
+        made = ["--tiles", f"{ROOT}/tiles", "--bags", f"{ROOT}/features/{encoder}"]
+        given = ["--tiling", SETTINGS.section("tiling")]
+        given += ["--encoding", DIGESTS.encoding(encoder)]
+        options += ["--finished", record, *given, *made]
+    return options
 
 
 def copies(wildcards, manifest=None):
@@ -139,25 +142,37 @@ WHERE_SLIDES_ARE = shlex.join(
 
 
 def dropping(wildcards):
-    """What ends the job that makes a bucket's bags: slides that do not stay are dropped."""
+    """What ends a job that makes a bucket's bags: slides that do not stay are dropped.
+
+    They wait for every encoder that they were fetched for. Which these are, `fetch` says in the folder
+    of the copies, and no param: one more encoder does not make the bags of the others again.
+    """
     if not FETCH or FETCH.keep_slides:
         return ""
     bucket = ["--bucket", wildcards.bucket, "--buckets", str(CONFIG.buckets)]
     given = ["--sheet", CHECKED.sheet_path, *copies(wildcards), *bucket]
-    made = ["--made", f"{ROOT}/features/{ENCODER}/bucket-{wildcards.bucket}.tsv"]
-    command = shlex.join([*given, *finished(wildcards), *made])
+    encoder = wildcards.encoder
+    made = ["--made", f"{ROOT}/features/{encoder}/bucket-{wildcards.bucket}.tsv"]
+    command = shlex.join([*given, *finished(wildcards.bucket, encoder), *made])
     return f" && python -m wsi_ncmi.cli fetch drop {command}"
 
 
 def buckets_before(bucket):
     """Bags of the buckets whose slides must be gone before those of this one are fetched.
 
-    They are ancient: that bags are made again elsewhere is no reason to fetch these slides.
+    They are ancient: that bags are made again elsewhere is no reason to fetch these slides. It is one
+    where a killed run has left this bucket's copies: those of an earlier one take their place.
     """
     order = [*CHECKED.buckets]
     place, step = order.index(bucket), FETCH.buckets_at_once
     earlier = [] if FETCH.keep_slides else order[place % step : place : step]
-    return [ancient(f"{ROOT}/features/{ENCODER}/bucket-{b}.tsv") for b in earlier]
+    bags = [
+        f"{ROOT}/features/{encoder}/bucket-{b}.tsv"
+        for encoder in CONFIG.encoders
+        for b in earlier
+    ]
+    is_begun = Path(f"{ROOT}/slides/bucket-{bucket}.tsv").is_file()
+    return bags if is_begun else [ancient(path) for path in bags]
 
 
 def buckets(folder):

@@ -29,7 +29,7 @@ if FETCH:
 
     # The manifest is temporary and the copies are no outputs: Snakemake removes it when tiles and
     # features are finished, and asks for it again when they are to be made anew. The copies survive
-    # a failed or killed job, which goes on where it was; `features` drops them.
+    # a failed or killed job, which goes on where it was; the last encoder's `features` drops them.
     rule fetch:
         input:
             # So that the slides of no more buckets than allowed are on the disk at a time.
@@ -51,7 +51,7 @@ if FETCH:
             options=literal(FETCH.model_dump_json()),
             buckets=CONFIG.buckets,
             folder=slides_of,
-            finished=finished,
+            finished=lambda wildcards: finished(wildcards.bucket, *CONFIG.encoders),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} fetch --sheet {params.sheet:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
@@ -102,12 +102,12 @@ if READS_SLIDES:
             tiles=f"{ROOT}/tiles/bucket-{{bucket}}.tsv",
             fetched=fetched,
         output:
-            manifest=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.tsv",
-            facts=f"{ROOT}/features/{ENCODER}/bucket-{{bucket}}.json",
+            manifest=f"{ROOT}/features/{{encoder}}/bucket-{{bucket}}.tsv",
+            facts=f"{ROOT}/features/{{encoder}}/bucket-{{bucket}}.json",
         log:
-            f"{ROOT}/logs/features/{ENCODER}/bucket-{{bucket}}.log",
+            f"{ROOT}/logs/features/{{encoder}}/bucket-{{bucket}}.log",
         benchmark:
-            f"{ROOT}/benchmarks/features/{ENCODER}/bucket-{{bucket}}.tsv"
+            f"{ROOT}/benchmarks/features/{{encoder}}/bucket-{{bucket}}.tsv"
         conda:
             "../../environment.yml"
         threads: FEATURE_THREADS
@@ -118,9 +118,11 @@ if READS_SLIDES:
             slide_minutes=SLIDE_MINUTES,
         params:
             sheet=literal(CHECKED.sheet_path),
-            options=literal(SETTINGS.section("extraction")),
-            weights=DIGESTS.weights,
-            rows=lambda wildcards: DIGESTS.bucket(int(wildcards.bucket)),
+            options=lambda wildcards: SETTINGS.extraction(wildcards.encoder),
+            weights=lambda wildcards: DIGESTS.weights(wildcards.encoder),
+            rows=lambda wildcards: DIGESTS.features(
+                int(wildcards.bucket), wildcards.encoder
+            ),
             buckets=CONFIG.buckets,
             tiles=subpath(input.tiles, parent=True),
             folder=subpath(output.manifest, parent=True),

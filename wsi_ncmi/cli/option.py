@@ -63,6 +63,25 @@ class Section(click.ParamType):
         return value if isinstance(value, model) else section_of(model, value, where)
 
 
+class OfEncoders(click.ParamType):
+    """A number above zero for every encoder, `N`, or for one of them, `NAME=N`."""
+
+    name = "[NAME=]N"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.number = Positive(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """(name, number); the name is "" where it is for every encoder."""
+        encoder, _, number = str(value).rpartition("=")
+        return encoder, self.number.convert(number, param, ctx)
+
+
+def of_encoders(name: str, kind: type[int] | type[float], text: str) -> Decorator[Any]:
+    """An option that is a number for all encoders, or for each its own."""
+    return click.option(name, type=OfEncoders(kind), multiple=True, help=text)
+
+
 def path(name: str, text: str, *, required: bool = True) -> Decorator[Any]:
     """An option that names a file or a folder."""
     return click.option(name, type=PATH, required=required, help=text)

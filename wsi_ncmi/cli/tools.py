@@ -1,5 +1,6 @@
 """The commands that people call, before a run and on its results."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,10 +48,15 @@ def doctor(folder: Path | None, config: option.Paths, as_json: bool) -> int:
 @click.option(
     "--quick", is_flag=True, help="Do not look for tissue: count the tiles of the whole area."
 )
-@option.number(
-    "--rate", float, "Tiles per second.  [default: reading is measured, 1 s for each reader]"
+@option.of_encoders(
+    "--rate",
+    float,
+    "Tiles per second, of every encoder or of one.  [default: reading is measured, 1 s for each "
+    "reader]",
 )
-@option.number("--dim", int, "Features of a tile, if the encoder is not at hand.")
+@option.of_encoders(
+    "--dim", int, "Features of a tile, of every encoder or of one, if it is not at hand."
+)
 @option.number(
     "--training-seconds", float, "Seconds of a training.  [default: by models that are trained]"
 )
@@ -70,8 +76,8 @@ def plan(
     config: option.Paths,
     out: Path | None,
     quick: bool,
-    rate: float | None,
-    dim: int | None,
+    rate: tuple[tuple[str, float], ...],
+    dim: tuple[tuple[str, int], ...],
     training_seconds: float | None,
     gpu_flops: float | None,
     utilisation: float,
@@ -87,7 +93,8 @@ def plan(
     from wsi_ncmi.errors import ConfigError
     from wsi_ncmi.tools.plan import command as stage
     from wsi_ncmi.tools.plan import trainings
-    from wsi_ncmi.tools.plan.storage import storage_of
+    from wsi_ncmi.tools.plan.fetching import fetch_lines
+    from wsi_ncmi.tools.plan.storage import storages_of
 
     sections, raw = sections_of(config), merged(config)
     sheet = sheet or (Path(sections.sheet) if sections.sheet else None)
@@ -99,12 +106,18 @@ def plan(
     if sheet is None:
         stage.show(None, made(), as_json=as_json)
         return 0
-    storage = storage_of(sections.extraction, sections.tiling, dim)
-    tiles = Path(sections.results, sections.cohort, "tiles")
-    settings = stage.Options(quick, rate, threads, tiles, sections.slide_minutes)
+    known = sections.extraction.each
+    for name in {name for name, _ in (*rate, *dim) if name} - known.keys():
+        raise ConfigError([f"no encoder is named {name}, expected one of {', '.join(known)}"])
+    storages = storages_of(sections.extraction, sections.tiling, dict(dim))
+    results = Path(sections.results, sections.cohort)
+    settings = stage.Options(quick, dict(rate), threads, results / "tiles", sections.slide_minutes)
     folder = nearest_folder(Path(sections.results))
     config_of = (sections.tiling, sections.attention)
-    slides = stage.plan_slides(option.rows_of(sheet), *config_of, storage, settings, folder)
+    rows = option.rows_of(sheet)
+    slides = stage.plan_slides(rows, *config_of, storages, settings, folder)
+    if sections.fetches:
+        slides = replace(slides, fetch=fetch_lines(rows, results / "features", list(known)))
     if out is not None:
         stage.write(out, slides)
     stage.show(slides, made(unfinished=True) if trains else None, as_json=as_json)

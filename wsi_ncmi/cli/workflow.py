@@ -1,7 +1,7 @@
 """The commands that the workflow's rules call on slides, bags and results, one per stage."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,34 +72,38 @@ fetched = option.path("--fetched", "Manifest of `fetch`.", required=False)
 
 
 def finishing(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which slides are finished; the command is handed `finished`."""
+    """The options that say which slides are finished, once for each encoder; the command is handed
+    `finished`.
+    """
+    path = partial(click.option, type=option.PATH, multiple=True)
 
-    @option.path("--finished", "Record of the slides that are finished.", required=False)
-    @click.option("--tiling", type=option.Section("Tiling"), help="By which they were tiled.")
-    @click.option("--encoding", default="", help="Digest of all else that decides their bags.")
-    @option.path("--tiles", "Folder of their tile files.", required=False)
-    @option.path("--bags", "Folder of their bags.", required=False)
+    @path("--finished", help="Record of the slides of which an encoder has finished the bags.")
+    @click.option(
+        "--tiling", type=option.Section("Tiling"), multiple=True, help="By which they were tiled."
+    )
+    @click.option("--encoding", multiple=True, help="Digest of all else that decides their bags.")
+    @path("--tiles", help="Folder of their tile files.")
+    @path("--bags", help="Folder of their bags.")
     @wraps(function)
-    def with_record(
+    def with_records(
         *given: Any,
-        finished: Path | None,
-        tiling: "Tiling | None",
-        encoding: str,
-        tiles: Path | None,
-        bags: Path | None,
+        finished: option.Paths,
+        tiling: "tuple[Tiling, ...]",
+        encoding: tuple[str, ...],
+        tiles: option.Paths,
+        bags: option.Paths,
         **others: Any,
     ) -> None:
         from wsi_ncmi.tiling.finished import Finished
 
-        if finished is None:
-            function(*given, finished=None, **others)
-        elif tiling is None or tiles is None or bags is None:
-            raise click.UsageError("--finished needs --tiling, --tiles and --bags")
-        else:
-            record = Finished(finished, tiling, encoding, tiles, bags)
-            function(*given, finished=record, **others)
+        if len({len(one) for one in (finished, tiling, encoding, tiles, bags)}) > 1:
+            raise click.UsageError(
+                "each --finished needs its own --tiling, --encoding, --tiles and --bags"
+            )
+        records = zip(finished, tiling, encoding, tiles, bags, strict=True)
+        function(*given, finished=[Finished(*one) for one in records], **others)
 
-    return with_record
+    return with_records
 
 
 @commands.command("fetch")
@@ -112,7 +116,7 @@ def fetch_slides(
     rows: list[Any],
     options: "Fetch",
     slides: Path,
-    finished: "Finished | None",
+    finished: "list[Finished]",
     manifest: Path,
 ) -> None:
     """Fetch the slides of a bucket from addresses.
@@ -131,12 +135,17 @@ def fetch_slides(
 @finishing
 @option.path("--made", "Manifest of their bags, to be recorded.", required=False)
 def drop_slides(
-    rows: list[Any], slides: Path, finished: "Finished | None", made: Path | None
+    rows: list[Any], slides: Path, finished: "list[Finished]", made: Path | None
 ) -> None:
-    """Remove the copies of a bucket's slides."""
+    """Remove the copies of a bucket's slides.
+
+    With --finished they stay while another encoder is to read them.
+    """
     from wsi_ncmi.stages import fetch as stage
 
-    stage.drop(rows, slides, finished, made)
+    if len(finished) > 1:
+        raise click.UsageError("one encoder ends at a time: give one --finished")
+    stage.drop(rows, slides, finished[0] if finished else None, made)
 
 
 @commands.command("tiles")

@@ -32,8 +32,9 @@ class Benchmark(Model):
     encoders: list[Name] = Field(
         [],
         description=(
-            "Encoders of `bags` and `bags.others` by name. A task is made for each: "
-            "`<task>-<encoder>-<protocol>`. None: the one that there is."
+            "Encoders of `extraction` and `extraction.others`, or of `bags` and `bags.others`, by "
+            "name. A task is made for each: "
+            "`<task>-<encoder>-<protocol>`. None: the first one."
         ),
     )
     shared: dict[str, Any] = Field(

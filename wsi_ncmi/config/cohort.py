@@ -1,6 +1,6 @@
 """One cohort: where its data come from, and the tasks on it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -200,14 +200,31 @@ class Config(Model):
         ),
     )
     tiling: Tiling = Field(Tiling(), description="How slides are cut into tiles.")
-    extraction: Extraction = Field(Extraction(), description="How tiles become features.")
-    tasks: dict[Name, Task] = Field({}, description="Name of a task on bags → its settings.")
+    extraction: Extraction = Field(
+        Extraction(), description="How tiles become features, by one encoder or by several."
+    )
+    tasks: dict[Name, Task] = Field(
+        {},
+        description=(
+            "Name of a task on bags → its settings. `null`: a task of an earlier file that is left "
+            "out."
+        ),
+    )
     benchmark: Benchmark | None = Field(
         None,
         description="A comparison over several tasks and protocols, which are added to `tasks`.",
     )
     attention: Attention = Field(Attention(), description="Heatmaps of attention.")
     evaluation: Evaluation = Field(Evaluation(), description="Intervals and tests.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null_tasks(cls, given: Any) -> Any:
+        """A file on top of another leaves a task out by `null`."""
+        tasks = given.get("tasks") if isinstance(given, Mapping) else None
+        if not isinstance(tasks, Mapping):
+            return given
+        return {**given, "tasks": {name: one for name, one in tasks.items() if one is not None}}
 
     @model_validator(mode="after")
     def _check_source(self) -> "Config":
@@ -225,7 +242,7 @@ class Config(Model):
             if task.encoder is not None and task.encoder not in self.encoders:
                 raise ValueError(
                     f"tasks.{name}.encoder: found {task.encoder}, expected one of "
-                    f"{', '.join(self.encoders)}: name its bags in bags.others"
+                    f"{', '.join(self.encoders)}: name {self._others}"
                 )
         return self
 
@@ -251,7 +268,11 @@ class Config(Model):
     @property
     def encoders(self) -> list[str]:
         """All encoders by the names of their folders."""
-        return [self.encoder_folder, *(self.bags.others if self.bags else {})]
+        return [self.encoder_folder, *(self.bags or self.extraction).others]
+
+    @property
+    def _others(self) -> str:
+        return "its bags in bags.others" if self.bags else "it in extraction.others"
 
     def encoder_of(self, task: str) -> str:
         """The encoder on whose features a task on bags is trained."""
@@ -260,7 +281,8 @@ class Config(Model):
     def part_options(self) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
         """(key in the configuration, kind of part, part's name, its options) of every part."""
         if self.demo or self.slides:
-            yield "extraction", "encoder", self.extraction.encoder, self.extraction.options
+            for name, one in self.extraction.each.items():
+                yield self.extraction.key(name), "encoder", one.encoder, one.options
         if self.experiment:
             yield "experiment", "experiment", self.experiment.name, self.experiment.options
         for task_key, tasks in (("tasks", self.tasks), ("images", self.images)):

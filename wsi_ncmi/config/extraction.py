@@ -1,11 +1,12 @@
 """From tiles to features."""
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from wsi_ncmi.config.base import Fraction, LocalPath, Model, Name, Seed
+from wsi_ncmi.config.base import SAFE_NAME, Fraction, LocalPath, Model, Name, Seed
 
 
 class Transform(Model):
@@ -33,6 +34,10 @@ class Augmentation(Model):
         ),
     )
     seed: Seed = Field(0, description="Random seed of the augmentation.")
+
+
+OF_AN_ENCODER = ("options", "weights", "any_scale")
+"""Keys that suit one encoder alone: another one does not take them over."""
 
 
 class Extraction(Model):
@@ -135,8 +140,75 @@ class Extraction(Model):
     augmentation: Augmentation | None = Field(
         None, description="Augmented copies of the features. `null`: none."
     )
+    others: dict[Name, "Extraction"] = Field(
+        {},
+        description=(
+            "Name of another encoder → what is different for it; the rest is as in `extraction`, "
+            "except that `options`, `weights` and `any_scale` are not taken over where it names "
+            "its `encoder`. Its features lie in a folder of this name, which a task's `encoder` "
+            "says. `null`: left out."
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_others(cls, given: Any) -> Any:
+        """Every other with all of its keys."""
+        others = given.get("others") if isinstance(given, Mapping) else None
+        if not isinstance(others, Mapping):
+            return given
+        shared = cls.model_fields.keys() - {"name", "others"}
+        own = {key: value for key, value in given.items() if key in shared}
+        made = {name: _whole(name, one, own) for name, one in others.items() if one is not None}
+        return {**given, "others": made}
+
+    @model_validator(mode="after")
+    def _check_others(self) -> Self:
+        first = self.of(self.folder)
+        for name, one in self.others.items():
+            if one.others or one.name != name:
+                key = "others" if one.others else "name"
+                raise ValueError(f"others.{name}.{key}: leave it out: it belongs to `extraction`")
+            if name == self.folder:
+                raise ValueError(f"others: {name} is the name of the first encoder too: rename one")
+            if one.model_copy(update={"name": first.name}) == first:
+                raise ValueError(
+                    f"others.{name}: nothing differs from `extraction`: name its encoder"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """That there are no others is not said: what decides the first one's bags is as before."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if key != "others" or value}
 
     @property
     def folder(self) -> str:
         """The name under which bags are kept."""
         return self.name or re.sub(r"[^A-Za-z0-9._-]+", "_", self.encoder)
+
+    @property
+    def each(self) -> dict[str, "Extraction"]:
+        """Every encoder alone by the name of its folder; the first one first."""
+        return {name: self.of(name) for name in (self.folder, *self.others)}
+
+    def of(self, folder: str) -> "Extraction":
+        """One encoder alone, by the name of its folder."""
+        return (
+            self.model_copy(update={"others": {}}) if folder == self.folder else self.others[folder]
+        )
+
+    def key(self, folder: str) -> str:
+        """Where an encoder stands in the configuration."""
+        return "extraction" if folder == self.folder else f"extraction.others.{folder}"
+
+
+def _whole(name: str, given: Any, first: Mapping[str, Any]) -> Any:
+    """What is said of another encoder over what is said of the first one."""
+    if not isinstance(given, Mapping):
+        return given
+    unshared = OF_AN_ENCODER if "encoder" in given else ()
+    taken = {key: value for key, value in first.items() if key not in unshared}
+    named = {"name": name} if re.match(SAFE_NAME, str(name)) else {}  # else the key is wrong
+    return {**taken, **named, **given}

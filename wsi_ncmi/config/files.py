@@ -30,6 +30,7 @@ class Sections:
     results: str
     cohort: str
     slide_minutes: float
+    fetches: bool = False
 
 
 def sections_of(paths: Sequence[Path]) -> Sections:
@@ -57,6 +58,7 @@ def sections_of(paths: Sequence[Path]) -> Sections:
         expanded(results),
         str(raw.get("cohort", "")),
         minutes,
+        slides is not None and slides.fetch is not None,
     )
 
 

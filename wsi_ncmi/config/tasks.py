@@ -74,8 +74,8 @@ class Task(TaskBase):
     encoder: Name | None = Field(
         None,
         description=(
-            "Name of the encoder on whose bags it is trained, of `bags.others`. `null`: those of "
-            "`bags` itself, or of `extraction`."
+            "Name of the encoder on whose bags it is trained, of `extraction.others` or "
+            "`bags.others`. `null`: the one of `extraction` or `bags` itself."
         ),
     )
     standardise: bool = Field(

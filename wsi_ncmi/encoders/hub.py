@@ -1,5 +1,6 @@
 """Weights from the hub, and why they cannot be had."""
 
+import logging
 from pathlib import Path
 
 import huggingface_hub
@@ -7,6 +8,8 @@ from huggingface_hub import errors
 
 from wsi_ncmi.encoders.facts import PathologyEncoder, hub_page
 from wsi_ncmi.errors import PartError
+
+log = logging.getLogger(__name__)
 
 # The hub answers "not found" for a gated repository to who has not logged in.
 _NO_ACCESS = (errors.GatedRepoError, errors.RepositoryNotFoundError)
@@ -37,6 +40,32 @@ def download(facts: PathologyEncoder) -> Path:
             f"encoder {facts.name}: no weights from {facts.repository} (licence "
             f"{facts.licence}): {remedy(facts.repository, error)}{gated}; or {local}"
         ) from error
+
+
+def no_access(facts: PathologyEncoder, *, ask: bool = False) -> str:
+    """Why an encoder's weights cannot be fetched, with what to do; "" where nothing is known of it.
+
+    Args:
+        ask: the hub, whether the login has been granted access. Else any login will do.
+    """
+    if not facts.repository:
+        return f"{facts.title} is at no hub: fetch {facts.filename} from {facts.page}"
+    cached = huggingface_hub.try_to_load_from_cache(facts.repository, facts.filename)
+    if not facts.gated or isinstance(cached, str):
+        return ""
+    if huggingface_hub.get_token() is None:
+        return (
+            f"{facts.title} is gated, and there is no login: ask for access on {facts.page}, then "
+            "log in with `hf auth login` or set HF_TOKEN"
+        )
+    try:
+        if ask:
+            huggingface_hub.auth_check(facts.repository)
+    except _NO_ACCESS as error:
+        return remedy(facts.repository, error)
+    except Exception as error:  # without a network nobody knows; hubs raise what they like
+        log.info("%s was not asked about access: %s", facts.repository, error)
+    return ""
 
 
 def remedy(repository: str, error: Exception) -> str:

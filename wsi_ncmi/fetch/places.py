@@ -31,6 +31,20 @@ def hidden_of(copy: Path) -> tuple[Path, Path]:
     return copy.with_name(f".{copy.name}.fetching"), copy.with_name(f".{copy.name}.parts")
 
 
+def waiting(folder: Path, record: Path) -> Path:
+    """A file beside the copies of a bucket while an encoder is to make bags of them.
+
+    Args:
+        record: of what that encoder has finished, `<encoder>/bucket-<b>.json`.
+    """
+    return folder / f".{record.stem}.{record.parent.name}.waits"
+
+
+def is_awaited(folder: Path) -> bool:
+    """Whether any encoder is still to read the copies."""
+    return any(folder.glob(".*.waits"))
+
+
 def localised(rows: Sequence[SlideRow], folder: Path) -> list[SlideRow]:
     """The rows with the paths of their copies for addresses, whether a copy is there or not."""
     return [

@@ -65,12 +65,13 @@ class CheckedConfig:
         )
 
     def _is_finished(self, slide_id: str) -> bool:
-        """Whether a slide has a bag of this encoder, or is known to hold no tissue.
+        """Whether a slide has a bag of every encoder, or is known to hold no tissue.
 
         Bags of other settings count: the slide's row will say that it could not be made again.
         """
-        bag = Path(self.root, "features", self.config.encoder_folder, f"{slide_id}.h5")
-        return bag.is_file() or slide_id in self._without_tissue
+        folders = [Path(self.root, "features", encoder) for encoder in self.config.encoders]
+        has_bags = all((folder / f"{slide_id}.h5").is_file() for folder in folders)
+        return has_bags or slide_id in self._without_tissue
 
     @cached_property
     def _without_tissue(self) -> set[str]:

@@ -32,6 +32,7 @@ class Digests:
         self._folder_state = cache(state_below)
         self._files_state = cache(lambda path: slide_state(path, self._state))
         self._seen_in = cache(self._read_seen)
+        self._seen_of = cache(self._read_encoded)
         self._slides: dict[str, Any] = {}
         self._of_bucket = cache(self._digest_of_bucket)
         self._of_splits = cache(self._digest_of_splits)
@@ -49,11 +50,17 @@ class Digests:
         """Of all that decides a bucket's tile files."""
         return digest([self.bucket(bucket), self._settings.versions("tiles")])
 
-    @property
-    def encoding(self) -> str:
+    def features(self, bucket: int, encoder: str) -> str:
+        """Of all that decides the slides of a bucket for an encoder's bags.
+
+        A run in which another encoder than the first could not see a slide makes no tiles again.
+        """
+        own, missed = self.bucket(bucket), self._missed(bucket, encoder)
+        return digest([own, missed]) if missed else own
+
+    def encoding(self, encoder: str) -> str:
         """Of all that decides bags beside a slide and its tiling: by it a slide is finished."""
-        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
-        return digest([extraction, self.weights, self._settings.versions("tiles", "features")])
+        return digest([*self._encoder(encoder), self._settings.versions("tiles", "features")])
 
     def splits(self, name: str) -> str:
         """Of all that decides a task's splits."""
@@ -125,10 +132,15 @@ class Digests:
         except OSError as error:
             raise ConfigError([f"images.{name}.path: cannot be read: {error}"]) from error
 
-    @property
-    def weights(self) -> Any:
-        """Size and time of the encoder's local weights, so that replaced ones are noticed."""
-        return self._state(self._config.extraction.weights or "")
+    def weights(self, encoder: str) -> Any:
+        """Size and time of an encoder's local weights, so that replaced ones are noticed."""
+        return self._state(self._config.extraction.of(encoder).weights or "")
+
+    def _encoder(self, encoder: str) -> list[Any]:
+        """All that decides bags of the same tiles."""
+        extraction = self._config.extraction.of(encoder)
+        decides = extraction.model_dump(exclude={"any_scale"})  # which only refuses
+        return [decides, self.weights(encoder)]
 
     def _digest_of_bucket(self, bucket: int) -> str:
         return digest([self._slide(row) for row in self._checked.buckets[bucket]])
@@ -148,9 +160,11 @@ class Digests:
         if self._config.bags:
             return self.imported(rows, self._config.encoder_of(name))
         versions = self._settings.versions("tiles", "features")
+        encoder = self._config.encoder_of(name)
         slides = [self._slide(row) for row in rows]
-        extraction = self._config.extraction.model_dump(exclude={"any_scale"})  # it only refuses
-        return digest([slides, extraction, self.weights, versions])
+        missed = self._missed_of(rows, encoder)
+        of_slides = [slides, missed] if missed else slides
+        return digest([of_slides, *self._encoder(encoder), versions])
 
     def _slide(self, row: SlideRow) -> Any:
         """All that decides a slide's tiles: found once, as each of its tasks' jobs asks for it."""
@@ -186,8 +200,27 @@ class Digests:
         return replace(tiled, missed=tiled.missed + encoded.missed)
 
     def _read_seen(self, bucket: int) -> list[dict[str, Seen]]:
-        folders = ("tiles", f"features/{self._config.encoder_folder}")
-        return [read_seen(Path(self._checked.root, f, f"bucket-{bucket}.tsv")) for f in folders]
+        encoder = self._config.encoder_folder
+        return [read_seen(self._manifest("tiles", bucket)), self._seen_of(bucket, encoder)]
+
+    def _manifest(self, folder: str, bucket: int) -> Path:
+        return Path(self._checked.root, folder, f"bucket-{bucket}.tsv")
+
+    def _read_encoded(self, bucket: int, encoder: str) -> dict[str, Seen]:
+        return read_seen(self._manifest(f"features/{encoder}", bucket))
+
+    def _missed(self, bucket: int, encoder: str) -> dict[str, int]:
+        return self._missed_of(self._checked.buckets[bucket], encoder)
+
+    def _missed_of(self, rows: Sequence[SlideRow], encoder: str) -> dict[str, int]:
+        """Slide -> runs in which an encoder could not see it; of the first, tiles say it too."""
+        if encoder == self._config.encoder_folder:
+            return {}
+        found = {}
+        for row in rows:
+            seen = self._seen_of(bucket_of(row.slide_id, self._config.buckets), encoder)
+            found[row.slide_id] = seen.get(row.slide_id, Seen()).missed
+        return {name: missed for name, missed in found.items() if missed}
 
     def _slide_state(self, row: SlideRow) -> State:
         return self._demo_state or self._files_state(row.path)

@@ -105,24 +105,27 @@ def _first_file(path: str) -> str:
 
 
 def _scale(config: Config) -> list[str]:
-    """What a published encoder says of the tiles, before anything is tiled."""
-    if not (config.demo or config.slides) or config.extraction.any_scale:
+    """What published encoders say of the tiles, before anything is tiled."""
+    if not (config.demo or config.slides):
         return []
     from wsi_ncmi.encoders import check_scale, published_facts
 
-    facts = published_facts(config.extraction.encoder)
-    try:
-        if facts is not None:
-            check_scale(facts, config.tiling.mpp, config.tiling.side_px)
-    except PartError as error:
-        return [str(error)]
-    return []
+    problems = []
+    for one in config.extraction.each.values():
+        facts = None if one.any_scale else published_facts(one.encoder)
+        try:
+            if facts is not None:
+                check_scale(facts, config.tiling.mpp, config.tiling.side_px)
+        except PartError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _files(config: Config) -> list[str]:
     wanted: dict[str, str | None] = {"bags.path": config.bags.path if config.bags else None}
     if config.demo or config.slides:
-        wanted["extraction.weights"] = config.extraction.weights
+        for name, one in config.extraction.each.items():
+            wanted[f"{config.extraction.key(name)}.weights"] = one.weights
         wanted["tiling.tissue.weights"] = config.tiling.tissue.weights
     for name, other in config.bags.others.items() if config.bags else ():
         wanted[f"bags.others.{name}.path"] = other.path

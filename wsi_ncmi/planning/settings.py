@@ -30,11 +30,14 @@ class Settings:
         text: str = getattr(self._checked.config, name).model_dump_json()
         return text
 
-    @property
-    def making(self) -> str:
-        """What is recorded of how the bags are made."""
+    def making(self, encoder: str) -> str:
+        """What is recorded of how an encoder's bags are made."""
         config = self._checked.config
-        return Making(tiling=config.tiling, extraction=config.extraction).text
+        return Making(tiling=config.tiling, extraction=config.extraction.of(encoder)).text
+
+    def extraction(self, encoder: str) -> str:
+        """The section `extraction` of one encoder."""
+        return self._checked.config.extraction.of(encoder).model_dump_json()
 
     def bags(self, encoder: str) -> str:
         """The section of the bags of one encoder."""

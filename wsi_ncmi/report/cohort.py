@@ -1,6 +1,7 @@
 """The cohort in the report: slides by centre and label, their scale, their tiles, and failures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -203,6 +204,31 @@ def _overlay_pictures(folder: Path, sheet: pd.DataFrame) -> list[Picture]:
     ]
 
 
+@dataclass(frozen=True)
+class Bags:
+    """What became of the slides under one encoder.
+
+    Attributes:
+        features: the rows of its buckets' manifests; empty where bags were given.
+        index: that of its cache.
+    """
+
+    features: pd.DataFrame
+    index: pd.DataFrame
+
+
+def encoder_table(made: Mapping[str, Bags], tasks: Mapping[str, Sequence[str]]) -> Table:
+    """Encoders by name: their bags, instances per bag, and the tasks on them."""
+    body = []
+    for name, bags in made.items():
+        counts = pd.to_numeric(bags.index.loc[bags.index["status"] == "ok", "count"])
+        middle = _median(counts) if len(counts) else "–"
+        body.append([name, ", ".join(tasks[name]) or "none", str(len(counts)), middle])
+    caption = "The encoders, the tasks on their features, and their bags."
+    header = ["encoder", "tasks", "bags", "instances: median (range)"]
+    return Table(caption, header, body, text_columns=2)
+
+
 def failures(tiles: pd.DataFrame, features: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     """Slides without a bag: slide_id, stage, status, reason; the first stage that failed counts."""
     found = [
@@ -212,20 +238,48 @@ def failures(tiles: pd.DataFrame, features: pd.DataFrame, index: pd.DataFrame) -
     return pd.concat(found).drop_duplicates("slide_id").sort_values("slide_id")
 
 
-def failure_section(tiles: pd.DataFrame, features: pd.DataFrame, index: pd.DataFrame) -> Section:
-    """Failed slides with reasons, and tiles that could not be decoded."""
-    failed = failures(tiles, features, index)
+def failure_section(tiles: pd.DataFrame, made: Mapping[str, Bags]) -> Section:
+    """Failed slides with reasons, and tiles that could not be decoded.
+
+    Args:
+        made: encoder -> what became of the slides. Of several, a slide that was not tiled is a row
+            of all; one that failed later is a row of its encoder.
+    """
+    failed = _all_failures(tiles, made)
     columns = ["slide_id", "stage", "status", "reason"]
     blocks: list[Block] = [Text("Every slide of the sheet has a bag.")]
     if len(failed):
         body = failed[columns].astype(str).to_numpy().tolist()
         caption = "Slides that nothing was trained or tested on."
+        if len(made) > 1:
+            caption = "Slides that nothing was trained or tested on, of all encoders or of one."
         blocks = [Table(caption, ["slide", "stage", "status", "reason"], body, 4)]
-    if "invalid" in features:
-        invalid = pd.to_numeric(features["invalid"]).fillna(0)
-        slides = features.loc[invalid > 0, "slide_id"]
-        if len(slides):
-            text = f"{invalid.sum():.0f} tiles of {len(slides)} slides could not be decoded and "
-            text += f"have no features: {', '.join(slides[:10])}{' …' if len(slides) > 10 else ''}."
-            blocks.append(Text(text, "warning"))
+    for name, bags in made.items():
+        of = f" under {name}" if len(made) > 1 else ""
+        blocks += _undecoded(bags.features, of)
     return Section("Failed slides", "failed", blocks)
+
+
+def _all_failures(tiles: pd.DataFrame, made: Mapping[str, Bags]) -> pd.DataFrame:
+    tables = []
+    for name, bags in made.items():
+        found = failures(tiles, bags.features, bags.index)
+        later = found["stage"] != "tiles"
+        if len(made) > 1:
+            found.loc[later, "stage"] = found.loc[later, "stage"] + f", {name}"
+        tables.append(found)
+    columns = ["slide_id", "stage"]
+    return pd.concat(tables).drop_duplicates(columns).sort_values(columns)
+
+
+def _undecoded(features: pd.DataFrame, of: str) -> list[Block]:
+    """A warning where tiles have no features."""
+    if "invalid" not in features:
+        return []
+    invalid = pd.to_numeric(features["invalid"]).fillna(0)
+    slides = features.loc[invalid > 0, "slide_id"]
+    if not len(slides):
+        return []
+    text = f"{invalid.sum():.0f} tiles of {len(slides)} slides could not be decoded and "
+    text += f"have no features{of}: {', '.join(slides[:10])}{' …' if len(slides) > 10 else ''}."
+    return [Text(text, "warning")]

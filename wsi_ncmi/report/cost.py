@@ -10,6 +10,8 @@ from wsi_ncmi.report.page import Section, Table, Text
 
 MEASURES = ("s", "cpu_time", "max_rss", "io_in", "io_out")
 """Seconds, CPU seconds, and MB of memory, reading and writing."""
+ENCODING = "features"
+"""The rule whose jobs lie in a folder for each encoder."""
 HEADER = ("rule", "jobs", "time", "longest", "cores", "memory", "read", "written")
 
 
@@ -34,12 +36,15 @@ def cost_section(root: Path) -> list[Section]:
 def measured(folder: Path) -> pd.DataFrame:
     """A row for each job: rule and `MEASURES`, NaN where a job was too short to be measured."""
     paths = sorted(folder.rglob("*.tsv"), key=lambda path: (path.stat().st_mtime, path))
-    rows = [{"rule": _rule(path, folder), **_measures(path)} for path in paths]
+    several = len([*folder.glob(f"{ENCODING}/*")]) > 1
+    rows = [{"rule": _rule(path, folder, several), **_measures(path)} for path in paths]
     return pd.DataFrame(rows, columns=["rule", *MEASURES])
 
 
-def _rule(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").parts[0]
+def _rule(path: Path, folder: Path, several: bool) -> str:
+    """The rule of a job, with its encoder where there are several, whose costs differ."""
+    rule, *rest = path.relative_to(folder).with_suffix("").parts
+    return f"{rule}, {rest[0]}" if several and rule == ENCODING else rule
 
 
 def _measures(path: Path) -> dict[str, float]:

@@ -142,16 +142,20 @@ def _answer(task: Evaluated) -> str:
 
 
 def task_section(
-    task: Evaluated, found: Mapping[str, Tuning], published: Sequence[PublishedValue] = ()
+    task: Evaluated,
+    found: Mapping[str, Tuning],
+    published: Sequence[PublishedValue] = (),
+    encoder: str = "",
 ) -> Section:
     """Everything about one task, its attention apart.
 
     Args:
         found: the search of every objective, see `tuning`.
         published: what others report under the same protocol.
+        encoder: on whose features it was trained; "": there is one.
     """
     blocks: list[Block] = [
-        Text(_design(task.summary)),
+        Text(_design(task.summary) + f" Trained on the features of {encoder}." * bool(encoder)),
         *choice_blocks(task.folder.parent, found, task.summary),
         *(Text(f"{text[0].upper()}{text[1:]}.", "warning") for text in task.summary["warnings"]),
         *state_blocks(task.summary),

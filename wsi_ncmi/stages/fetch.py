@@ -11,7 +11,16 @@ from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Fetch
 from wsi_ncmi.errors import OutputError, UnreachableError, UserError
 from wsi_ncmi.fetch.checksums import expected_of, read_md5
-from wsi_ncmi.fetch.places import FETCHED, FINISHED, NOT_AGAIN, clear_lane, copy_of, hidden_of
+from wsi_ncmi.fetch.places import (
+    FETCHED,
+    FINISHED,
+    NOT_AGAIN,
+    clear_lane,
+    copy_of,
+    hidden_of,
+    is_awaited,
+    waiting,
+)
 from wsi_ncmi.fetch.source import Facts, Source, source_of
 from wsi_ncmi.fetch.transfer import facts_of, transfer
 from wsi_ncmi.files.table import read_text, write_records
@@ -46,7 +55,7 @@ def run(
     settings: Fetch,
     folder: Path,
     manifest: Path,
-    finished: Finished | None = None,
+    finished: Sequence[Finished] = (),
 ) -> None:
     """Fetch what is not there yet; one slide that does not come stops no other.
 
@@ -55,7 +64,8 @@ def run(
     Args:
         folder: of the copies, `places.copy_of`.
         manifest: TSV, a row per slide at an address; written last.
-        finished: says which slides need not be fetched again; None: all are fetched.
+        finished: of every encoder, which slides it needs no more; those that all have finished are
+            not fetched. The copies wait for all of the encoders.
 
     Raises:
         UserError: the slides take more room than the budget or the disk has: nothing is fetched.
@@ -63,12 +73,14 @@ def run(
     md5 = read_md5(Path(settings.checksums)) if settings.checksums else {}
     remote = sorted((r for r in rows if is_remote(r.path)), key=lambda r: r.slide_id)
     clear_lane(folder, remote)
-    done_before = finished.among(remote) if finished else set()
+    done_before = set.intersection(*(one.among(remote) for one in finished)) if finished else set()
     found = [
         _finished(row) if row.slide_id in done_before else _asked(row, settings) for row in remote
     ]
     wanted = [one for one in found if isinstance(one, Wanted)]
     _check_room(wanted, settings, folder)
+    for encoder in finished:
+        waiting(folder, encoder.record).touch()
     done = [one for one in found if isinstance(one, FetchRow)]
     source = Path(settings.checksums).name if settings.checksums else ""
     for one in wanted:
@@ -94,12 +106,21 @@ def drop(
 ) -> None:
     """Remove the copies of a bucket's slides, whole and partial; those of others stay.
 
+    While another encoder is still to read them, they stay too. Of encoders that end at the same
+    time each withdraws before it looks, so that one at least finds that nobody waits.
+
     Args:
-        finished: where it is recorded what became of the slides, by `made`, their bags' manifest.
+        finished: of the encoder that needs them no more: where it is recorded what became of the
+            slides, by `made`, their bags' manifest. None: they are removed whoever waits.
     """
     if finished and made:
         found = [row for _, row in read_text(made).rows]
         finished.note(rows, {row["slide_id"]: row["status"] for row in found})
+    if finished:
+        waiting(folder, finished.record).unlink(missing_ok=True)
+        if is_awaited(folder):
+            log.info("%s: the slides stay for another encoder", folder)
+            return
     for row in rows:
         if is_remote(row.path):
             copy = copy_of(row, folder)

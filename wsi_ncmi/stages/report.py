@@ -53,13 +53,19 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
         sections += across_tasks(tasks)
     for task in tasks:
         given = (config.images or config.tasks)[task.name].published
-        sections.append(task_section(task, searches[task.name], given))
+        encoder = _encoder_of(config, task.name)
+        sections.append(task_section(task, searches[task.name], given, encoder))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
         sections += [attention] if attention else []
     sections += _data_sections(results_dir, config, rows, tasks)
     sections += cost_section(results_dir)
     sections.append(_provenance(results_dir, config, tasks))
     write_text(out, render(f"Report of {config.cohort}", sections))
+
+
+def _encoder_of(config: Config, task: str) -> str:
+    """On whose features a task was trained, where there are several encoders."""
+    return config.encoder_of(task) if config.tasks and len(config.encoders) > 1 else ""
 
 
 def _evaluated(results_dir: Path, name: str) -> Evaluated:
@@ -92,28 +98,43 @@ def _data_sections(
     whole, rows = rows, used(rows)
     if not rows:
         return [Section("The data", "cohort", [sample_table(task) for task in tasks])]
-    encoder = config.encoder_folder
-    others = [name for name in config.encoders if name != encoder]
+    first, *others = config.encoders
     classes = [name for task in tasks for name in task.summary["classes"]]
     tiles = cohort.read_buckets(results_dir / "tiles", rows, config.buckets)
-    features = cohort.read_buckets(results_dir / "features" / encoder, rows, config.buckets)
-    index = cohort.read_index(results_dir / "cache" / encoder / "index.tsv")
+    made = {name: _bags_of(results_dir, config, rows, name) for name in (first, *others)}
+    overlays = results_dir / "tiles" / "overlays"
     return [
-        cohort.cohort_section(rows, classes, tiles, index, results_dir / "tiles" / "overlays"),
+        cohort.cohort_section(rows, classes, tiles, made[first].index, overlays),
         *label_sections(whole),
-        cohort.failure_section(tiles, features, index),
-        _encoder_section(results_dir, [encoder, *others]),
+        cohort.failure_section(tiles, made),
+        _encoder_section(results_dir, config, made),
     ]
 
 
-def _encoder_section(results_dir: Path, encoders: Sequence[str]) -> Section:
-    paths = [results_dir / "cache" / name / "encoder.json" for name in encoders]
-    found = [
-        {key: _plain(value) for key, value in json.loads(path.read_text()).items()}
-        for path in paths
-    ]
-    title = "The encoder" if len(found) == 1 else "The encoders"
-    return Section(title, "encoder", [facts("What made the features.", one) for one in found])
+def _bags_of(
+    results_dir: Path, config: Config, rows: Sequence[SlideRow], encoder: str
+) -> cohort.Bags:
+    features = cohort.read_buckets(results_dir / "features" / encoder, rows, config.buckets)
+    return cohort.Bags(features, cohort.read_index(results_dir / "cache" / encoder / "index.tsv"))
+
+
+def _encoder_section(results_dir: Path, config: Config, made: Mapping[str, cohort.Bags]) -> Section:
+    """The facts of every encoder; of several, how many bags each has and which tasks are on it."""
+    blocks: list[Block] = [cohort.encoder_table(made, _tasks_on(config))] if len(made) > 1 else []
+    for name in made:
+        path = results_dir / "cache" / name / "encoder.json"
+        found = {key: _plain(value) for key, value in json.loads(path.read_text()).items()}
+        what = f"What made the features of {name}." if len(made) > 1 else "What made the features."
+        blocks.append(facts(what, found))
+    return Section("The encoder" if len(made) == 1 else "The encoders", "encoder", blocks)
+
+
+def _tasks_on(config: Config) -> dict[str, list[str]]:
+    """Encoder -> the tasks that are trained on it."""
+    found: dict[str, list[str]] = {name: [] for name in config.encoders}
+    for task in config.tasks:
+        found[config.encoder_of(task)].append(task)
+    return found
 
 
 def _plain(value: object) -> str:

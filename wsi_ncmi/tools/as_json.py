@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-VERSIONS = {"plan": 1, "doctor": 1, "verify": 1, "status": 1}
+VERSIONS = {"plan": 2, "doctor": 1, "verify": 1, "status": 1}
 """Raised where a key goes or changes its meaning; keys may be added."""
 
 

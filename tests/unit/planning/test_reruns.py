@@ -89,7 +89,7 @@ def told(root: Path) -> dict[str, set[str]]:
 
 ROOT = Path(__file__).resolve().parents[3]
 TOLD = told(ROOT)
-KEYS = [*keys(Config)]
+KEYS = [key for key in keys(Config) if key != "extraction.others.<>.name"]  # `<>` is the name
 
 
 def written(key: str) -> str:

@@ -123,7 +123,7 @@ def test_finished_slides_are_not_fetched_again(s3: Proxy, tmp_path: Path) -> Non
     (tmp_path / "bags" / "c.h5").unlink()
 
     def fetched(finished: Finished) -> list[str]:
-        stage.run(rows, settings(s3), tmp_path / "slides", tmp_path / "m.tsv", finished)
+        stage.run(rows, settings(s3), tmp_path / "slides", tmp_path / "m.tsv", [finished])
         found = written(tmp_path / "m.tsv")
         assert all("its bag is finished" in r["reason"] for r in found if r["status"] == "finished")
         stage.drop(rows, tmp_path / "slides")
@@ -135,6 +135,67 @@ def test_finished_slides_are_not_fetched_again(s3: Proxy, tmp_path: Path) -> Non
     assert fetched(replace(finished, tiling=Tiling(tile_px=512))) == list("abcd")
     rows[0] = replace(rows[0], mpp=0.3)
     assert fetched(finished) == ["a", "c", "d"]
+
+
+def encoder(folder: Path, name: str) -> Finished:
+    (folder / "tiles").mkdir(exist_ok=True)
+    (folder / name).mkdir(exist_ok=True)
+    record = folder / "finished" / name / "bucket-0.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    return Finished(record, Tiling(), name, folder / "tiles", folder / name)
+
+
+def test_copies_wait_for_every_encoder_and_are_fetched_for_those_that_lack_them(
+    s3: Proxy, tmp_path: Path
+) -> None:
+    rows = [replace(ROW, slide_id=name, path=f"s3://{BUCKET}/images/{name}.tif") for name in "ab"]
+    for name in "ab":
+        s3.put(f"images/{name}.tif", BODY)
+    first, second = (encoder(tmp_path, name) for name in ("resnet", "uni"))
+    lane, manifest = tmp_path / "slides" / "lane-0-of-1", tmp_path / "m.tsv"
+
+    def fetched() -> list[str]:
+        s3.seen.clear()
+        stage.run(rows, settings(s3), lane, manifest, [first, second])
+        return [row["slide_id"] for row in written(manifest) if row["status"] == "fetched"]
+
+    def ends(one: Finished, *bags: str) -> list[str]:
+        states = [f"{row.slide_id}\t{'ok' if row.slide_id in bags else 'failed'}" for row in rows]
+        (tmp_path / "made.tsv").write_text("\n".join(["slide_id\tstatus", *states]) + "\n")
+        for name in bags:
+            (one.bags / f"{name}.h5").touch()
+            (one.tiles / f"{name}.h5").touch()
+        stage.drop(rows, lane, one, tmp_path / "made.tsv")
+        return sorted(path.name for path in lane.glob("*.tif"))
+
+    assert fetched() == ["a", "b"]
+    assert ends(second, "a") == ["a.tif", "b.tif"]
+    assert ends(second, "a") == ["a.tif", "b.tif"]  # its job was killed after that, and ran again
+    assert ends(first, "a", "b") == []
+    assert list(lane.iterdir()) == []
+    # One encoder lacks a bag: that slide alone is fetched, and still for both jobs.
+    assert fetched() == ["b"]
+    assert len(s3.parts) == 4
+    assert ends(first, "a", "b") == ["b.tif"]
+    assert ends(second, "a", "b") == []
+    assert fetched() == []
+    assert s3.seen == []
+
+
+def test_an_encoder_that_was_waited_for_and_left_out_holds_nothing(
+    s3: Proxy, tmp_path: Path
+) -> None:
+    s3.put("images/a.ome.tif", BODY)
+    first, second = (encoder(tmp_path, name) for name in ("resnet", "uni"))
+    lane, manifest = tmp_path / "slides" / "lane-0-of-1", tmp_path / "m.tsv"
+    made = tmp_path / "made.tsv"
+    made.write_text("slide_id\tstatus\na\tok\n")
+    stage.run([ROW], settings(s3), lane, manifest, [first, second])
+    stage.drop([ROW], lane, first, made)
+    assert (lane / "a.ome.tif").is_file()
+    stage.run([ROW], settings(s3), lane, manifest, [first])
+    stage.drop([ROW], lane, first, made)
+    assert list(lane.iterdir()) == []
 
 
 def test_a_lane_holds_the_slides_of_one_bucket(s3: Proxy, tmp_path: Path) -> None:

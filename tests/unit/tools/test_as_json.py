@@ -39,14 +39,15 @@ KEYS: dict[str, Any] = {
         "slides": {
             "plans": [PLAN],
             "same_slides": [TEXT],
-            "encoder": {
-                "encoder": TEXT,
-                "dim": MAYBE_WHOLE,
-                "bytes_per_tile": MAYBE_WHOLE,
-                "note": TEXT,
-                "problem": TEXT,
-            },
-            "rates": {"given": MAYBE_NUMBER, "by_reader": MAPPING},
+            "encoders": [
+                {
+                    **dict.fromkeys(("encoder", "folder", "note", "problem"), TEXT),
+                    "dim": MAYBE_WHOLE,
+                    "bytes_per_tile": MAYBE_WHOLE,
+                }
+            ],
+            "fetch": [TEXT],
+            "rates": {"given": MAPPING, "by_reader": MAPPING},
             "totals": {
                 **dict.fromkeys(("slides", "problems", "notes", "tiles"), WHOLE),
                 "seconds": MAYBE_NUMBER,
@@ -180,7 +181,7 @@ def test_a_plan_of_an_unfinished_configuration(
     Path("c.yaml").write_text(yaml.safe_dump({**raw, "tasks": {"t": {"classes": ["x"]}}}))
     found, _ = document("plan", "--config", "c.yaml", "--quick", "--rate", "9", capfd=capfd)
     assert "classes" in found["trainings"]["problem"]
-    assert found["slides"]["rates"] == {"given": 9.0, "by_reader": {}}
+    assert found["slides"]["rates"] == {"given": {"": 9.0}, "by_reader": {}}
     del raw["tasks"]
     Path("c.yaml").write_text(yaml.safe_dump(raw))
     found, _ = document("plan", "--config", "c.yaml", "--quick", "--rate", "9", capfd=capfd)

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import huggingface_hub
 import imagecodecs
 import openslide
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 
 from wsi_ncmi import cli
 from wsi_ncmi import machine as this_machine
@@ -274,12 +276,53 @@ def test_weights_of_a_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda repo, file: cache.get((repo, file))
     )
+    free = weights(encoder="phikon_v2")
+    assert (free.status, free.needed) == ("warn", False)
+    assert free.detail == "of owkin/phikon-v2: not in the hub's cache"
     uni = weights(encoder="uni")
-    assert (uni.status, uni.detail) == ("warn", "of MahmoodLab/UNI: not in the hub's cache")
+    assert (uni.status, uni.needed) == ("missing", True)
     cache[("MahmoodLab/UNI", "pytorch_model.bin")] = "/cache/pytorch_model.bin"
     assert weights(encoder="uni").detail == "in the hub's cache: pytorch_model.bin"
     assert "timm/resnet50" in weights(encoder="resnet50").detail
     assert "someone/some" in weights(encoder="hf-hub:someone/some").detail
+
+
+def test_gated_weights_need_a_login_that_has_been_granted_access(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    both = Extraction(encoder="random_resnet", others={"u": {"encoder": "uni"}})
+
+    def found() -> Finding:
+        _, first, other = doctor_software.weights(both)
+        assert first.status == "ok"
+        return other
+
+    alone = found()
+    assert (alone.status, alone.needed) == ("missing", True)
+    assert "UNI is gated, and there is no login: ask for access on" in alone.detail
+    assert alone.remedy == (
+        "or give the file as extraction.others.u.weights, or leave the encoder out by "
+        "extraction.others.u: null"
+    )
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: SECRET)
+    answers: list[Exception | None] = [_refusal(), OSError("no network"), None]
+
+    def auth_check(repository: str) -> None:
+        assert repository == "MahmoodLab/UNI"
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(huggingface_hub, "auth_check", auth_check)
+    refused = found()
+    assert (refused.status, refused.needed) == ("missing", True)
+    assert "the hub refuses access (GatedRepoError)" in refused.detail
+    assert [found().status, found().status] == ["warn", "warn"]  # nobody knows; it is granted
+
+
+def _refusal() -> Exception:
+    return GatedRepoError("no", response=MagicMock())
 
 
 def test_the_command_looks_at_a_configuration(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import huggingface_hub
 import numpy as np
 import pytest
 import tifffile
@@ -22,6 +23,7 @@ from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tools.plan import command as slide_plan
 from wsi_ncmi.tools.plan import table as plan_table
 from wsi_ncmi.tools.plan.command import Options, plan_slide
+from wsi_ncmi.tools.plan.fetching import fetch_lines
 from wsi_ncmi.tools.plan.storage import storage_of
 from wsi_ncmi.tools.plan.table import duration, size
 
@@ -129,6 +131,71 @@ def test_every_fault_is_a_row(
     assert "6 slide(s), 5 with a problem, 0 with a note, about 8 tiles" in printed
     assert "time: ≈2 s at 4 tiles/s (--rate)" in printed
     assert "disk: 82 kB of bags (2560 features of virchow2)" in printed
+
+
+BOTH = """\
+extraction:
+  encoder: virchow2
+  any_scale: true
+  weights: w.pth
+  others:
+    uni: {encoder: uni, any_scale: true, weights: w.pth}
+"""
+
+
+def test_several_encoders_have_their_own_time_and_disk(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet.write_text("\n".join(sheet.read_text().splitlines()[:2]) + "\n")
+    arguments = [str(sheet), "--config", config(tmp_path, BOTH), "--out", str(tmp_path / "p.tsv")]
+    assert run(*arguments, "--rate", "4", "--rate", "uni=2") == 0
+    printed = capsys.readouterr().out
+    assert "time of virchow2: ≈2 s at 4 tiles/s (--rate)" in printed
+    assert "time of uni: ≈4 s at 2 tiles/s (--rate)" in printed
+    assert "time of all encoders: ≈6 s" in printed
+    assert "disk of virchow2: 41 kB of bags (2560 features of virchow2)" in printed
+    assert "disk of uni: 16.5 kB of bags (1024 features of uni)" in printed
+    assert "disk of these encoders: 57.5 kB of bags" in printed
+    good = table(tmp_path / "p.tsv")["good"]
+    assert (float(good["seconds"]), int(good["bytes"])) == (6, 8 * 2 * (2560 + 1024) + 160)
+    assert run(*arguments, "--rate", "uni=2") == 0  # the other's is measured
+    printed = capsys.readouterr().out
+    assert "time of virchow2: ≈" in printed
+    assert "for reading alone (measured" in printed
+    assert run(*arguments, "--rate", "unni=2") == 1
+    assert "no encoder is named unni, expected one of virchow2, uni" in capsys.readouterr().err
+
+
+def test_a_gated_encoder_without_a_login_is_a_problem(
+    sheet: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sheet.write_text("\n".join(sheet.read_text().splitlines()[:2]) + "\n")
+    gated = BOTH.replace("weights: w.pth}", "}").replace(", }", "}")
+    arguments = [str(sheet), "--config", config(tmp_path, gated), "--rate", "4"]
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert run(*arguments) == 1
+    printed = capsys.readouterr().out
+    assert "problem: UNI is gated, and there is no login: ask for access on" in printed
+    assert "or give the file as extraction.others.uni.weights" in printed
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_")
+    assert run(*arguments) == 0
+
+
+def test_slides_that_are_fetched_for_an_encoder_are_counted(tmp_path: Path) -> None:
+    rows = [row(f"s3://bucket/{name}.tif", name) for name in "abc"] + [row("d.tif", "d")]
+    for name in ("x/a", "x/b", "y/a"):
+        bag = tmp_path / f"{name}.h5"
+        bag.parent.mkdir(exist_ok=True)
+        bag.touch()
+    assert list(fetch_lines(rows, tmp_path, ["x", "y"])) == [
+        "fetch: 2 of 3 slide(s) at addresses lack a bag (1 of x, 2 of y); each is fetched once for "
+        "all encoders"
+    ]
+    assert list(fetch_lines(rows[:1], tmp_path, ["x", "y"])) == []
 
 
 def test_no_problem_ends_with_0(sheet: Path, tmp_path: Path) -> None:
@@ -487,7 +554,7 @@ def test_a_slide_that_hangs_is_a_problem(
     monkeypatch.setattr(slide_plan, "open_slide", lambda *_, **__: over.wait(600))
     rows = [SlideRow("s1", "", "p", "c", str(tmp_path / "s1.tif"))]
     storage, options = storage_of(Extraction(), TILING, 8), Options(slide_minutes=0.1 / 60)
-    planned = slide_plan.plan_slides(rows, TILING, Attention(), storage, options, tmp_path)
+    planned = slide_plan.plan_slides(rows, TILING, Attention(), [storage], options, tmp_path)
     slide_plan.show(planned, None, as_json=False)
     status = int(planned.has_problem)
     over.set()

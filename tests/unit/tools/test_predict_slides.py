@@ -241,6 +241,29 @@ def test_a_configuration_that_is_not_the_trainings(
     assert not (tmp_path / "out").exists()
 
 
+def test_of_several_encoders_the_one_of_the_models_is_taken(
+    made: Path, results_of_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder is named `e`; the first encoder of the configuration is another one."""
+    own = CONFIG["extraction"]
+    other = {**own, "name": "first", "options": {**own["options"], "seed": 5}}
+
+    def predicted(others: dict) -> None:
+        config = {**CONFIG, "extraction": {**other, "others": others}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+        new = ["--slides", str(made / "new.tif"), "--config", str(tmp_path / "c.yaml")]
+        out = tmp_path / "out"
+        cli.main(["predict", "--from", str(made / "results"), "--out", str(out), *new])
+
+    with pytest.raises(SystemExit):
+        predicted({"f": {"stain": "macenko"}})
+    assert "its encoders are first, f, expected e" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    predicted({"e": {"options": own["options"]}})
+    (slide,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["slides"]
+    assert slide["status"] == "ok"
+
+
 def test_what_is_wrong_with_sheets_is_told_together(tmp_path: Path) -> None:
     sheet = tmp_path / "s.tsv"
     sheet.write_text("slide_id\tpath\tmpp\na\ta.svs\t900\na\t\t\nb c\tb.svs\tx\n")

@@ -174,7 +174,7 @@ def extras() -> list[Finding]:
 
 
 def weights(extraction: Extraction | None) -> list[Finding]:
-    """The login at the hub, and the weights of a configuration."""
+    """The login at the hub, and the weights of every encoder of a configuration."""
     import huggingface_hub
 
     there = huggingface_hub.get_token() is not None
@@ -184,21 +184,29 @@ def weights(extraction: Extraction | None) -> list[Finding]:
     status: Status = "ok" if there and not offline else "warn"
     remedy = "`hf auth login`, if you use a gated encoder"
     found = [_finding("weights", "hub", status, detail, remedy, needed=False)]
-    return found if extraction is None else [*found, _weights_of(extraction)]
+    if extraction is None:
+        return found
+    each = extraction.each.items()
+    return [*found, *(_weights_of(one, extraction.key(name)) for name, one in each)]
 
 
-def _weights_of(extraction: Extraction) -> Finding:
+def _weights_of(extraction: Extraction, key: str) -> Finding:
     name = extraction.encoder
     if extraction.weights is not None:
         path = Path(extraction.weights)
         if path.is_file():
             size = path.stat().st_size / 1e6
             return _finding("weights", name, "ok", f"{path}, {size:.1f} MB")
-        remedy = "correct extraction.weights"
+        remedy = f"correct {key}.weights"
         return _finding("weights", name, "missing", f"{path}: no such file", remedy)
+    refused = _refused(name)
+    if refused:
+        remedy = f"or give the file as {key}.weights"
+        remedy += f", or leave the encoder out by {key}: null" * (key != "extraction")
+        return _finding("weights", name, "missing", refused, remedy)
     places = _published(name)
     if not places and not _is_known(name):
-        remedy = f"correct extraction.encoder{_nearest(name)}"
+        remedy = f"correct {key}.encoder{_nearest(name)}"
         return _finding("weights", name, "missing", "no encoder has this name", remedy)
     if not places:
         return _finding("weights", name, "ok", "needs none, or timm knows where from")
@@ -210,6 +218,15 @@ def _weights_of(extraction: Extraction) -> Finding:
     return _finding(
         "weights", name, "warn", f"of {repository}: not in the hub's cache", remedy, needed=False
     )
+
+
+def _refused(name: str) -> str:
+    """Why a published encoder's weights cannot be fetched."""
+    from wsi_ncmi.encoders import published_facts
+    from wsi_ncmi.encoders.hub import no_access
+
+    facts = published_facts(name)
+    return no_access(facts, ask=True) if facts is not None else ""
 
 
 def _is_known(name: str) -> bool:

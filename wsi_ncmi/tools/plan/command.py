@@ -1,10 +1,10 @@
 """Command `plan`: what tiling and encoding a sheet would take, slide by slide, before any work."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -27,7 +27,7 @@ from wsi_ncmi.tools.as_json import print_json
 from wsi_ncmi.tools.plan import trainings
 from wsi_ncmi.tools.plan.estimate import estimate_tiles
 from wsi_ncmi.tools.plan.storage import Storage
-from wsi_ncmi.tools.plan.table import Rates, SlidePlan, SlidesPlan, print_plan
+from wsi_ncmi.tools.plan.table import Rates, SlidePlan, SlidesPlan, print_plan, summed
 from wsi_ncmi.tools.plan.trainings import TrainingsPlan
 
 MEASURED_SECONDS = 1.0
@@ -44,14 +44,15 @@ class Options:
 
     Attributes:
         quick: no tissue is looked for: the tiles of the whole area, which is the most there can be.
-        rate: tiles per second; None: reading is measured, once for each reader.
+        rates: encoder -> tiles per second; "": of every one. Where it is not said, reading is
+            measured, once for each reader.
         threads: slides that are opened at once, and threads of the measured reading.
         tiles: folder of the tile files of earlier runs, which stand where a slide is gone.
         slide_minutes: a slide that takes longer is given up.
     """
 
     quick: bool = False
-    rate: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
     threads: int = 1
     tiles: Path | None = None
     slide_minutes: float = SLIDE_MINUTES
@@ -61,23 +62,24 @@ def plan_slides(
     rows: Sequence[SlideRow],
     tiling: Tiling,
     attention: Attention,
-    storage: Storage,
+    storages: Sequence[Storage],
     options: Options,
     folder: Path,
 ) -> SlidesPlan:
     """The plan of every slide, and what holds for all of them.
 
     Args:
+        storages: of every encoder; each reads the tiles by itself.
         folder: whose free space is told.
     """
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
         plans = list(pool.map(lambda row: _in_time(row, tiling, attention, options), rows))
     plans, same = _with_twins(rows, plans)
-    rates = (
-        Rates(options.rate) if options.rate else Rates(None, measured(rows, plans, tiling, options))
-    )
-    plans = [_priced(plan, storage, rates) for plan in plans]
-    return SlidesPlan(plans, storage, rates, folder, same)
+    is_measured = "" not in options.rates and any(s.folder not in options.rates for s in storages)
+    by_reader = measured(rows, plans, tiling, options) if is_measured else {}
+    rates = Rates(options.rates, by_reader)
+    plans = [_priced(plan, storages, rates) for plan in plans]
+    return SlidesPlan(plans, storages, rates, folder, same)
 
 
 def write(path: Path, plan: SlidesPlan) -> None:
@@ -252,11 +254,10 @@ def _read_for(
     return count, seconds
 
 
-def _priced(plan: SlidePlan, storage: Storage, rates: Rates) -> SlidePlan:
+def _priced(plan: SlidePlan, storages: Sequence[Storage], rates: Rates) -> SlidePlan:
+    """With what all encoders take together; None where it is not known of one."""
     if plan.tiles is None:
         return plan
-    rate = rates.of(plan.reader)
-    # Three digits: a rate of a second's reading is worth no more.
-    seconds = float(f"{plan.tiles / rate:.3g}") if rate else None
-    size = storage.bytes_per_tile
-    return replace(plan, seconds=seconds, bytes=None if size is None else plan.tiles * size)
+    times = [rates.seconds(plan, storage.folder) for storage in storages]
+    sizes = [storage.bytes_per_tile for storage in storages]
+    return replace(plan, seconds=summed(times), bytes=summed(s and s * plan.tiles for s in sizes))

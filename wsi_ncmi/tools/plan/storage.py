@@ -1,5 +1,6 @@
 """How wide an encoder's features are and whether tiles fit it, without downloading its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from wsi_ncmi import registry
@@ -17,7 +18,7 @@ class Storage:
     """What a tile takes on disk, and what speaks against the encoder.
 
     Attributes:
-        encoder: its name. dim: D, None where it is not known.
+        encoder: its name. folder: that of its features. dim: D, None where it is not known.
         bytes_per_tile: in a bag, augmented copies included; None where D is not known.
         note: why D is not known. problem: why the tiles do not fit the encoder, or nothing.
     """
@@ -27,6 +28,7 @@ class Storage:
     bytes_per_tile: int | None
     note: str = ""
     problem: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,31 @@ class _Shape:
     mpp: tuple[float, ...]
     input_px: int
     dim: int
+
+
+def storages_of(extraction: Extraction, tiling: Tiling, dims: Mapping[str, int]) -> list[Storage]:
+    """Storage of every encoder, and whether its weights can be had, as far as this machine knows.
+
+    Args:
+        dims: folder of an encoder -> D by the user; "": of every one.
+    """
+    found = []
+    for name, one in extraction.each.items():
+        storage = storage_of(one, tiling, dims.get(name, dims.get("")))
+        said = [storage.problem, _no_weights(one, extraction.key(name))]
+        problem = "; ".join(text for text in said if text)
+        found.append(replace(storage, folder=name, problem=problem))
+    return found
+
+
+def _no_weights(extraction: Extraction, key: str) -> str:
+    facts = published_facts(extraction.encoder)
+    if extraction.weights is not None or facts is None:
+        return ""
+    from wsi_ncmi.encoders.hub import no_access
+
+    why = no_access(facts)
+    return f"{why}; or give the file as {key}.weights" if why else ""
 
 
 def storage_of(extraction: Extraction, tiling: Tiling, dim: int | None) -> Storage:

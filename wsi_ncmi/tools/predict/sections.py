@@ -20,19 +20,32 @@ def sections_for(model: Model, config: Sequence[Path], weights: Path | None = No
         weights: of the encoder, in place of the file that is named there.
 
     Raises:
-        UserError: they are not known, would make other bags than the training's, or a file of
-            weights is not there or not the training's.
+        UserError: they are not known, lack the models' encoder, would make other bags than the
+            training's, or a file of weights is not there or not the training's.
     """
     if not model.bags:
         raise UserError(
             "the models were trained on imported bags, whose encoder is not known: give --bags"
         )
-    found = sections_of(config) if config else _recorded(model)
+    found = _of_encoder(sections_of(config), model) if config else _recorded(model)
     if weights is not None:
         found = _with_weights(found, str(weights))
     check_sections(found, model)
     _check_files(found, model)
     return found
+
+
+def _of_encoder(sections: Sections, model: Model) -> Sections:
+    """With the models' encoder alone, of several by the name of its folder."""
+    known, name = sections.extraction.each, str(model.contents[0]["run"]["encoder"])
+    if len(known) == 1:  # under whatever name: its bags state what they are of
+        (name,) = known
+    if name not in known:
+        raise UserError(
+            f"the configuration is not that of the training: its encoders are {', '.join(known)}, "
+            f"expected {name}"
+        )
+    return replace(sections, extraction=known[name])
 
 
 def _recorded(model: Model) -> Sections:

@@ -59,9 +59,8 @@ def _stages(
     if config.demo or config.slides:
         ids = {row.slide_id for row in rows}
         yield _of_slides("tiles", "", root / "tiles", ids)
-        yield _of_slides(
-            "features", config.encoder_folder, root / "features" / config.encoder_folder, ids
-        )
+        for encoder in config.encoders:
+            yield _of_slides("features", encoder, root / "features" / encoder, ids)
     for one in models:
         yield _of_models(root / "runs" / one.task, one)
     evaluated = [(root / "runs" / one.task / "evaluation/summary.json").is_file() for one in models]
