@@ -28,7 +28,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 
+import yaml  # noqa: E402
 from made_s3 import Fault, Proxy, busy, cut, running, short, slow, wrong  # noqa: E402
+
+from wsi_ncmi.config import Config  # noqa: E402
 
 SHARES = {cut: 0.03, busy: 0.03, slow: 0.03}
 """Of the requests for slides' bytes, how many meet which fault; the others meet none."""
@@ -118,12 +121,24 @@ def _on_disk(path: Path) -> int:
         return 0
 
 
+def encoders() -> list[str]:
+    """Folders of the features that the configuration asks for."""
+    raw = yaml.safe_load((ROOT / "config" / f"{COHORT}.yaml").read_text())
+    return Config.model_validate(raw).encoders
+
+
+def bags_of(results: Path) -> dict[str, int]:
+    """Encoder -> how many of its bags are there."""
+    folder = results / "features"
+    return {name: len(list((folder / name).glob("patient_*.h5"))) for name in encoders()}
+
+
 def killed_half_way(command: list[str], results: Path, slides: int) -> bool:
     """Start a run and kill all of it when half of the bags are there; whether it came to that."""
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    bags = results / "features"
+    whole = slides * len(encoders())
     while process.poll() is None:
-        if len(list(bags.glob("*/patient_*.h5"))) >= slides / 2:
+        if sum(bags_of(results).values()) >= whole / 2:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return True
@@ -174,7 +189,7 @@ def run(folder: Path, out: Path, cores: int, room: float, targets: list[str]) ->
         "killed_half_way": killed,
         "requests": dict(requests),
         "faults_met": dict(measured.faults),
-        "bags": len(list((out / "features").glob("*/patient_*.h5"))),
+        "bags": bags_of(out),
         "minutes": round((time.monotonic() - started) / 60, 2),
         "cores": cores,
     }

@@ -33,9 +33,17 @@ def test_the_dry_run_plans_every_slide(workflow: Any) -> None:
     done = workflow.call(command)
     assert done.returncode == 0, done.stdout + done.stderr
     plan = workflow.jobs(done.stdout + done.stderr)
-    assert plan["tiles"] == plan["features"] == 16
-    assert plan["train"] == 10
-    assert plan["splits"] == plan["evaluate"] == plan["attention"] == 2
+    assert plan["fetch"] == plan["tiles"] == 16
+    assert (plan["features"], plan["pack"]) == (32, 2)  # ResNet-50 and UNI
+    assert plan["train"] == 20
+    assert plan["splits"] == plan["evaluate"] == plan["attention"] == 4
+    # Without UNI, as the file says it.
+    without = "extraction: {others: {uni: null}}\ntasks: {loco-uni: null, p1-uni: null}\n"
+    (workflow.folder / "no-uni.yaml").write_text(without)
+    done = workflow.call([*command, "no-uni.yaml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan = workflow.jobs(done.stdout + done.stderr)
+    assert (plan["features"], plan["pack"], plan["train"]) == (16, 1, 10)
 
 
 @pytest.mark.slow
@@ -62,13 +70,16 @@ def test_a_dozen_slides_come_through_a_network_that_fails(
         "0.6",
     ]
     script += ["--room", "0.6", "--bucket", str(bucket), "--out", str(out)]
-    script += ["--target", str(out / "cache/random_resnet/index.tsv")]
+    encoders = ("random_resnet", "random_resnet_1")
+    for encoder in encoders:
+        script += ["--target", str(out / "cache" / encoder / "index.tsv")]
     done = subprocess.run(
         script, cwd=tmp_path, env=workflow.killable, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((out / "fetch.json").read_text())
-    assert found["slides"] == found["bags"] == 12
+    assert found["slides"] == 12
+    assert found["bags"] == dict.fromkeys(encoders, 12)
     assert found["killed_half_way"]
     assert 0 < found["most_bytes_on_disk"] <= found["disk_budget_bytes"] < found["slides_bytes"]
     assert (found["faults_met"]["short"], found["faults_met"]["wrong"]) == (1, 1)

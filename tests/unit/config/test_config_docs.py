@@ -123,7 +123,6 @@ def shipped(root: Path) -> list[tuple[str, ...]]:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
     classic = "studies/classic-mil.yaml"
     overlays = {
-        "camelyon17-uni.yaml": "camelyon17.yaml",
         "studies/classic-mil-fox.yaml": classic,
         "studies/classic-mil-tiger.yaml": classic,
     }
@@ -133,7 +132,6 @@ def shipped(root: Path) -> list[tuple[str, ...]]:
 def test_every_configuration_parses_with_its_parts(root: Path) -> None:
     schemas = json.loads((root / "workflow" / "schemas" / "parts.schema.json").read_text())
     files = shipped(root)
-    assert ("camelyon17.yaml", "camelyon17-uni.yaml") in files
     assert ("studies/kidney.yaml",) in files
     assert len(files) >= 9
     for names in files:
@@ -141,14 +139,31 @@ def test_every_configuration_parses_with_its_parts(root: Path) -> None:
         assert config.part_problems(parsed, schemas) == [], names
 
 
+def test_camelyon_17_without_its_gated_encoder(root: Path) -> None:
+    """As the head of the file says it."""
+    head = (root / "config" / "camelyon17.yaml").read_text().split("cohort:")[0]
+    lines = [line.removeprefix("#   ") for line in head.splitlines() if ": null}" in line]
+    raw = merged(root, "camelyon17.yaml")
+    update_config(raw, yaml.safe_load("\n".join(lines)))
+    parsed = config.parse(raw)
+    assert parsed.encoders == ["resnet50.a1_in1k"]
+    assert list(parsed.tasks) == ["loco", "p1"]
+
+
 def test_the_small_camelyon_keeps_the_protocols(root: Path) -> None:
     whole, small = (
         config.parse(merged(root, name)) for name in ("camelyon17.yaml", "camelyon17-small.yaml")
     )
     assert small.tiling == whole.tiling
-    assert sorted(small.tasks) == sorted(whole.tasks) == ["loco", "p1"]
+    assert list(whole.tasks) == ["loco", "p1", "loco-uni", "p1-uni"]
+    assert [whole.encoder_of(name) for name in whole.tasks] == ["resnet50.a1_in1k"] * 2 + [
+        "uni"
+    ] * 2
+    second = {"p1-random_resnet_1": "p1-uni"}
+    assert list(small.tasks) == ["p1", "loco", *second]
+    assert [len(one.encoders) for one in (small, whole)] == [2, 2]
     for name, task in small.tasks.items():
-        other = whole.tasks[name]
+        other = whole.tasks[second.get(name, name)]
         assert (task.classes, task.protocol) == (other.classes, other.protocol)
         for arms, of_whole in (
             (task.aggregators, other.aggregators),
