@@ -59,6 +59,16 @@ def test_each_tile_has_the_colour_of_its_attention(viewer: Viewer, weighting: st
     assert outside[0, 3] == 0
 
 
+def test_overlays_turn_with_the_slide(viewer: Viewer) -> None:
+    viewer.open(f"{PLACE}&overlay=attention:1&rotation=90")
+    coords, weights = attention_of(viewer, FIRST)
+    x, y = (coords + 64 - [X, Y]).T
+    turned = np.stack([X - y, Y + x], axis=1)  # clockwise
+    expected = viewer.ramp()[np.floor(ranks(weights) * 255 + 0.5).astype(int)]
+    pixels = at(viewer.overlay(), turned)
+    assert np.abs(pixels[:, :3].astype(int) - expected).max() <= 3
+
+
 def test_colours_rise_evenly_in_lightness(viewer: Viewer) -> None:
     viewer.open(PLACE)
     linear = (viewer.ramp() / 255.0) ** 2.2

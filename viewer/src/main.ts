@@ -26,6 +26,10 @@ async function start(): Promise<void> {
   const keys = new Keys();
   const notices = new Notices();
   document.body.append(notices.element);
+  const broken = (reason: unknown) =>
+    notices.show(`The page has a fault: ${reason instanceof Error ? reason.message : reason}. Load it again.`);
+  addEventListener("error", (event) => broken(event.error ?? event.message));
+  addEventListener("unhandledrejection", (event) => broken(event.reason));
   const source: Source = document.documentElement.dataset.source === "bundle" ? new Bundle() : new Server();
   try {
     const [overview, { slides }] = await Promise.all([

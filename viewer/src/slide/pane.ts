@@ -7,7 +7,7 @@ import type { AnnotationLayer } from "../overlays/shapes";
 import { h } from "../page/dom";
 import { whole } from "../page/format";
 import type { Info, Slide } from "../source/model";
-import { SourceError } from "../source/source";
+import { slideKey, SourceError } from "../source/source";
 import { failure } from "../table/rows";
 import { attentionOfArm, gather } from "./contents";
 import { CursorLine } from "./cursor";
@@ -35,6 +35,7 @@ export class SlidePane {
   private drawn: Map<string, Drawn>[] = [];
   private data: SlideData;
   private generation = 0;
+  private asking = false;
 
   constructor(
     private app: App,
@@ -190,12 +191,16 @@ export class SlidePane {
 
   /** Why a tile did not come: the slide vanished, the server is gone, or the tile alone is damaged. */
   private async tileFailed(slide: Slide): Promise<void> {
+    if (this.asking) return; // tiles fail by the dozen
+    this.asking = true;
     try {
-      await this.app.source.bytes(`slides/${slide.id}/info.json`);
+      await this.app.source.bytes(slideKey(slide, "info.json"));
       this.note("Some pixels of this slide cannot be read; they stay white.");
     } catch (error) {
       if (error instanceof SourceError && error.kind === "gone") this.app.failed(error, () => void this.open());
       else this.note((error as Error).message);
+    } finally {
+      this.asking = false;
     }
   }
 }
