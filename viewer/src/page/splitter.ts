@@ -13,7 +13,7 @@ export function splitter(container: HTMLElement): HTMLElement {
     "aria-valuemin": LEAST,
   });
   const most = () => Math.max(LEAST, container.clientWidth - 420);
-  const width = () => Number(container.style.getPropertyValue("--table").replace("px", "")) || 506;
+  const width = () => Math.round(line.getBoundingClientRect().left - container.getBoundingClientRect().left);
   const apply = (wanted: number) => {
     const px = Math.round(Math.min(most(), Math.max(LEAST, wanted)));
     container.style.setProperty("--table", `${px}px`);
@@ -37,6 +37,6 @@ export function splitter(container: HTMLElement): HTMLElement {
   });
   const before = Number(kept.get("table"));
   if (before) container.style.setProperty("--table", `${before}px`);
-  set(line, "aria-valuenow", width());
+  new ResizeObserver(() => set(line, "aria-valuenow", width())).observe(container);
   return line;
 }

@@ -54,6 +54,8 @@ export class Toolbar {
     );
     this.compare = (mode) => actions.compare(mode);
     this.arms();
+    this.magnification(pane);
+    this.app.store.on(["slide"], () => this.magnification(pane));
     pane.views.onMoved = onFrame(() => this.magnification(pane));
     pane.views.onMeasuring = () =>
       set(this.measure as HTMLElement, "aria-pressed", String(pane.views.measuring.active));

@@ -13,6 +13,24 @@ export interface Column {
   cell: (row: Row) => Node | string;
 }
 
+/** Of a letter, a digit's width being the average, and of what stands around the text, in CSS pixels. */
+const [LETTER, AROUND, DOT, MOST] = [8.3, 17, 13, 260];
+const TEXTS = new Set(["id", "class", "word", "number"]);
+
+/** Widths that fit all rows, so that columns stay where they are while rows come and go. */
+export function widthsOf(columns: Column[], rows: Row[]): Map<string, number> {
+  const widths = new Map<string, number>();
+  for (const { key, title, style, value } of columns) {
+    if (!value || !TEXTS.has(style)) continue;
+    const longest = rows.reduce(
+      (most, row) => Math.max(most, style === "number" ? 0 : String(value(row) ?? "").length),
+      title.length,
+    );
+    widths.set(key, Math.min(MOST, longest * LETTER + AROUND + (style === "class" ? DOT : 0)));
+  }
+  return widths;
+}
+
 const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["–", "not scored"], failed: ["!", "failed"] };
 
 /** The columns of a task with these classes. */
@@ -90,7 +108,8 @@ function numeric(
 }
 
 function predicted(row: Row, classes: string[]): Node | string {
-  if (!row.prediction?.predicted) return "";
+  const status = row.slide.status;
+  if (!row.prediction?.predicted) return row.outcome === "failed" ? failed(row, STATUS[status] ?? status) : "";
   const { predicted: name, unusual, prediction_set: set } = row.prediction;
   const notes = [...(set ? [`prediction set: ${set.join(", ") || "empty"}`] : []), ...unusual];
   const title = [name, ...notes].join("\n");
@@ -100,9 +119,11 @@ function predicted(row: Row, classes: string[]): Node | string {
   return h("span", { class: "cut", title }, dot(classes, name), name, sign);
 }
 
+const failed = (row: Row, text: string): Node => h("span", { class: "cut failed", title: failure(row.slide) }, text);
+
 function state(row: Row): Node | string {
   const why = failure(row.slide);
-  if (why !== null) return h("span", { class: "cut failed", title: why }, why);
+  if (why !== null) return failed(row, why);
   return h("span", { class: "cut" }, row.prediction?.unusual.join("; ") ?? "");
 }
 

@@ -1,7 +1,7 @@
 /** The table itself: a real table of which only the rows in view exist, so that 5,000 slides scroll smoothly. */
 import { h, onFrame, set } from "../page/dom";
 import { type Source, slideKey } from "../source/source";
-import type { Column } from "./columns";
+import { type Column, widthsOf } from "./columns";
 import type { Row } from "./rows";
 
 /** Height of a row in CSS pixels; viewer.css has the same. */
@@ -23,6 +23,7 @@ export class Grid {
   private existing = new Map<number, HTMLTableRowElement>();
   private rows: Row[] = [];
   private columns: Column[] = [];
+  private widths = new Map<string, number>();
   private active = 0;
   private opened = "";
 
@@ -37,6 +38,11 @@ export class Grid {
     new ResizeObserver(draw).observe(this.element);
     this.table.addEventListener("keydown", (event) => this.key(event));
     this.table.addEventListener("click", (event) => this.click(event));
+  }
+
+  /** Set the columns' widths by all rows that there are. */
+  fit(columns: Column[], rows: Row[]): void {
+    this.widths = widthsOf(columns, rows);
   }
 
   show(rows: Row[], columns: Column[], sort: string, opened: string): void {
@@ -68,20 +74,24 @@ export class Grid {
   }
 
   private drawHead(sort: string): void {
-    const [key, order] = [sort.replace(/^-/, ""), sort.startsWith("-") ? "descending" : "ascending"];
-    const cells = this.columns.map((column) => {
-      const sorted = column.key === key ? order : column.value ? "none" : undefined;
-      const button = h(
-        "button",
-        { type: "button", title: `Sort by ${column.title}`, onclick: () => this.handlers.sort(column.key) },
-        column.title,
-      );
-      return h("th", { scope: "col", class: column.style, "aria-sort": sorted }, column.value ? button : column.title);
-    });
-    this.head.replaceChildren(
-      h("th", { scope: "col", class: "picture" }, h("span", { class: "spoken" }, "Picture")),
-      ...cells,
-    );
+    const focused = this.head.contains(document.activeElement)
+      ? (document.activeElement as HTMLElement).dataset.key
+      : undefined;
+    const first = h("th", { scope: "col", class: "picture" }, h("span", { class: "spoken" }, "Picture"));
+    this.head.replaceChildren(first, ...this.columns.map((column) => this.headOf(column, sort)));
+    if (focused) this.head.querySelector<HTMLElement>(`[data-key="${focused}"]`)?.focus();
+  }
+
+  private headOf(column: Column, sort: string): HTMLElement {
+    const { key, title, style } = column;
+    const order = sort.startsWith("-") ? "descending" : "ascending";
+    const sorted = key === sort.replace(/^-/, "") ? order : column.value ? "none" : undefined;
+    const press = () => this.handlers.sort(key);
+    const button = h("button", { type: "button", title: `Sort by ${title}`, "data-key": key, onclick: press }, title);
+    const head = h("th", { scope: "col", class: style, "aria-sort": sorted }, column.value ? button : title);
+    const width = this.widths.get(key);
+    if (width) head.style.width = `${width}px`;
+    return head;
   }
 
   /** Put the rows in view, and a few beyond, between two spaces as high as the others would be. */

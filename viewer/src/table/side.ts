@@ -38,6 +38,7 @@ export class TableSide {
     }
     if (generation !== this.generation) return;
     this.rows = rowsOf(this.app.slides, this.app.state.task, predictions);
+    this.grid.fit(columnsOf(this.app.classes), this.rows);
     this.show();
     this.grid.mark(this.app.state.slide, true);
   }
