@@ -39,6 +39,11 @@ def choosing(command: option.F) -> option.F:
     metavar="SLIDE...",
     help="Slides to score, or sheets of them (TSV with slide_id and path).",
 )
+@option.path(
+    "--sheet",
+    "Whose bags are whose: TSV with slide_id and patient_id, for models of patients.",
+    required=False,
+)
 @option.config()
 @option.path(
     "--weights", "The encoder's weights, if they lie elsewhere than recorded.", required=False
@@ -54,6 +59,7 @@ def predict(
     run: str,
     bags: option.Paths,
     slides: tuple[str, ...],
+    sheet: Path | None,
     config: option.Paths,
     weights: Path | None,
     out: Path,
@@ -79,7 +85,9 @@ def predict(
     if bags and (config or weights):
         raise UserError("--config and --weights are for --slides: bags are made already")
     if bags:
-        return stage.run_bags(source, bags, out, asked, coverage, as_json=as_json)
+        return stage.run_bags(source, bags, out, asked, coverage, sheet, as_json=as_json)
+    if sheet is not None:
+        raise UserError("--sheet is for --bags: name the patients in the sheet of --slides")
     given = [expanded(one) for one in slides]
     return stage.run_slides(
         source, given, config, weights, out, asked, coverage, threads, as_json=as_json

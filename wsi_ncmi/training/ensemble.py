@@ -73,9 +73,9 @@ class Ensemble:
         self.device = device
 
     @torch.inference_mode()
-    def score(self, features: NDArray[Any]) -> Scored:
-        """Score one bag [N, D], as it is stored."""
-        bags = packed([[features]], self.device)
+    def score(self, pieces: Sequence[NDArray[Any]]) -> Scored:
+        """Score one bag, of one slide or of several: [N, D] each, as they are stored."""
+        bags = packed([pieces], self.device)
         found = [member.score(bags) for member in self.members]
         attentions = [attention for _, attention in found if attention is not None]
         mean = np.mean(attentions, axis=0) if attentions else None

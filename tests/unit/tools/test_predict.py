@@ -50,7 +50,7 @@ def test_a_members_probabilities_are_those_of_its_own_records(
             assert len(rows) == 12
             for row in rows.itertuples():
                 bag = places[row.sample_id].read()
-                found = scorer.ensemble.score(bag.features).probabilities[at]
+                found = scorer.ensemble.score([bag.features]).probabilities[at]
                 exp = np.exp(np.float64(row.scores) - np.max(row.scores))
                 np.testing.assert_allclose(found, exp / exp.sum(), atol=2e-6)
 
@@ -66,7 +66,7 @@ def test_the_ensemble_and_its_sets(results: Path, tmp_path: Path) -> None:
     scorer = Scorer(read, read.conformal, 0.7, tmp_path)
     assert len(slides) == 36
     for slide, place in zip(slides, find([results / "features" / "e"]), strict=True):
-        each = scorer.ensemble.score(place.read().features).probabilities
+        each = scorer.ensemble.score([place.read().features]).probabilities
         assert each.shape == (4, 3)
         np.testing.assert_allclose(list(slide["probabilities"].values()), each.mean(0))
         np.testing.assert_allclose(list(slide["spread"].values()), each.std(0, ddof=1))
@@ -100,14 +100,14 @@ def test_the_best_arm_by_validation_one_arm_and_one_run(results: Path) -> None:
 def test_models_that_do_not_attend_write_no_attention(results: Path, tmp_path: Path) -> None:
     bag = results / "features" / "e" / "s00.h5"
     (one,) = predict(results, bag, tmp_path / "m", "--arm", "mean/cross_entropy")["slides"]
-    assert one["attention"] is None
+    assert one["attention"] == []
     assert not (tmp_path / "m/attention").exists()
     (one,) = predict(results, bag, tmp_path / "a", "--arm", "abmil/cross_entropy")["slides"]
-    assert one["attention"] == "attention/s00.h5"
+    assert one["attention"] == ["attention/s00.h5"]
     model = read_model(results, Asked(arm="abmil/cross_entropy"))
     scorer = Scorer(model, model.conformal, 0.9, tmp_path)
     found = read_attention(tmp_path / "a/attention/s00.h5")
-    expected = scorer.ensemble.score(read_bag(bag).features).attention
+    expected = scorer.ensemble.score([read_bag(bag).features]).attention
     np.testing.assert_allclose(found.weights["abmil/cross_entropy"], expected, rtol=1e-6)
 
 

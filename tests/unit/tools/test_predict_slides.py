@@ -105,7 +105,7 @@ def test_slides_are_scored_in_one_go(made: Path, results_of_encoder: Path) -> No
         "its focus",
     ]  # which are known of a slide, and not of its bag
     assert {**same, "unusual": 0} == {**new, "unusual": 0}
-    assert new["attention"] == "attention/new.h5"
+    assert new["attention"] == ["attention/new.h5"]
     attention = read_attention(out / "attention/new.h5")
     np.testing.assert_array_equal(attention.coords, read_bag(bag).coords)
     (weights,) = attention.weights.values()
@@ -127,9 +127,15 @@ def test_what_was_attended_for_other_models_goes(
     shutil.copytree(results_of_encoder / "features", tmp_path / "features")
     shutil.copytree(results_of_encoder / "tiles", tmp_path / "tiles")
     found = predict(made, tmp_path, str(made / "sheet.tsv"))
-    assert found["torn"]["attention"] is None
+    assert found["torn"]["attention"] == []
     names = {path.name for path in (tmp_path / "attention").iterdir()}
     assert names == {"new.h5", "of-another-command.h5"}
+
+
+def test_a_sheet_says_whose_slides_are_whose(tmp_path: Path) -> None:
+    sheet = tmp_path / "s.tsv"
+    sheet.write_text("slide_id\tpath\tpatient_id\na\ta.svs\tp\nb\tb.svs\t\n")
+    assert [row.patient_id for row in rows_of([str(sheet), "c.tif"])] == ["p", "", ""]
 
 
 def test_a_viewer_is_told_where_the_slides_are(

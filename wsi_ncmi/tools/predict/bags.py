@@ -14,7 +14,8 @@ from wsi_ncmi.bags.checksum import content_digest
 from wsi_ncmi.bags.foreign.discover import bag_files, found_bags, layout_of, open_many, recognise
 from wsi_ncmi.bags.foreign.layouts import LAYOUTS, MANY_SLIDES
 from wsi_ncmi.bags.store import read_bag
-from wsi_ncmi.errors import BagError
+from wsi_ncmi.errors import BagError, some
+from wsi_ncmi.files.user_table import read_user_table
 from wsi_ncmi.tools.predict.model import Model
 from wsi_ncmi.tools.predict.ranges import outside
 
@@ -70,6 +71,70 @@ def find(paths: Sequence[Path]) -> list[Place]:
     if twice:
         raise BagError(f"several bags are named {', '.join(twice[:3])}: give them one at a time")
     return places
+
+
+@dataclass(frozen=True)
+class NewSample:
+    """What is scored at once: a slide, or all slides of a patient."""
+
+    sample_id: str
+    places: Sequence[Place]
+    is_patient: bool = False
+
+
+def samples_of(
+    places: Sequence[Place], patients: Mapping[str, str], *, whole: bool = False
+) -> list[NewSample]:
+    """Slides with a patient under it, in the order of their names as in the training; others alone.
+
+    Args:
+        patients: slide_id -> patient_id.
+        whole: the patients are of a sheet of all bags: a slide of it without a bag is a reason.
+
+    Raises:
+        BagError: a slide is named like another's patient, or is not in the sheet.
+    """
+    found = {place.slide_id: place for place in places}
+    unknown = [slide_id for slide_id in found if whole and slide_id not in patients]
+    if unknown:
+        raise BagError(f"bags that the sheet does not have: {some(unknown)}")
+    lacking = [s for s in patients if s not in found] if whole else []
+    found |= {s: Place(s, partial(_absent, s)) for s in lacking}
+    groups: dict[str, list[Place]] = {}
+    for slide_id in sorted(found):
+        if slide_id in patients:
+            groups.setdefault(patients[slide_id], []).append(found[slide_id])
+    alone = [slide_id for slide_id in found if slide_id not in patients]
+    mixed = [slide_id for slide_id in alone if slide_id in groups]
+    if mixed:
+        raise BagError(f"a slide without a patient has the name of one: {some(mixed)}")
+    samples = [NewSample(name, group, is_patient=True) for name, group in groups.items()]
+    return [*samples, *(NewSample(s, [found[s]]) for s in alone)]
+
+
+def patients_of_sheet(sheet: Path) -> dict[str, str]:
+    """slide_id -> patient_id of a TSV; its other columns are not read.
+
+    Raises:
+        BagError: there is no such sheet, a column or a cell is missing, or a slide stands twice.
+    """
+    if not sheet.is_file():
+        raise BagError(f"{sheet}: no such sheet of slide_id and patient_id")
+    table = read_user_table(sheet)
+    missing = [name for name in ("slide_id", "patient_id") if name not in table.columns]
+    if missing:
+        raise BagError(f"{sheet}: no column {', '.join(missing)}")
+    found: dict[str, str] = {}
+    for line, record in table.rows:
+        slide_id, patient = ((record[n] or "").strip() for n in ("slide_id", "patient_id"))
+        if not slide_id or not patient or slide_id in found:
+            raise BagError(f"{sheet}, line {line}: expected a slide_id, once, and a patient_id")
+        found[slide_id] = patient
+    return found
+
+
+def _absent(slide_id: str) -> NewBag:
+    raise BagError(f"no bag of {slide_id} was given")
 
 
 def _below(path: Path) -> Iterator[Place]:

@@ -3,7 +3,8 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from wsi_ncmi.files.atomic import discard
 from wsi_ncmi.predictions.attention import SlideAttention, attention_path, write_attention
 from wsi_ncmi.predictions.conformal import CrossConformal
 from wsi_ncmi.tools.predict import bags, output, pictures, slides
-from wsi_ncmi.tools.predict.bags import NewBag, Place
+from wsi_ncmi.tools.predict.bags import NewBag, NewSample
 from wsi_ncmi.tools.predict.bundle import read_bundle, write_bundle
 from wsi_ncmi.tools.predict.choice import Asked
-from wsi_ncmi.tools.predict.model import Model
+from wsi_ncmi.tools.predict.model import ONE_SLIDE, PATIENT, Model
 from wsi_ncmi.tools.predict.output import OK, REFUSED, Prediction
 from wsi_ncmi.tools.predict.records import read_model
 from wsi_ncmi.tools.predict.sections import sections_for
@@ -41,6 +42,7 @@ def run_bags(
     out: Path,
     asked: Asked,
     coverage: float,
+    sheet: Path | None = None,
     *,
     as_json: bool = False,
 ) -> int:
@@ -50,6 +52,7 @@ def run_bags(
         source: the results of a cohort, or an exported model.
         paths: files and folders of bags.
         coverage: of the prediction sets, above 0 and below 1.
+        sheet: slide_id and patient_id, for models that score patients.
         as_json: print predictions.json too.
 
     Returns:
@@ -58,8 +61,12 @@ def run_bags(
     Raises:
         UserError: there is no such model, or no bag.
     """
-    places = bags.find(paths)
-    return _run(model_of(source, asked), places, out, coverage, as_json)
+    places, model = bags.find(paths), model_of(source, asked)
+    if sheet is not None and model.sample != PATIENT:
+        raise UserError("--sheet says whose slides are whose: these models score slides")
+    patients = bags.patients_of_sheet(sheet) if sheet is not None else {}
+    samples = bags.samples_of(places, patients, whole=sheet is not None)
+    return _run(model, samples, out, coverage, as_json)
 
 
 def run_slides(
@@ -88,10 +95,11 @@ def run_slides(
     rows, model = slides.rows_of(given), model_of(source, asked)
     sections = sections_for(model, config, weights)
     places = slides.make_bags(rows, sections, out, threads)
-
     slides.write_sheet(rows, out / SHEET)
     see = partial(pictures.draw, work=out, out=out)
-    return _run(model, places, out, coverage, as_json, see)
+    patients = {row.slide_id: row.patient_id for row in rows} if model.sample == PATIENT else {}
+    samples = bags.samples_of(places, {s: p for s, p in patients.items() if p})
+    return _run(model, samples, out, coverage, as_json, see)
 
 
 def export(source: Path, asked: Asked, out: Path) -> None:
@@ -117,19 +125,19 @@ def model_of(source: Path, asked: Asked) -> Model:
 
 def _run(
     model: Model,
-    places: Sequence[Place],
+    samples: Sequence[NewSample],
     out: Path,
     coverage: float,
     as_json: bool,
     see: See | None = None,
 ) -> int:
     conformal = model.conformal
-    notes = [*model.notes, *_few(conformal, coverage, model.classes)]
+    notes = [*_kind_notes(model, samples), *_few(conformal, coverage, model.classes)]
     for note in notes:
         log.warning("%s", note)
     scorer = Scorer(model, conformal, coverage, out, see)
-    shown = tqdm(places, unit="bag", file=sys.stderr, mininterval=1, disable=len(places) < 2)
-    found = [scorer.predict(place) for place in shown]
+    shown = tqdm(samples, unit="bag", file=sys.stderr, mininterval=1, disable=len(samples) < 2)
+    found = [scorer.predict(sample) for sample in shown]
     described = conformal.described(coverage, model.classes)
     content = output.document(model.described, described, notes, found)
     output.write(out, content)
@@ -137,7 +145,13 @@ def _run(
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         _print(model, found, coverage, out)
-    return int(any(one.status != OK for one in found))
+    return int(any(one.status != OK or one.reason for one in found))
+
+
+def _kind_notes(model: Model, samples: Sequence[NewSample]) -> list[str]:
+    """The model's notes; where patients are scored it is not said that slides are."""
+    grouped = any(sample.is_patient for sample in samples)
+    return [note for note in model.notes if not (grouped and note == ONE_SLIDE)]
 
 
 def _few(conformal: CrossConformal, coverage: float, classes: Sequence[str]) -> list[str]:
@@ -176,54 +190,90 @@ class Scorer:
                 "version of wsi-ncmi"
             ) from None
 
-    def predict(self, place: Place) -> Prediction:
-        """A bag's prediction, or why there is none."""
-        discard(self._attention_path(place.slide_id))  # of an earlier run, of other models
-        try:
-            bag = place.read()
-            reason = bags.refusal(bag, self.model)
-        except BagError as error:
-            reason = str(error)
-        if reason:
-            log.warning("slide %s: %s", place.slide_id, reason)
-            return Prediction(place.slide_id, REFUSED, reason)
-        return self._scored(place.slide_id, bag)
+    def predict(self, sample: NewSample) -> Prediction:
+        """A sample's prediction, or why there is none.
 
-    def _scored(self, slide_id: str, bag: NewBag) -> Prediction:
-        classes, ordinary = self.model.classes, self.model.ordinary
-        scored = self.ensemble.score(bag.features)
-        attention = self._attend(slide_id, bag.coords, scored.attention)
+        As in the training, a patient's bags are one; those that cannot be scored are left out.
+        """
+        read, reasons = [], []
+        for place in sample.places:
+            discard(self._attention_path(place.slide_id))  # of an earlier run, of other models
+            try:
+                bag = place.read()
+                reason = bags.refusal(bag, self.model)
+            except BagError as error:
+                reason = str(error)
+            if reason:
+                log.warning("slide %s: %s", place.slide_id, reason)
+                named = f"slide {place.slide_id}: " if len(sample.places) > 1 else ""
+                reasons.append(f"{named}{reason}")
+            else:
+                read.append((place.slide_id, bag))
+        if not read:
+            return Prediction(sample.sample_id, REFUSED, "; ".join(reasons))
+        return replace(self._scored(sample.sample_id, read), reason="; ".join(reasons))
+
+    def _scored(self, sample_id: str, read: Sequence[tuple[str, NewBag]]) -> Prediction:
+        classes = self.model.classes
+        scored = self.ensemble.score([bag.features for _, bag in read])
         p_values = self.conformal.p_values(scored.probabilities)
         in_set = self.conformal.inside(p_values, self.coverage)
-        distance = None if ordinary is None else ordinary.distance(bag.features)
+        distances = [self._distance(bag) for _, bag in read]
+        known = [distance for distance in distances if distance is not None]
 
         def named(values: Sequence[float]) -> dict[str, float]:
             return {name: float(v) for name, v in zip(classes, values, strict=True)}
 
         return Prediction(
-            slide_id,
+            sample_id,
             OK,
             "",
-            len(bag.features),
+            sum(len(bag.features) for _, bag in read),
             classes[int(scored.mean.argmax())],
             [name for name, inside in zip(classes, in_set, strict=True) if inside],
             named(scored.mean.tolist()),
             named(scored.spread.tolist()),
             named(p_values.tolist()),
-            distance,
-            bags.unusual(bag, distance, self.model),
-            content_digest(bag.features),
-            attention,
+            max(known, default=None),
+            self._unusual(read, distances),
+            content_digest(np.concatenate([bag.features for _, bag in read])),
+            [name for name in self._attended(read, scored.attention) if name],
+            [slide_id for slide_id, _ in read],
         )
+
+    def _distance(self, bag: NewBag) -> float | None:
+        ordinary = self.model.ordinary
+        return None if ordinary is None else ordinary.distance(bag.features)
+
+    def _unusual(
+        self, read: Sequence[tuple[str, NewBag]], distances: Sequence[float | None]
+    ) -> list[str]:
+        """Of each slide; of a patient with several, its name says which."""
+        return [
+            f"slide {slide_id}: {text}" if len(read) > 1 else text
+            for (slide_id, bag), distance in zip(read, distances, strict=True)
+            for text in bags.unusual(bag, distance, self.model)
+        ]
+
+    def _attended(
+        self, read: Sequence[tuple[str, NewBag]], attention: NDArray[np.float64] | None
+    ) -> Iterator[str]:
+        """Slide by slide, whose shares of the attention sum to one each."""
+        if attention is None:
+            return
+        ends = np.cumsum([len(bag.features) for _, bag in read])
+        for (slide_id, bag), own in zip(read, np.split(attention, ends[:-1]), strict=True):
+            total = own.sum()
+            yield self._attend(slide_id, bag.coords, own / total if total > 0 else own)
 
     def _attend(
         self,
         slide_id: str,
         coords: NDArray[np.int32] | None,
-        attention: NDArray[np.float64] | None,
+        attention: NDArray[np.float64],
     ) -> str:
-        """Write and show where the models look; the file's name, "" if they look nowhere."""
-        if coords is None or attention is None:
+        """Write and show where the models look; the file's name, "" without places of tiles."""
+        if coords is None:
             return ""
         path, weights = self._attention_path(slide_id), attention.astype(np.float32)
         write_attention(path, SlideAttention(slide_id, coords, {self.model.arm: weights}))
@@ -244,7 +294,8 @@ def _print(model: Model, found: Sequence[Prediction], coverage: float, out: Path
         sure = f"{one.predicted} {one.probabilities[one.predicted]:.3f}"
         spread = f"± {one.spread[one.predicted]:.3f}"
         held = ", ".join(one.classes) or "none: unlike every class"
-        print(f"{one.slide_id}: {sure} {spread}; set: {held}{_but(one)}")
+        left_out = f"; LEFT OUT: {one.reason}" if one.reason else ""
+        print(f"{one.slide_id}: {sure} {spread}; set: {held}{left_out}{_but(one)}")
     print(f"{out / 'predictions.tsv'}, {out / 'predictions.json'}")
 
 

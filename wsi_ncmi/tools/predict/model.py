@@ -9,6 +9,8 @@ from wsi_ncmi.predictions.conformal import CrossConformal, Validated
 from wsi_ncmi.provenance import digest
 from wsi_ncmi.tools.predict.ranges import Ranges
 
+PATIENT = "patient"
+ONE_SLIDE = "the models were trained on patients: a slide is scored as one of one slide"
 FACTS = ("weights_sha256", "input_px", "mean", "std", "resize", "stain", "tile_mpp", "tile_px")
 """Attributes of a bag that must be those of the bags of the training, beside its encoder."""
 

@@ -16,16 +16,19 @@ BETWEEN = " | "
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted for a slide, or why nothing is.
+    """What is predicted for a slide or a patient, or why nothing is.
 
     Attributes:
+        slide_id: of the slide; where patients are scored, the patient's id.
+        reason: why it is refused; of a patient that is scored, which slides are left out and why.
         probabilities, spread, p_values: class -> value.
         classes: of the prediction set, in their order.
         distance: from the bags of the training, see `bags.ordinary`; None: not known.
         unusual: what is out of the ordinary.
         bag: digest of its features.
-        attention: its file, relative to the output; "": the models do not attend, or the places of
-            its tiles are not known.
+        attention: files, one for each of its slides, relative to the output; none: the models do
+            not attend, or the places of the tiles are not known.
+        slides: that were scored together: itself, or those of a patient.
     """
 
     slide_id: str
@@ -40,7 +43,8 @@ class Prediction:
     distance: float | None = None
     unusual: Sequence[str] = ()
     bag: str = ""
-    attention: str = ""
+    attention: Sequence[str] = ()
+    slides: Sequence[str] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -58,7 +62,8 @@ class Prediction:
             "distance": self.distance,
             "unusual": list(self.unusual),
             "bag": self.bag,
-            "attention": self.attention or None,
+            "attention": list(self.attention),
+            "slides": list(self.slides),
         }
 
 
@@ -85,7 +90,7 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     columns = ["slide_id", "status", "reason", "tiles", "predicted", "prediction_set"]
     values = [("prob", "probabilities"), ("sd", "spread"), ("p", "p_values")]
     columns += [f"{short}_{name}" for short, _ in values for name in classes]
-    columns += ["distance", "unusual", "bag"]
+    columns += ["distance", "unusual", "bag", "slides"]
     rows = [
         [
             *(one[name] for name in columns[:5]),
@@ -94,6 +99,7 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
             one["distance"],
             "; ".join(one["unusual"]),
             one["bag"],
+            BETWEEN.join(one["slides"]),
         ]
         for one in content["slides"]
     ]

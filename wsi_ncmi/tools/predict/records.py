@@ -24,7 +24,7 @@ from wsi_ncmi.predictions.records import OK, stated_digest
 from wsi_ncmi.predictions.splits import read_splits
 from wsi_ncmi.predictions.states import TRAINED
 from wsi_ncmi.tools.predict.choice import Asked, Judged, chosen, task_folder
-from wsi_ncmi.tools.predict.model import FACTS, Model
+from wsi_ncmi.tools.predict.model import FACTS, ONE_SLIDE, PATIENT, Model
 from wsi_ncmi.tools.predict.ranges import ranges_of
 
 IDENTITY = {
@@ -62,8 +62,8 @@ def read_model(results: Path, asked: Asked) -> Model:
     notes += _states(runs[runs["run_id"].isin([one.run_id for one in of_arm])])
     if lost and not asked.run:
         notes.append(f"{lost} of the arm's models failed and are not in the ensemble")
-    if run["settings"]["sample"] == "patient":
-        notes.append("the models were trained on patients: a slide is scored as one of one slide")
+    if run["settings"]["sample"] == PATIENT:
+        notes.append(ONE_SLIDE)
     return Model(
         task_dir.name,
         run["cohort"],

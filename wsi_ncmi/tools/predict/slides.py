@@ -83,7 +83,8 @@ def _row(sheet: Path, line: int, record: dict[str, str], problems: list[str]) ->
     if not record["path"]:
         problems.append(f"{sheet}, line {line}: no path")
     path, mask = (_beside(sheet, record.get(name, "")) for name in ("path", "mask"))
-    return SlideRow(record["slide_id"], "", "", "", path, mpp, mask=mask)
+    patient = record.get("patient_id", "")
+    return SlideRow(record["slide_id"], "", patient, "", path, mpp, mask=mask)
 
 
 def _beside(sheet: Path, name: str) -> str:

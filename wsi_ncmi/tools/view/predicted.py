@@ -116,7 +116,7 @@ class Predicted:
             "centre": None,
             "status": tiled.get("status", record["status"]),
             "reason": (record["reason"] if bad else tiled.get("reason")) or None,
-            "tiles": record["tiles"] or None,
+            "tiles": self._tiles(record, tiled),
             "mpp": number(tiled.get("mpp")),
             "width": whole(tiled.get("width")),
             "height": whole(tiled.get("height")),
@@ -127,6 +127,12 @@ class Predicted:
             "source": "predictions",
         }
 
+    def _tiles(self, record: Mapping[str, Any], tiled: Mapping[str, str]) -> int | None:
+        """A patient's tiles are those of all its slides."""
+        if len(record.get("slides", ())) > 1:
+            return whole(tiled.get("tiles"))
+        return record["tiles"] or None
+
     def _arm(self) -> str:
         model = self._document()["model"]
         return f"{model['aggregator']}/{model['objective']}"
@@ -136,7 +142,12 @@ class Predicted:
         return path if path.is_file() else None
 
     def _records(self) -> dict[str, Json]:
-        return {one["slide_id"]: one for one in self._document()["slides"]}
+        """By slide: what is predicted for a patient is said of each of its slides."""
+        return {
+            slide_id: {**one, "slide_id": slide_id}
+            for one in self._document()["slides"]
+            for slide_id in one.get("slides") or [one["slide_id"]]
+        }
 
     def _document(self) -> Json:
         path = self.folder / DOCUMENT

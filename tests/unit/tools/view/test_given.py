@@ -220,3 +220,19 @@ def test_annotations_at_addresses_are_not_fetched(results: Path, tmp_path: Path)
         assert row["has_annotation"] == remote
         assert place is not None
         assert place.annotation == ("s3://bucket/a.xml" if remote else "")
+
+
+def test_a_patients_prediction_stands_at_each_of_its_slides(predicted: Path) -> None:
+    document = json.loads((predicted / "predictions.json").read_text())
+    document["slides"][0] |= {"slide_id": "p1", "slides": ["new", "second"], "tiles": 999}
+    (predicted / "predictions.json").write_text(json.dumps(document))
+    source = shown(predicted)
+    rows = {row["id"]: row for row in source.slides()}
+    assert set(rows) == {"new", "second", "bad"}
+    assert rows["new"]["tiles"] not in (None, 999)
+    found = source.predictions("stage", "/".join(ARM))
+    assert found is not None
+    slides = found["slides"]
+    assert slides["second"]["predicted"] == slides["new"]["predicted"] == "macro"
+    assert slides["new"]["attention"] is True
+    assert slides["second"]["attention"] is False
