@@ -14,7 +14,7 @@ export interface Column {
 }
 
 /** Of a letter, a digit's width being the average, and of what stands around the text, in CSS pixels. */
-const [LETTER, AROUND, DOT, MOST] = [8.3, 17, 13, 260];
+const [LETTER, AROUND, DOT, MOST] = [8.1, 20, 13, 260];
 const TEXTS = new Set(["id", "class", "word", "number"]);
 
 /** Widths that fit all rows, so that columns stay where they are while rows come and go. */
