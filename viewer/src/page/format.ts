@@ -19,7 +19,7 @@ export function significant(value: number, digits = 3): string {
 export function lengthOf(pixels: number, mpp: number | null): string {
   if (mpp === null) return `${whole(pixels)} px`;
   const um = pixels * mpp;
-  return um >= 10_000 ? `${(um / 1000).toFixed(2)} mm` : um >= 100 ? `${whole(um)} µm` : `${um.toFixed(1)} µm`;
+  return um >= 10_000 ? `${(um / 1000).toFixed(2)} mm` : um >= 99.95 ? `${whole(um)} µm` : `${um.toFixed(1)} µm`;
 }
 
 /** The next smaller number of the form 1, 2 or 5 × 10ⁿ. */
