@@ -15,7 +15,7 @@ from wsi_ncmi.cohorts.sheet import OPTIONAL, OVERRIDES, REQUIRED
 from wsi_ncmi.config import Config
 
 NAMES = {"tasks": "t", "images": "t", "objectives": "ncmi", "aggregators": "abmil"}
-NAMES["others"] = "uni"
+NAMES |= {"others": "uni", "external": "north"}
 """What stands for `<name>` in the keys: the one task and arm of the tests' configurations."""
 
 
@@ -198,6 +198,16 @@ OTHER: dict[str, Any] = {
     "extraction.others.<>.weights": "w.pt",
     "extraction.others.<>.augmentation.transforms.[].name": "VerticalFlip",
     "extraction.others.<>.augmentation.transforms.[].options": {"p": 1.0},
+    "external.<>.slides.sheet": "south.tsv",
+    "external.<>.slides.fetch.keep_slides": True,
+    "external.<>.slides.fetch.endpoint": "http://localhost:9000",
+    "external.<>.slides.fetch.mirrors": {"s3://bucket": "/mnt/mirror"},
+    "external.<>.slides.fetch.checksums": "checksums.md5",
+    "external.<>.bags.path": "pt",
+    "external.<>.bags.format": "pt",
+    "external.<>.bags.sheet": "south.tsv",
+    "external.<>.bags.others.<>.path": "other",
+    "external.<>.bags.others.<>.format": "h5",
     "bags.others.<>.path": "other",
     "bags.others.<>.format": "h5",
     "tasks.<>.encoder": "uni",
@@ -219,7 +229,18 @@ OTHER: dict[str, Any] = {
     "images.<>.batch_augmentation.[].options": {"p": 1.0},
 }
 OF_SEVERAL = {**BASES["bags"]["bags"], "others": {"uni": {"path": "pt", "format": "pt"}}}
+OUTSIDE: dict[str, Any] = {"path": "other", "format": "h5", "sheet": "north.tsv"}
+OUTSIDE |= {"others": {"uni": {"path": "h5", "format": "pt"}}}
 WITH: dict[str, dict[str, Any]] = {
+    "external.<>.slides": {"external": {"north": {"slides": {"sheet": "north.tsv"}}}},
+    "external.<>.slides.fetch": {
+        "external.<>.slides.fetch": {"disk_gb": 100, "keep_slides": False}
+    },
+    "external.<>.bags": {
+        "slides": None,
+        "bags": OF_SEVERAL,
+        "external": {"north": {"bags": OUTSIDE}},
+    },
     "bags.others": {"bags": OF_SEVERAL},
     "extraction.others": {"extraction.others": {"uni": {"encoder": "uni"}}},
     "extraction.others.<>.options": {"extraction.others": {"uni": {"encoder": "resnet18"}}},
@@ -290,12 +311,27 @@ def write_sheet(name: str, **cells: list[str]) -> None:
 
 def write_files() -> None:
     """What the configurations name, in the working folder."""
-    for name in ("a.tif", "b.tif", "c.tif", "d.tif", "e.tif", "w.pt", "m.pt", "m.geojson", "n.xml"):
+    for name in (
+        "a.tif",
+        "b.tif",
+        "c.tif",
+        "d.tif",
+        "e.tif",
+        *(f"{one}.tif" for one in "ABCD"),
+        "w.pt",
+        "m.pt",
+        "m.geojson",
+        "n.xml",
+    ):
         Path(name).write_text(name)
     for name in ("h5", "pt", "mnist", "other"):
         Path(name).mkdir()
     write_sheet("slides.tsv")
     write_sheet("other.tsv")
+    outside = {"slide_id": [*"ABCD"], "patient_id": ["q0", "q1", "q2", "q3"]}
+    for name, order in (("north.tsv", "ABCD"), ("south.tsv", "ABDC")):
+        paths = [f"{letter}.tif" for letter in order]
+        write_sheet(name, **outside, path=paths)
     parts = [*zip(("train", "train", "val", "test"), "abcd", strict=True)]
     for name in ("folds.tsv", "other_folds.tsv"):
         lines = "".join(f"0\t{part}\t{slide}\n" for part, slide in parts)

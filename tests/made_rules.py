@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 RULE = re.compile(r"^(?P<indent> *)rule (?P<name>\w+):\n(?P<body>(?:(?P=indent) +.*\n|\n)+)", re.M)
+USED = re.compile(r"^(?P<indent> *)use rule (?P<base>\w+) as (?P<name>\w+) with:\n", re.M)
 PARAMS = re.compile(r"^(?P<indent> +)params:\n(?P<body>(?:(?P=indent) +.*\n)+)", re.M)
 CONSTRAINTS = re.compile(r"^wildcard_constraints:\n(?: +.*\n)+", re.M)
 
@@ -25,16 +26,23 @@ def asked(root: Path, raw: Mapping[str, Any]) -> dict[str, str]:
     """
     folder = root / "workflow" / "rules"
     names = common(folder / "common.smk", raw)
-    found = {}
+    found, bodies = {}, {}
     for file in sorted(folder.glob("*.smk")):
         text = file.read_text()
+        bodies |= {rule["name"]: rule["body"] for rule in RULE.finditer(text)}
         for rule in RULE.finditer(text):
             if rule["name"] == "attention" and not any(
                 map(names["CHECKED"].has_attention, names["CHECKED"].task_names)
             ):
                 continue  # no rule's input asks for it
+            if rule["name"] == "fetch" and not names["fetch_of"](names["CHECKED"]):
+                continue  # only a second cohort's is used
             if not rule["indent"] or eval(_condition(text[: rule.start()]), names):
                 found[rule["name"]] = _params(rule["body"], names)
+    text = (folder / "external.smk").read_text()
+    for rule in USED.finditer(text):  # whose params are those of the other one, for a cohort
+        if eval(_condition(text[: rule.start()]), names):
+            found[rule["name"]] = _params(bodies[rule["base"]], names, *names["CHECKED"].external)
     return found
 
 
@@ -72,7 +80,8 @@ def _condition(before: str) -> str:
     return re.findall(r"^if (.+):$", before, re.M)[-1]
 
 
-def _params(body: str, names: dict[str, Any]) -> str:
+def _params(body: str, names: dict[str, Any], *external: str) -> str:
+    """Args: external: second cohorts, for a rule that is of them alone."""
     found = PARAMS.search(body)
     if found is None:
         return ""
@@ -80,12 +89,20 @@ def _params(body: str, names: dict[str, Any]) -> str:
     checked = names["CHECKED"]
     (task,) = checked.task_names
     source = next(iter(names["SOURCES"]), "")
+    of_cohort = external or (checked.external if "external" in body else {})
     cases = [
         SimpleNamespace(
-            task=task, bucket=str(bucket), seed="0", arm=arm, encoder=encoder, source=source
+            task=task,
+            bucket=str(bucket),
+            seed="0",
+            arm=arm,
+            encoder=encoder,
+            source=source,
+            external=cohort,
         )
+        for cohort in of_cohort or [""]
         for encoder in checked.config.encoders
-        for bucket in checked.buckets or [0]
+        for bucket in names["COHORTS"][cohort].buckets or [0]
         for arm in checked.task(task).searched or [""]
     ]
     return json.dumps({key: _of(value, cases) for key, value in values.items()}, default=str)

@@ -9,6 +9,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
 RULES = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |^if |\Z)", TEXT, re.M | re.S))
+# Those of second cohorts ask for what the others ask for, except for what a profile gives by name.
+RULES |= {
+    name: RULES[base] for base, name in re.findall(r"^ *use rule (\w+) as (\w+) with:", TEXT, re.M)
+}
 READ_CACHE = [rule for rule in RULES if "--cache" in RULES[rule]]
 USE_GPU = [rule for rule in RULES if "gpu=GPU" in RULES[rule] or rule in READ_CACHE]
 

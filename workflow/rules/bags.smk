@@ -7,7 +7,7 @@ if READS_SLIDES:
 
     rule pack:
         input:
-            manifests=lambda wildcards: buckets(f"features/{wildcards.encoder}"),
+            manifests=bags_made,
         output:
             index=f"{ROOT}/cache/{{encoder}}/index.tsv",
             encoder=f"{ROOT}/cache/{{encoder}}/encoder.json",
@@ -19,9 +19,9 @@ if READS_SLIDES:
             "../../environment.yml"
         params:
             features=lambda wildcards, input: str(Path(input.manifests[0]).parent),
-            sheet=literal(CHECKED.sheet_path),
+            sheet=sheet_of,
             sections=lambda wildcards: SETTINGS.making(wildcards.encoder),
-            tries=lambda wildcards: retries(Path(cache(wildcards.encoder))).tries,
+            tries=tries_of,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:
@@ -44,9 +44,11 @@ if CONFIG.bags:
         conda:
             "../../environment.yml"
         params:
-            bags=lambda wildcards: SETTINGS.bags(wildcards.encoder),
-            digest=lambda wildcards: DIGESTS.imported(CHECKED.rows, wildcards.encoder),
-            tries=lambda wildcards: retries(Path(cache(wildcards.encoder))).tries,
+            bags=lambda wildcards: Settings(cohort(wildcards)).bags(wildcards.encoder),
+            digest=lambda wildcards: digests(wildcards).imported(
+                cohort(wildcards).rows, wildcards.encoder
+            ),
+            tries=tries_of,
             folder=subpath(output.index, parent=True),
             version=SETTINGS.versions("pack"),
         shell:

@@ -19,8 +19,12 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-CONFIG, SETTINGS, DIGESTS = CHECKED.config, Settings(CHECKED), Digests(CHECKED)
+# The cohort itself under "", and second cohorts, which are made as it is, by their names.
+COHORTS = {"": CHECKED, **CHECKED.external}
+PLANNED = {name: Digests(cohort) for name, cohort in COHORTS.items()}
+CONFIG, SETTINGS, DIGESTS = CHECKED.config, Settings(CHECKED), PLANNED[""]
 ROOT = CHECKED.root
+OUTSIDE = f"{ROOT}/external/{{external}}"
 READS_SLIDES = CHECKED.reads_slides
 # Locally the default profile allows one job per GPU; without a GPU jobs share the cores.
 GPU = int(has_gpu())
@@ -34,9 +38,6 @@ SLIDE_MINUTES = str(CONFIG.slide_minutes)
 DATA_SETS = f"{CONFIG.results}/data-sets"
 SOURCES = SETTINGS.image_sources()
 
-# How slides at addresses are fetched; None: they are read where they are.
-FETCH = CONFIG.slides.fetch if CONFIG.slides else None
-
 
 wildcard_constraints:
     source="|".join(map(re.escape, SOURCES)) or "none",
@@ -45,6 +46,26 @@ wildcard_constraints:
     seed=r"\d+",
     task="|".join(map(re.escape, CHECKED.task_names)),
     arm=r"[A-Za-z0-9._-]+",
+    external="|".join(map(re.escape, CHECKED.external)) or "none",
+
+
+def cohort(wildcards):
+    """The cohort that a job is of."""
+    return COHORTS[getattr(wildcards, "external", "")]
+
+
+def digests(wildcards):
+    """What decides its steps."""
+    return PLANNED[getattr(wildcards, "external", "")]
+
+
+def sheet_of(wildcards):
+    return cohort(wildcards).sheet_path
+
+
+def fetch_of(cohort):
+    """How slides of a cohort at addresses are fetched; None: they are read where they are."""
+    return cohort.config.slides.fetch if cohort.config.slides else None
 
 
 def literal(value):
@@ -61,9 +82,9 @@ def settled(path, stamp, digest):
     return ancient(path) if DIGESTS.is_settled(stamp, digest) else path
 
 
-def cache(encoder):
+def cache(encoder, of=CHECKED):
     """Folder of an encoder's packed bags."""
-    return f"{ROOT}/cache/{encoder}"
+    return f"{of.root}/cache/{encoder}"
 
 
 def cache_of(wildcards):
@@ -71,9 +92,19 @@ def cache_of(wildcards):
     return cache(CONFIG.encoder_of(wildcards.task))
 
 
+def tries_of(wildcards):
+    """How often bags of a cache were, or are, to be tried again."""
+    return retries(Path(cache(wildcards.encoder, cohort(wildcards)))).tries
+
+
 def index_of(wildcards):
     """Index of a task's cache; images have none."""
     return [] if CONFIG.images else f"{cache_of(wildcards)}/index.tsv"
+
+
+def index_outside(wildcards):
+    """That of a second cohort's bags for a task."""
+    return f"{cache(CONFIG.encoder_of(wildcards.task), cohort(wildcards))}/index.tsv"
 
 
 def index_of_images(wildcards):
@@ -96,7 +127,8 @@ def demo_sheet(stamp, digest):
 
 def fetched(wildcards):
     """Manifest of the copies of a bucket's slides, where they are fetched."""
-    return f"{ROOT}/slides/bucket-{wildcards.bucket}.tsv" if FETCH else []
+    own = cohort(wildcards)
+    return f"{own.root}/slides/bucket-{wildcards.bucket}.tsv" if fetch_of(own) else []
 
 
 def slides_of(wildcards):
@@ -105,30 +137,33 @@ def slides_of(wildcards):
     Those that do not stay share one with the buckets before and after: what a killed run of other
     buckets has left there is removed by the next job that fetches into it.
     """
-    if FETCH.keep_slides:
-        return f"{ROOT}/slides"
-    place = [*CHECKED.buckets].index(int(wildcards.bucket))
-    step = FETCH.buckets_at_once
-    return f"{ROOT}/slides/lane-{place % step}-of-{step}"
+    own = cohort(wildcards)
+    fetch, folder = fetch_of(own), f"{own.root}/slides"
+    if fetch.keep_slides:
+        return folder
+    place = [*own.buckets].index(int(wildcards.bucket))
+    step = fetch.buckets_at_once
+    return f"{folder}/lane-{place % step}-of-{step}"
 
 
-def finished(bucket, *encoders):
+def finished(wildcards, *encoders):
     """Options of the commands that fetch and drop: which slides are not fetched again."""
-    if FETCH.keep_slides:
+    own = cohort(wildcards)
+    if fetch_of(own).keep_slides:
         return []
-    options = []
+    options, root = [], own.root
     for encoder in encoders:
-        record = f"{ROOT}/slides/finished/{encoder}/bucket-{bucket}.json"
-        made = ["--tiles", f"{ROOT}/tiles", "--bags", f"{ROOT}/features/{encoder}"]
+        record = f"{root}/slides/finished/{encoder}/bucket-{wildcards.bucket}.json"
+        made = ["--tiles", f"{root}/tiles", "--bags", f"{root}/features/{encoder}"]
         given = ["--tiling", SETTINGS.section("tiling")]
-        given += ["--encoding", DIGESTS.encoding(encoder)]
+        given += ["--encoding", digests(wildcards).encoding(encoder)]
         options += ["--finished", record, *given, *made]
     return options
 
 
 def copies(wildcards, manifest=None):
     """Options of a command that reads slides: where their copies are."""
-    if not FETCH:
+    if not fetch_of(cohort(wildcards)):
         return []
     beside = [manifest, fetched(wildcards)] if manifest else []
     return ["--slides", slides_of(wildcards), *beside]
@@ -137,7 +172,9 @@ def copies(wildcards, manifest=None):
 # Of a command that reads slides after all buckets are finished. A resource and no param, as the limit
 # above: from where a slide is read changes no result.
 WHERE_SLIDES_ARE = shlex.join(
-    ["--slides", f"{ROOT}/slides", "--fetch", FETCH.model_dump_json()] if FETCH else []
+    ["--slides", f"{ROOT}/slides", "--fetch", fetch_of(CHECKED).model_dump_json()]
+    if fetch_of(CHECKED)
+    else []
 )
 
 
@@ -147,37 +184,57 @@ def dropping(wildcards):
     They wait for every encoder that they were fetched for. Which these are, `fetch` says in the folder
     of the copies, and no param: one more encoder does not make the bags of the others again.
     """
-    if not FETCH or FETCH.keep_slides:
+    own = cohort(wildcards)
+    fetch = fetch_of(own)
+    if not fetch or fetch.keep_slides:
         return ""
     bucket = ["--bucket", wildcards.bucket, "--buckets", str(CONFIG.buckets)]
-    given = ["--sheet", CHECKED.sheet_path, *copies(wildcards), *bucket]
+    given = ["--sheet", own.sheet_path, *copies(wildcards), *bucket]
     encoder = wildcards.encoder
-    made = ["--made", f"{ROOT}/features/{encoder}/bucket-{wildcards.bucket}.tsv"]
-    command = shlex.join([*given, *finished(wildcards.bucket, encoder), *made])
+    made = ["--made", f"{own.root}/features/{encoder}/bucket-{wildcards.bucket}.tsv"]
+    command = shlex.join([*given, *finished(wildcards, encoder), *made])
     return f" && python -m wsi_ncmi.cli fetch drop {command}"
 
 
-def buckets_before(bucket):
+def buckets_before(wildcards):
     """Bags of the buckets whose slides must be gone before those of this one are fetched.
 
     They are ancient: that bags are made again elsewhere is no reason to fetch these slides. It is one
     where a killed run has left this bucket's copies: those of an earlier one take their place.
     """
-    order = [*CHECKED.buckets]
-    place, step = order.index(bucket), FETCH.buckets_at_once
-    earlier = [] if FETCH.keep_slides else order[place % step : place : step]
+    own, bucket = cohort(wildcards), int(wildcards.bucket)
+    fetch, order = fetch_of(own), [*own.buckets]
+    place, step = order.index(bucket), fetch.buckets_at_once
+    earlier = [] if fetch.keep_slides else order[place % step : place : step]
     bags = [
-        f"{ROOT}/features/{encoder}/bucket-{b}.tsv"
+        f"{own.root}/features/{encoder}/bucket-{b}.tsv"
         for encoder in CONFIG.encoders
         for b in earlier
     ]
-    is_begun = Path(f"{ROOT}/slides/bucket-{bucket}.tsv").is_file()
+    is_begun = Path(f"{own.root}/slides/bucket-{bucket}.tsv").is_file()
     return bags if is_begun else [ancient(path) for path in bags]
 
 
-def buckets(folder):
+def buckets(folder, of=CHECKED):
     """Manifests of all buckets that hold a slide."""
-    return [f"{ROOT}/{folder}/bucket-{b}.tsv" for b in CHECKED.buckets]
+    return [f"{of.root}/{folder}/bucket-{b}.tsv" for b in of.buckets]
+
+
+def bags_made(wildcards):
+    """Manifests of an encoder's bags, of all buckets."""
+    return buckets(f"features/{wildcards.encoder}", cohort(wildcards))
+
+
+def tiles_made(wildcards):
+    """Folders of tile files, of the cohort and of a second one, where slides are read."""
+    if not READS_SLIDES:
+        return []
+    return [
+        "--own-tiles",
+        f"{ROOT}/tiles",
+        "--tiles",
+        f"{cohort(wildcards).root}/tiles",
+    ]
 
 
 def seeds(wildcards):
@@ -196,6 +253,16 @@ def evaluations():
     """Summaries of the statistics of all tasks."""
     return [
         f"{ROOT}/runs/{name}/evaluation/summary.json" for name in CHECKED.task_names
+    ]
+
+
+def validations():
+    """Summaries of second cohorts, of every task that has slides there."""
+    return [
+        f"{ROOT}/runs/{task}/external/{name}/summary.json"
+        for task in CHECKED.task_names
+        for name in CHECKED.external
+        if CHECKED.is_external(name, task)
     ]
 
 

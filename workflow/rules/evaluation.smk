@@ -122,6 +122,7 @@ rule html_report:
             for name in CHECKED.task_names
             if CHECKED.has_attention(name)
         ],
+        external=validations(),
         experiment=findings(),
         index=(
             []

@@ -25,7 +25,7 @@ if CONFIG.demo:
             " --out {params.folder:q} --threads {threads:q}"
 
 
-if FETCH:
+if any(map(fetch_of, COHORTS.values())):
 
     # The manifest is temporary and the copies are no outputs: Snakemake removes it when tiles and
     # features are finished, and asks for it again when they are to be made anew. The copies survive
@@ -33,7 +33,7 @@ if FETCH:
     rule fetch:
         input:
             # So that the slides of no more buckets than allowed are on the disk at a time.
-            lambda wildcards: buckets_before(int(wildcards.bucket)),
+            buckets_before,
         output:
             manifest=temp(f"{ROOT}/slides/bucket-{{bucket}}.tsv"),
         log:
@@ -47,11 +47,11 @@ if FETCH:
             mem_mb=2000,
             runtime=1440,
         params:
-            sheet=literal(CHECKED.sheet_path),
-            options=literal(FETCH.model_dump_json()),
+            sheet=sheet_of,
+            options=lambda wildcards: fetch_of(cohort(wildcards)).model_dump_json(),
             buckets=CONFIG.buckets,
             folder=slides_of,
-            finished=lambda wildcards: finished(wildcards.bucket, *CONFIG.encoders),
+            finished=lambda wildcards: finished(wildcards, *CONFIG.encoders),
         shell:
             "python -m wsi_ncmi.cli --log {log:q} fetch --sheet {params.sheet:q}"
             " --bucket {wildcards.bucket:q} --buckets {params.buckets:q}"
@@ -83,9 +83,9 @@ if READS_SLIDES:
             runtime=720,
             slide_minutes=SLIDE_MINUTES,
         params:
-            sheet=literal(CHECKED.sheet_path),
+            sheet=sheet_of,
             options=literal(SETTINGS.section("tiling")),
-            digest=lambda wildcards: DIGESTS.tiles(int(wildcards.bucket)),
+            digest=lambda wildcards: digests(wildcards).tiles(int(wildcards.bucket)),
             buckets=CONFIG.buckets,
             folder=subpath(output.manifest, parent=True),
             copies=lambda wildcards: copies(wildcards, "--fetched"),
@@ -117,10 +117,10 @@ if READS_SLIDES:
             runtime=1440,
             slide_minutes=SLIDE_MINUTES,
         params:
-            sheet=literal(CHECKED.sheet_path),
+            sheet=sheet_of,
             options=lambda wildcards: SETTINGS.extraction(wildcards.encoder),
             weights=lambda wildcards: DIGESTS.weights(wildcards.encoder),
-            rows=lambda wildcards: DIGESTS.features(
+            rows=lambda wildcards: digests(wildcards).features(
                 int(wildcards.bucket), wildcards.encoder
             ),
             buckets=CONFIG.buckets,

@@ -12,6 +12,7 @@ from wsi_ncmi.cli.commands import Commands
 
 if TYPE_CHECKING:
     from wsi_ncmi.config import Tiling
+    from wsi_ncmi.tools.plan.table import SlidesPlan
 
 commands = Commands()
 
@@ -87,7 +88,8 @@ def plan(
 ) -> int:
     """Say what slides and trainings take, and what is wrong.
 
-    SHEET is the slide sheet; without it, that of the configuration.
+    SHEET is the slide sheet; without it, that of the configuration. Of the configuration's own
+    sheet, second cohorts follow.
     """
     from wsi_ncmi.config.files import merged, sections_of
     from wsi_ncmi.errors import ConfigError
@@ -110,18 +112,38 @@ def plan(
     for name in {name for name, _ in (*rate, *dim) if name} - known.keys():
         raise ConfigError([f"no encoder is named {name}, expected one of {', '.join(known)}"])
     storages = storages_of(sections.extraction, sections.tiling, dict(dim))
-    results = Path(sections.results, sections.cohort)
-    settings = stage.Options(quick, dict(rate), threads, results / "tiles", sections.slide_minutes)
     folder = nearest_folder(Path(sections.results))
-    config_of = (sections.tiling, sections.attention)
-    rows = option.rows_of(sheet)
-    slides = stage.plan_slides(rows, *config_of, storages, settings, folder)
-    if sections.fetches:
-        slides = replace(slides, fetch=fetch_lines(rows, results / "features", list(known)))
-    if out is not None:
-        stage.write(out, slides)
-    stage.show(slides, made(unfinished=True) if trains else None, as_json=as_json)
-    return int(slides.has_problem)
+
+    def planned(
+        sheet: Path,
+        results: Path,
+        out: Path | None,
+        fetches: bool,
+        own: "SlidesPlan | None" = None,
+    ) -> "SlidesPlan":
+        minutes = sections.slide_minutes
+        settings = stage.Options(quick, dict(rate), threads, results / "tiles", minutes)
+        rows = option.rows_of(sheet)
+        given = sections.tiling, sections.attention, storages, settings, folder
+        found = stage.plan_slides(rows, *given)
+        lines = fetch_lines(rows, results / "features", list(known)) if fetches else []
+        found = (
+            stage.apart(replace(found, fetch=lines), own) if own else replace(found, fetch=lines)
+        )
+        if out is not None:
+            stage.write(out, found)
+        return found
+
+    results = Path(sections.results, sections.cohort)
+    slides = planned(sheet, results, out, sections.fetches)
+    external = {}
+    for name, own in sections.external.items() if str(sheet) == sections.sheet else ():
+        beside = out and out.with_name(f"{out.stem}-{name}{out.suffix}")
+        place = results / "external" / name
+        given = Path(own.sheet), place, beside, own.fetch is not None
+        external[name] = planned(*given, slides)
+    stage.show(slides, made(unfinished=True) if trains else None, external, as_json=as_json)
+    return int(any(one.has_problem for one in (slides, *external.values())))
 
 
 @commands.command("status")

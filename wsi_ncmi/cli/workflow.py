@@ -341,7 +341,7 @@ def external(
     ordinal: bool,
     out: Path,
 ) -> None:
-    """Score a labelled second cohort by every model of a task."""
+    """Score a second cohort by every model of a task."""
     from wsi_ncmi.stages import external as stage
 
     place, own = stage.Place(cache, tiles), stage.Place(own_cache, own_tiles)

@@ -84,10 +84,11 @@ def same_files(paths: Mapping[str, str]) -> list[list[str]]:
     Args:
         paths: slide_id -> path or address; slides without one are left out.
     """
-    return sets_of((_file_key(path), slide_id) for slide_id, path in paths.items() if path)
+    return sets_of((file_key(path), slide_id) for slide_id, path in paths.items() if path)
 
 
-def _file_key(path: str) -> str:
+def file_key(path: str) -> str:
+    """What one file has under all of its names, by links and by other words for a path."""
     if is_remote(path):
         return path
     try:

@@ -22,18 +22,16 @@ from wsi_ncmi.config.check import parse, part_problems
 from wsi_ncmi.config.cohort import (
     SLIDE_MINUTES,
     Attention,
-    Bags,
     Config,
     Demo,
     Experiment,
-    OtherBags,
-    Slides,
 )
 from wsi_ncmi.config.evaluation import Evaluation, Family
 from wsi_ncmi.config.extraction import Augmentation, Extraction, Transform
 from wsi_ncmi.config.fetch import Fetch
 from wsi_ncmi.config.protocol import Protocol
 from wsi_ncmi.config.published import PublishedValue
+from wsi_ncmi.config.sources import Bags, External, ExternalBags, OtherBags, Slides
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling, Tissue
 
@@ -52,6 +50,8 @@ __all__ = [
     "Demo",
     "Evaluation",
     "Experiment",
+    "External",
+    "ExternalBags",
     "Extraction",
     "Family",
     "Fetch",

@@ -1,15 +1,15 @@
 """One cohort: where its data come from, and the tasks on it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from wsi_ncmi.config.base import LocalPath, Model, Name, ResultsFolder, Seed
+from wsi_ncmi.config.base import Model, Name, ResultsFolder, Seed
 from wsi_ncmi.config.benchmark import Benchmark
 from wsi_ncmi.config.evaluation import Evaluation
 from wsi_ncmi.config.extraction import Extraction
-from wsi_ncmi.config.fetch import Fetch
+from wsi_ncmi.config.sources import Bags, External, Slides
 from wsi_ncmi.config.tasks import ImageTask, Task
 from wsi_ncmi.config.tiling import Tiling
 
@@ -31,78 +31,6 @@ class Demo(Model):
     centres: int = Field(
         5, ge=2, description="Number of centres, 2 or more; they differ in stain and in µm/px."
     )
-
-
-class Slides(Model):
-    """Your own slides."""
-
-    sheet: LocalPath = Field(
-        description=(
-            "TSV with the columns `slide_id`, `path`, `label`, `patient_id`, `centre`, and "
-            "optionally `mpp`, `sha256`, `annotation`, `mask`, `split`, `exclude`, `label_source`, "
-            "`label.<name>`, `tissue.<key>`."
-        )
-    )
-    fetch: Fetch | None = Field(
-        None,
-        description=(
-            "How slides at addresses come to the local disk. `null`: they are read where they are, "
-            "by ranges."
-        ),
-    )
-
-
-class OtherBags(Model):
-    """Bags of another encoder, of the same slides."""
-
-    path: LocalPath = Field(description="As `bags.path`.")
-    format: Literal["packed", "h5", "pt"] = Field("packed", description="As `bags.format`.")
-
-
-class Bags(Model):
-    """Feature bags that exist already; no slides are read."""
-
-    path: LocalPath = Field(description="The packed file, or the folder with one file per slide.")
-    format: Literal["packed", "h5", "pt"] = Field(
-        "packed",
-        description=(
-            "`packed`: one HDF5 file. `h5`: a folder of HDF5 files (CLAM, TRIDENT, STAMP). `pt`: "
-            "a folder of tensors (CLAM, HIPT)."
-        ),
-    )
-    sheet: LocalPath = Field(
-        description="TSV with the columns `slide_id`, `label`, `patient_id`, `centre`."
-    )
-    name: Name = Field(
-        "imported",
-        description="Name of the encoder in results and report: letters, digits, `.`, `_`, `-`.",
-    )
-    others: dict[Name, OtherBags] = Field(
-        {},
-        description=(
-            "Name of another encoder → its bags, of the same slides. A task's `encoder` says which "
-            "it is trained on."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check_names(self) -> "Bags":
-        if self.name in self.others:
-            raise ValueError(f"others: {self.name} is the name of these bags too: rename one")
-        return self
-
-    def of(self, encoder: str) -> "Bags":
-        """The bags of one encoder alone."""
-        if encoder == self.name:
-            return self.model_copy(update={"others": {}})
-        found = self.others[encoder]
-        return Bags(path=found.path, format=found.format, sheet=self.sheet, name=encoder)
-
-    @model_serializer(mode="wrap")
-    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That there are no others is not said: what decides the bags has not changed."""
-        found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if key != "others" or value}
 
 
 class Attention(Model):
@@ -185,6 +113,14 @@ class Config(Model):
     bags: Bags | None = Field(
         None, description="Feature bags that exist already; no slides are read."
     )
+    external: dict[Name, External] = Field(
+        {},
+        description=(
+            "Name of a labelled second cohort → where it is. It is tiled and encoded as the cohort "
+            "is, scored by every trained model, and reported beside the inner test. Nothing of it "
+            "is trained on. Not with `demo` and `images`."
+        ),
+    )
     images: dict[Name, ImageTask] = Field({}, description="Name of an image task → its settings.")
     experiment: Experiment | None = Field(
         None,
@@ -245,6 +181,41 @@ class Config(Model):
                     f"{', '.join(self.encoders)}: name {self._others}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _check_external(self) -> "Config":
+        """A second cohort is of the kind that the cohort is, with bags of the same encoders."""
+        if self.external and not (self.slides or self.bags):
+            kind = "the demo" if self.demo else "images"
+            raise ValueError(f"external: belongs to slides and bags: leave it out with {kind}")
+        for name, one in self.external.items():
+            own, other = ("slides", "bags") if self.slides else ("bags", "slides")
+            if getattr(one, own) is None or getattr(one, other) is not None:
+                raise ValueError(
+                    f"external.{name}: the cohort itself has {own}: give {own} here, and nothing "
+                    "else"
+                )
+            if self.bags and one.bags and set(one.bags.others) != set(self.bags.others):
+                raise ValueError(
+                    f"external.{name}.bags.others: found {', '.join(one.bags.others) or 'none'}, "
+                    f"expected bags of the encoders of bags.others: "
+                    f"{', '.join(self.bags.others) or 'none'}"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """That there is no second cohort is not said: a report without one is as before."""
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if key != "external" or value}
+
+    def of_external(self, name: str) -> "Config":
+        """The configuration as if a second cohort were the cohort: encoded alike, below it."""
+        given = self.external[name]
+        changes: dict[str, Any] = {"cohort": f"{self.cohort}/external/{name}", "external": {}}
+        if self.bags and given.bags:
+            changes["bags"] = given.bags.named(self.bags.name)
+        return self.model_copy(update=changes | ({"slides": given.slides} if self.slides else {}))
 
     @model_validator(mode="after")
     def _check_family(self) -> "Config":

@@ -1,7 +1,7 @@
 """Configurations as text and as files: merged as the workflow merges them, checked by section."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from wsi_ncmi.address import expanded
 from wsi_ncmi.config.base import Model, problems_of
-from wsi_ncmi.config.cohort import SLIDE_MINUTES, Attention, Config, Slides
+from wsi_ncmi.config.cohort import SLIDE_MINUTES, Attention, Config
 from wsi_ncmi.config.duplicates import duplicate_keys
 from wsi_ncmi.config.extraction import Extraction
+from wsi_ncmi.config.sources import External, Slides
 from wsi_ncmi.config.tiling import Tiling
 from wsi_ncmi.errors import ConfigError
 
@@ -21,7 +22,11 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class Sections:
-    """What commands before a run need of a configuration, which may be unfinished elsewhere."""
+    """What commands before a run need of a configuration, which may be unfinished elsewhere.
+
+    Attributes:
+        external: second cohorts of slides by name.
+    """
 
     tiling: Tiling
     extraction: Extraction
@@ -31,6 +36,7 @@ class Sections:
     cohort: str
     slide_minutes: float
     fetches: bool = False
+    external: Mapping[str, Slides] = field(default_factory=dict)
 
 
 def sections_of(paths: Sequence[Path]) -> Sections:
@@ -50,6 +56,10 @@ def sections_of(paths: Sequence[Path]) -> Sections:
     if not isinstance(minutes, int | float) or not minutes > 0:
         raise ConfigError([f"slide_minutes: {minutes!r}, expected a number above 0"])
     slides = _validated(Slides, raw["slides"], "slides.") if raw.get("slides") is not None else None
+    external = {
+        name: _validated(External, one or {}, f"external.{name}.")
+        for name, one in (raw.get("external") or {}).items()
+    }
     return Sections(
         _validated(Tiling, raw.get("tiling") or {}, "tiling."),
         _validated(Extraction, raw.get("extraction") or {}, "extraction."),
@@ -59,6 +69,7 @@ def sections_of(paths: Sequence[Path]) -> Sections:
         str(raw.get("cohort", "")),
         minutes,
         slides is not None and slides.fetch is not None,
+        {name: one.slides for name, one in external.items() if one.slides},
     )
 
 

@@ -1,4 +1,4 @@
-"""The checked configuration with its slide sheet."""
+"""The checked configuration with its slide sheet, and those of second cohorts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,43 +15,24 @@ from wsi_ncmi.config.duplicates import duplicates_in_files
 from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.table import read_text
+from wsi_ncmi.planning.external import external_problems
 from wsi_ncmi.planning.problems import problems_of_cohort
 
 
-class CheckedConfig:
-    """A configuration and its slide sheet without any problem.
-
-    Args:
-        raw: the configuration as Snakemake read it.
-        schema: the generated `parts.schema.json`.
-        files: that `raw` was read from.
+class Cohort:
+    """A cohort of a configuration: its slides, and where its results lie.
 
     Attributes:
         config: the configuration's models.
         rows: the slides; the demo's are known before it is written, images have none.
         excluded: the slides that the sheet leaves out, with its reasons.
-
-    Raises:
-        ConfigError: every problem of the configuration, of its parts and of its sheet, together.
+        sheet_problems: what is wrong with the sheet itself; the rows then are not all of it.
     """
 
-    def __init__(self, raw: Mapping[str, Any], schema: Path, files: Sequence[Path] = ()) -> None:
-        doubled = duplicates_in_files(files)
-        if doubled:  # what is left of the values is not what was meant
-            raise ConfigError(doubled)
-        parts = json.loads(schema.read_text())
-        try:
-            self.config = configuration.parse(raw, parts["preset"], parts["objective_preset"])
-        except ConfigError as error:
-            raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
-        problems = configuration.part_problems(self.config, parts)
-        rows, sheet_problems = self._read_rows()
+    def __init__(self, config: configuration.Config) -> None:
+        self.config = config
+        rows, self.sheet_problems = self._read_rows()
         self.rows, self.excluded = used(rows), excluded(rows)
-        whole = not sheet_problems
-        problems += sheet_problems
-        problems += problems_of_cohort(self.config, self.rows, self.sheet_path, whole=whole)
-        if problems:
-            raise ConfigError(told(problems, self.config.benchmark))
 
     def _read_rows(self) -> tuple[list[SlideRow], list[str]]:
         if self.config.demo:
@@ -124,6 +105,49 @@ class CheckedConfig:
         """(task, arm) of every arm with candidate settings that training does not try itself."""
         apart = [name for name in self.task_names if not self.task(name).is_nested]
         return [(name, arm) for name in apart for arm in self.task(name).searched]
+
+
+class CheckedConfig(Cohort):
+    """A configuration and its slide sheets without any problem.
+
+    Args:
+        raw: the configuration as Snakemake read it.
+        schema: the generated `parts.schema.json`.
+        files: that `raw` was read from.
+
+    Attributes:
+        external: second cohorts by name: what they have of the configuration is as if each were
+            the cohort, in a folder below it.
+
+    Raises:
+        ConfigError: every problem of the configuration, of its parts and of its sheets, together.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], schema: Path, files: Sequence[Path] = ()) -> None:
+        doubled = duplicates_in_files(files)
+        if doubled:  # what is left of the values is not what was meant
+            raise ConfigError(doubled)
+        parts = json.loads(schema.read_text())
+        try:
+            config = configuration.parse(raw, parts["preset"], parts["objective_preset"])
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *_problems_of_sheet(raw)]) from None
+        super().__init__(config)
+        self.external = {name: Cohort(config.of_external(name)) for name in config.external}
+        problems = configuration.part_problems(config, parts)
+        problems += self.sheet_problems
+        whole = not self.sheet_problems
+        problems += problems_of_cohort(config, self.rows, self.sheet_path, whole=whole)
+        for name, cohort in self.external.items():
+            problems += cohort.sheet_problems
+            given = config, name, cohort.config, cohort.rows, cohort.sheet_path, self.rows
+            problems += external_problems(*given, whole=not cohort.sheet_problems)
+        if problems:
+            raise ConfigError(told(problems, config.benchmark))
+
+    def is_external(self, name: str, task: str) -> bool:
+        """Whether a second cohort has slides of a task on bags."""
+        return task in self.config.tasks and bool(self.external[name].task_rows(task))
 
 
 def _problems_of_sheet(raw: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
 from wsi_ncmi.errors import ConfigError
 from wsi_ncmi.files.product import Product
 from wsi_ncmi.files.tree import state_below
-from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.checked import Cohort
 from wsi_ncmi.planning.settings import SPLITTING, Settings
 from wsi_ncmi.provenance import digest, sha256_file
 from wsi_ncmi.tiling.seen import Seen, State, decided_by, file_state, read_seen, slide_state
@@ -24,7 +24,7 @@ from wsi_ncmi.tiling.seen import Seen, State, decided_by, file_state, read_seen,
 class Digests:
     """What decides the tiles, bags, splits and models of a checked configuration."""
 
-    def __init__(self, checked: CheckedConfig) -> None:
+    def __init__(self, checked: Cohort) -> None:
         self._checked, self._config = checked, checked.config
         self._settings = Settings(checked)
         # Looked up once: every job's params ask for it, and all of a run are to see the same.
@@ -117,6 +117,11 @@ class Digests:
             return ""
         rows = [row for row in self._checked.rows if row.label in task.labels]
         return digest([[row.slide_id, row.label] for row in rows])
+
+    def labels(self, name: str) -> str:
+        """Of what the sheet says of a task's slides beside their files."""
+        rows = self._checked.task_rows(name)
+        return digest([[row.slide_id, row.label, row.patient_id, row.centre] for row in rows])
 
     def images(self, name: str) -> str:
         """Of the files of an image task: an archive's size and time, or those of all in a folder.

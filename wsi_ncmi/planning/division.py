@@ -19,14 +19,23 @@ def division_problems(config: Config, rows: Sequence[SlideRow], sheet: str) -> l
     problems = []
     for name, task in config.tasks.items():
         own = rows_of(rows, task)
-        problems += [f"{sheet}: {text}" for text in _patients(name, task, own)]
+        by_centre = task.protocol.kind in ("leave_one_centre_out", "holdout_centres")
+        found = patient_problems(name, task, own, by_centre=by_centre)
+        problems += [f"{sheet}: {text}" for text in found]
         problems += [f"tasks.{name}.protocol: {text}" for text in _centres(task, own, sheet)]
         problems += [f"tasks.{name}.protocol: {text}" for text in _official(task, own, sheet)]
     return problems
 
 
-def _patients(name: str, task: Task, rows: Sequence[SlideRow]) -> list[str]:
-    by_centre = task.protocol.kind in ("leave_one_centre_out", "holdout_centres")
+def patient_problems(
+    name: str, task: Task, rows: Sequence[SlideRow], *, by_centre: bool = False
+) -> list[str]:
+    """Patients who cannot be one sample, or stand in one part.
+
+    Args:
+        rows: of the task, labelled by its classes.
+        by_centre: whether centres make the parts.
+    """
     problems = []
     labels = disagreeing(rows, "label") if task.sample == "patient" else {}
     if labels:

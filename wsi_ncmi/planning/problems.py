@@ -1,6 +1,6 @@
 """What is wrong with a cohort beyond its single keys: labels, files, scale, tissue options."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def problems_of_cohort(
         *_files(config),
         *_packages(config),
         *_scale(config),
-        *_twins(config, rows),
+        *twin_problems(config, rows),
         *tissue_problems(rows, config.tiling.tissue, sheet),
     ]
 
@@ -79,21 +79,28 @@ def _split_files(config: Config, rows: Sequence[SlideRow]) -> list[str]:
     return problems
 
 
-def _twins(config: Config, rows: Sequence[SlideRow]) -> list[str]:
+def twin_problems(config: Config, rows: Sequence[SlideRow]) -> list[str]:
     """Files that stand under the ids of several patients; copies are found by what they hold."""
-    paths = {row.slide_id: _first_file(row.path) for row in rows}
     found = []
-    for files in [paths] if config.bags is None else _files_of_bags(config.bags, rows):
+    for files in files_of(config, rows):
         several, _ = told_apart(same_files(files), patients_of(rows))
         found += [leak("the same file", shown) for shown in several]
     return found
 
 
-def _files_of_bags(bags: Bags, rows: Sequence[SlideRow]) -> Iterator[dict[str, str]]:
-    """Slide -> its file, of every encoder with one file per slide."""
-    for own in (bags.of(name) for name in (bags.name, *bags.others)):
-        if own.format != "packed":
-            yield {row.slide_id: f"{own.path}/{row.slide_id}.{own.format}" for row in rows}
+def files_of(config: Config, rows: Sequence[SlideRow]) -> list[dict[str, str]]:
+    """Slide -> its file; of bags once for every encoder, nothing for packed ones."""
+    if config.bags is None:
+        return [{row.slide_id: _first_file(row.path) for row in rows}]
+    each = [config.bags.of(name) for name in (config.bags.name, *config.bags.others)]
+    return [
+        {} if own.format == "packed" else {row.slide_id: _bag_file(own, row) for row in rows}
+        for own in each
+    ]
+
+
+def _bag_file(bags: Bags, row: SlideRow) -> str:
+    return f"{bags.path}/{row.slide_id}.{bags.format}"
 
 
 def _first_file(path: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from wsi_ncmi.config import SEARCHES
 from wsi_ncmi.config.making import Making
-from wsi_ncmi.planning.checked import CheckedConfig
+from wsi_ncmi.planning.checked import Cohort
 from wsi_ncmi.provenance import STAGE_VERSIONS
 
 SPLITTING = {"classes", "merge_classes", "sample", "protocol"}
@@ -18,7 +18,7 @@ class Settings:
     stand in them.
     """
 
-    def __init__(self, checked: CheckedConfig) -> None:
+    def __init__(self, checked: Cohort) -> None:
         self._checked = checked
 
     def versions(self, *stages: str) -> list[int]:
@@ -70,6 +70,10 @@ class Settings:
         parts = {"train_samples", "test_samples", "validation_fraction", "subset_seed"}
         parts |= {"corrupt", "overlap", "merge_classes"}
         return self._checked.task(name).model_dump_json(include=images | parts)
+
+    def external(self, name: str) -> str:
+        """What the scores of a second cohort read of a task beside its runs."""
+        return self._checked.task(name).model_dump_json(include=SPLITTING - {"protocol"})
 
     def attention(self, name: str) -> str:
         """What heatmaps read of a task beside its runs: they show the first seed's."""

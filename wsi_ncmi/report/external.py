@@ -48,10 +48,18 @@ FAMILY = (
 )
 
 
-def read_external(task: Evaluated) -> list[Evaluated]:
-    """What the stage `external` wrote about a task, of every second cohort, by name."""
-    paths = sorted((task.folder.parent / "external").glob("*/summary.json"))
-    return [Evaluated(task.name, path.parent, json.loads(path.read_text())) for path in paths]
+def read_external(task: Evaluated, names: Sequence[str]) -> list[Evaluated]:
+    """What the stage `external` wrote about a task, of the second cohorts that have slides of it.
+
+    Args:
+        names: of the second cohorts.
+    """
+    folders = [task.folder.parent / "external" / name for name in names]
+    return [
+        Evaluated(task.name, folder, json.loads((folder / "summary.json").read_text()))
+        for folder in folders
+        if (folder / "summary.json").is_file()
+    ]
 
 
 def external_answer(task: Evaluated, outside: Evaluated) -> str:
@@ -172,6 +180,11 @@ def _warnings(task: Evaluated, outside: Evaluated) -> list[str]:
             f"{len(names)} of its slide_ids ({some(names)}) are names of slides of the cohort "
             "itself too; their bags differ, so they are taken for other slides."
         )
+    if summary["shared_centres"]:
+        found.append(
+            f"Centres of the cohort itself too: {some(summary['shared_centres'])}. There its "
+            "patients are new, and the place is not."
+        )
     marks = shown_marks(task.summary)
     found += [f"{arm_title(*key)}: {mark} in training." for key, mark in marks.items()]
     return found
@@ -223,6 +236,7 @@ def _gap(row: pd.Series) -> str:
 
 def _difference_blocks(task: Evaluated, outside: Evaluated) -> list[Block]:
     found = outside.table("differences").dropna(subset=["difference"])
+    found = found[found["metric"].isin(COMPARED)]
     if found.empty:
         return []
     return [

@@ -258,6 +258,7 @@ def _summary(
         "patients_by_class": _patients(samples, task.classes),
         "few": FEW_PATIENTS,
         "centres": sorted({s.centre for s in samples}),
+        "shared_centres": sorted({s.centre for s in samples} & set(runs.test["centre"])),
         "models": len(_trained(runs)),
         "seeds": len(runs.seeds),
         "arms": [[*key, int(count)] for key, count in arms.items()],

@@ -19,6 +19,7 @@ from wsi_ncmi.report.across import across_tasks
 from wsi_ncmi.report.attention import attention_section
 from wsi_ncmi.report.cost import cost_section
 from wsi_ncmi.report.experiment import experiment_answers, experiment_section, read_findings
+from wsi_ncmi.report.external import external_answer, external_section, read_external
 from wsi_ncmi.report.labels import label_sections
 from wsi_ncmi.report.overview import overview_section
 from wsi_ncmi.report.page import Block, Code, Section, Text, facts, render
@@ -44,7 +45,8 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
     folder = results_dir / "experiment"
     experiment = read_findings(folder) if config.experiment else None
     compared = experiment is None or experiment["compares_arms"]
-    sections = [_question(config, tasks if compared else [], searches, experiment)]
+    outside = {task.name: read_external(task, [*config.external]) for task in tasks}
+    sections = [_question(config, tasks if compared else [], searches, experiment, outside)]
     sections += [experiment_section(folder)] if experiment else []
     if config.benchmark:
         own = {member.name for member in members(config.benchmark)}
@@ -57,6 +59,8 @@ def run(results_dir: Path, config: Config, rows: Sequence[SlideRow], out: Path) 
         sections.append(task_section(task, searches[task.name], given, encoder))
         attention = attention_section(task.folder.parent / "attention", task.name, labels)
         sections += [attention] if attention else []
+        several = len(tasks) > 1
+        sections += [external_section(task, one, several=several) for one in outside[task.name]]
     sections += _data_sections(results_dir, config, rows, tasks)
     sections += cost_section(results_dir)
     sections.append(_provenance(results_dir, config, tasks))
@@ -82,13 +86,16 @@ def _question(
     tasks: Sequence[Evaluated],
     searches: Mapping[str, Mapping[str, Tuning]],
     experiment: Mapping[str, Any] | None,
+    outside: Mapping[str, Sequence[Evaluated]],
 ) -> Section:
     blocks: list[Block] = [Text(config.question)]
     blocks += experiment_answers(experiment) if experiment else []
     several = len(tasks) > 1
     for task in tasks:
         sentence = task_answer(task, searches[task.name], synthetic=config.demo is not None)
-        blocks.append(Text(f"{task.name}: {sentence}" if several else sentence, "lead"))
+        said = [sentence, *(external_answer(task, one) for one in outside[task.name])]
+        texts = [f"{task.name}: {text}" if several else text for text in said]
+        blocks += [Text(text, "lead") for text in texts]
     return Section("Question and answer", "answer", blocks)
 
 

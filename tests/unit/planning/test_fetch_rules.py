@@ -39,7 +39,7 @@ def test_a_bucket_waits_until_earlier_ones_have_their_bags(root: Path) -> None:
     names = rules(root, keep_slides=False, disk_gb=10)
     assert list(names["CHECKED"].buckets) == [0, 1, 2, 3, 4]
     folder = "results/c/features/resnet50"
-    waits = [names["buckets_before"](bucket) for bucket in range(5)]
+    waits = [names["buckets_before"](SimpleNamespace(bucket=bucket)) for bucket in range(5)]
     earlier = [[], [], [0], [1], [0, 2]]
     assert waits == [[f"{folder}/bucket-{b}.tsv" for b in one] for one in earlier]
     command = names["dropping"](BUCKET)
@@ -51,8 +51,10 @@ def test_a_bucket_waits_until_earlier_ones_have_their_bags(root: Path) -> None:
 def test_a_bucket_waits_for_all_encoders_and_each_job_ends_for_its_own(root: Path) -> None:
     names = rules(root, OTHERS, keep_slides=False, disk_gb=10)
     folders = [f"results/c/features/{name}" for name in ("resnet50", "uni")]
-    assert names["buckets_before"](4) == [f"{f}/bucket-{b}.tsv" for f in folders for b in (0, 2)]
-    asked_for = names["finished"](1, *names["CONFIG"].encoders)
+    assert names["buckets_before"](SimpleNamespace(bucket=4)) == [
+        f"{f}/bucket-{b}.tsv" for f in folders for b in (0, 2)
+    ]
+    asked_for = names["finished"](SimpleNamespace(bucket=1), *names["CONFIG"].encoders)
     records = [asked_for[i + 1] for i, given in enumerate(asked_for) if given == "--finished"]
     assert records == [f"results/c/slides/finished/{e}/bucket-1.json" for e in ("resnet50", "uni")]
     digests = {asked_for[i + 1] for i, given in enumerate(asked_for) if given == "--encoding"}
@@ -69,17 +71,19 @@ def test_what_a_killed_run_has_left_is_fetched_again_where_its_lane_is_needed(ro
     """Its copies make room for an earlier bucket, though its manifest says that they are there."""
     names = rules(root, keep_slides=False, disk_gb=10)
     names["ancient"] = lambda path: f"ancient {path}"
-    (before,) = names["buckets_before"](2)
+    (before,) = names["buckets_before"](SimpleNamespace(bucket=2))
     assert before.startswith("ancient ")
     begun = Path("results/c/slides/bucket-2.tsv")
     begun.parent.mkdir(parents=True)
     begun.touch()
-    assert names["buckets_before"](2) == [before.removeprefix("ancient ")]
+    assert names["buckets_before"](SimpleNamespace(bucket=2)) == [before.removeprefix("ancient ")]
 
 
 def test_slides_that_stay_wait_for_nobody(root: Path) -> None:
     names = rules(root)
-    assert [names["buckets_before"](bucket) for bucket in range(5)] == [[]] * 5
+    assert [names["buckets_before"](SimpleNamespace(bucket=bucket)) for bucket in range(5)] == [
+        []
+    ] * 5
     assert names["dropping"](BUCKET) == ""
 
 

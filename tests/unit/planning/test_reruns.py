@@ -35,6 +35,8 @@ STEPS = {
     "search_arm": "search",
     "search_image_arm": "search",
     "html_report": "report",
+    "external_import_bags": "external pack",
+    **{f"external_{step}": f"external {step}" for step in ("fetch", "tiles", "features", "pack")},
 }
 
 
@@ -95,7 +97,7 @@ KEYS = [key for key in keys(Config) if key != "extraction.others.<>.name"]  # `<
 def written(key: str) -> str:
     """A key as the table writes it."""
     key = re.sub(r"^(tasks|images)\.<>", r"\1.<task>", key).replace(".[].", "[].")
-    key = key.replace("others.<>", "others.<name>")
+    key = key.replace("others.<>", "others.<name>").replace("external.<>", "external.<name>")
     return key.replace("objectives.<>", "objectives.<arm>").replace("tors.<>", "tors.<label>")
 
 

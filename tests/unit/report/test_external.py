@@ -36,7 +36,7 @@ def said(blocks):
 
 def test_the_section_says_what_there_is_and_what_is_not(made):
     task = Evaluated.read(made / "runs/t")
-    outside = read_external(task)[0]
+    outside = read_external(task, ["north"])[0]
     section = external_section(task, outside, several=False)
     assert section.title == "External validation: north"
     text = said(section.blocks)
@@ -58,7 +58,7 @@ def test_the_section_says_what_there_is_and_what_is_not(made):
 
 def test_the_head_has_a_sentence(made):
     task = Evaluated.read(made / "runs/t")
-    sentence = external_answer(task, read_external(task)[0])
+    sentence = external_answer(task, read_external(task, ["north"])[0])
     assert sentence.startswith(
         "On the external cohort north (48 samples of 24 patients) ABMIL, NCMI has a macro-F1 of 0."
     )
@@ -70,19 +70,24 @@ def test_few_patients_names_in_both_and_states_are_warned_of(made, tmp_path):
     root = shutil.copytree(made, tmp_path / "c")
     path = root / "runs/t/external/north/summary.json"
     found = json.loads(path.read_text())
-    found |= {"same_names": ["s01"], "patients_by_class": {"a": 3, "b": 30, "c": 0}}
+    found |= {
+        "same_names": ["s01"],
+        "shared_centres": ["c9"],
+        "patients_by_class": {"a": 3, "b": 30, "c": 0},
+    }
     path.write_text(json.dumps(found))
     path = root / "runs/t/evaluation/summary.json"
     states = [{**STATES[0], "undertrained": 0, "failed": 0, "remedy": ""}]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"states": states}))
     task = Evaluated.read(root / "runs/t")
-    text = said(external_section(task, read_external(task)[0], several=False).blocks)
+    text = said(external_section(task, read_external(task, ["north"])[0], several=False).blocks)
     assert "Few patients in some classes (a 3): the intervals are rough." in text
     assert "1 of its slide_ids (s01) are names of slides of the cohort itself too" in text
+    assert "Centres of the cohort itself too: c9." in text
     assert "ABMIL, NCMI: 1 of 4 collapsed in training." in text
 
 
 def test_a_task_without_a_second_cohort_has_no_section(tmp_path):
     (tmp_path / "t/evaluation").mkdir(parents=True)
     (tmp_path / "t/evaluation/summary.json").write_text("{}")
-    assert read_external(Evaluated.read(tmp_path / "t")) == []
+    assert read_external(Evaluated.read(tmp_path / "t"), ["north"]) == []

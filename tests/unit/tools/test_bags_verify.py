@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_what_to_make_again(folder: Path, tmp_path: Path, capsys: Captured) -> N
     assert lines[6].startswith("and run the workflow with the configuration that made them")
     assert lines[7] == "  snakemake --forcerun features"
     assert lines[8].startswith(f"{tmp_path}: 3 of our own bags, 1 good, 2 bad")
+
+
+def test_bags_of_a_second_cohort_have_a_rule_of_their_own(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    place = tmp_path / "results/c/external/north/features/e"
+    shutil.copytree(folder, place)
+    flip(place / "b.h5")
+    assert run(tmp_path, manifests=False) == 1
+    assert "  snakemake --forcerun external_features" in capsys.readouterr().out.splitlines()
+    flip(folder / "b.h5")
+    assert run(tmp_path, manifests=False) == 1
+    assert "  snakemake --forcerun external_features features" in capsys.readouterr().out
 
 
 def test_a_leftover_alone(folder: Path, tmp_path: Path) -> None:

@@ -206,6 +206,33 @@ def test_no_problem_ends_with_0(sheet: Path, tmp_path: Path) -> None:
     assert run("--config", given, "--dim", "8") == 0
 
 
+def test_slides_of_a_second_cohort_follow_with_their_own_sum(
+    sheet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "north").mkdir()
+    write_slide(tmp_path / "north/n.tif")
+    head = sheet.read_text().splitlines()[0]
+    north = tmp_path / "north.tsv"
+    north.write_text(f"{head}\nn\tnorth/n.tif\ta\tq\tc\ngone\tnorth/gone.tif\ta\tq\tc\n")
+    sheet.write_text("\n".join(sheet.read_text().splitlines()[:2]) + "\n")
+    external = f"external: {{north: {{slides: {{sheet: {north}}}}}}}"
+    given = config(tmp_path, f"slides: {{sheet: {sheet}}}\n{external}")
+    out = tmp_path / "plan.tsv"
+    assert run("--config", given, "--dim", "8", "--out", str(out)) == 1  # for a slide of the second
+    assert "\nexternal cohort north:\n" in capsys.readouterr().out
+    assert list(table(out)) == ["good"]
+    found = table(tmp_path / "plan-north.tsv")
+    assert int(found["n"]["tiles"]) > 0
+    assert "no such file" in found["gone"]["problem"]
+    assert run(str(north), "--config", given, "--dim", "8") == 1  # a sheet by itself
+    assert "external cohort" not in capsys.readouterr().out
+    shutil.copy(tmp_path / "good.tif", tmp_path / "north/gone.tif")
+    capsys.readouterr()
+    assert run("--config", given, "--dim", "8", "--json") == 1
+    plans = json.loads(capsys.readouterr().out)["external"]["north"]["plans"]
+    assert plans[1]["problem"] == "it is slide good of the cohort itself"
+
+
 TASKS = """\
 tasks:
   one:

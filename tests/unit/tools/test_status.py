@@ -139,3 +139,21 @@ def test_nothing_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert code == 0
     assert "results/c: stopped" in text
     assert "nothing yet" in text
+
+
+def test_a_second_cohort_has_steps_of_its_own(root: Path, capsys: Any) -> None:
+    north = {"slide_id": [*"ABC"], "label": ["x", "y", "x"], "patient_id": [*"ABC"]}
+    paths = [f"{name}.tif" for name in "ABC"]
+    pd.DataFrame({**north, "centre": "2", "path": paths}).to_csv("n.tsv", sep="\t", index=False)
+    raw = {**CONFIG, "external": {"north": {"slides": {"sheet": "n.tsv"}}}}
+    raw["tasks"] = {**raw["tasks"], "other": {"classes": ["x", "z"]}}
+    raw["tasks"]["third"] = {"classes": ["u", "v"]}
+    Path("c.yaml").write_text(yaml.safe_dump(raw))
+    write(root / "external/north/tiles/A.h5", "1")
+    write(root / "runs/xy/external/north/summary.json", "{}")
+    stages = json.loads(status(capsys, "--json")[1])["stages"]
+    counts = {(s["stage"], s["of"]): (s["total"], s["done"]) for s in stages}
+    assert counts["tiles", "north"] == (3, 1)
+    assert counts["features", "north, random_resnet"] == (3, 0)
+    assert counts["external", "north"] == (2, 1)  # none of its slides is of the third task
+    assert counts["tiles", ""] == (6, 3)

@@ -214,7 +214,12 @@ def _report(problems: Mapping[Path, Sequence[str]], leftovers: Sequence[Path]) -
         "and run the workflow with the configuration that made them and --forcerun features "
         "(without it, finished models are reason enough to make no bag):"
     )
-    print("  snakemake --forcerun features")
+    print(f"  snakemake --forcerun {' '.join(sorted({_rule(bag) for bag in problems}))}")
+
+
+def _rule(bag: Path) -> str:
+    """Which makes it: those of second cohorts lie in `external/<name>/features/<encoder>`."""
+    return "external_features" if bag.parts[-5:-4] == ("external",) else "features"
 
 
 def _report_others(kinds: Mapping[str, Sequence[Path]], unreadable: Sequence[str]) -> None:

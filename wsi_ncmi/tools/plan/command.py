@@ -7,7 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from types import MappingProxyType
+from typing import Any, cast
 
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.cohorts.twins import leak, patients_of, sets_of, told_apart
@@ -87,14 +88,40 @@ def write(path: Path, plan: SlidesPlan) -> None:
     write_records(path, SlidePlan, plan.slides)
 
 
-def show(slides: SlidesPlan | None, trained: TrainingsPlan | None, *, as_json: bool) -> None:
-    """Print what slides and trainings take; None: the configuration has none."""
+def apart(external: SlidesPlan, own: SlidesPlan) -> SlidesPlan:
+    """A second cohort, with the slides of the cohort itself in it as problems."""
+    known = {plan.fingerprint: plan.slide_id for plan in own.slides if plan.fingerprint}
+    told = [
+        _with_problem(plan, f"it is slide {known[plan.fingerprint]} of the cohort itself")
+        if plan.fingerprint in known
+        else plan
+        for plan in external.slides
+    ]
+    return replace(external, slides=told)
+
+
+def show(
+    slides: SlidesPlan | None,
+    trained: TrainingsPlan | None,
+    external: Mapping[str, SlidesPlan] = MappingProxyType({}),
+    *,
+    as_json: bool,
+) -> None:
+    """Print what slides and trainings take; None: the configuration has none.
+
+    Args:
+        external: of second cohorts, by name.
+    """
     if as_json:
         parts = {"slides": slides, "trainings": trained}
-        print_json("plan", {name: part and part.record for name, part in parts.items()})
+        found: dict[str, Any] = {name: part and part.record for name, part in parts.items()}
+        print_json("plan", {**found, "external": {n: one.record for n, one in external.items()}})
         return
     if slides is not None:
         print_plan(slides)
+    for name, one in external.items():
+        print(f"\nexternal cohort {name}:")
+        print_plan(one)
     if trained is not None:
         trainings.show(trained)
 

@@ -148,6 +148,16 @@ def _rows(config: Config) -> list[SlideRow]:
     return checked_sheet(Path(source.sheet), need_path=False) if source else []
 
 
+def external_rows(config: Config) -> dict[str, list[SlideRow]]:
+    """The slides of each second cohort.
+
+    Raises:
+        ConfigError: a sheet has problems.
+    """
+    owns = {name: config.of_external(name) for name in config.external}
+    return {name: _rows(own) for name, own in owns.items()}
+
+
 def trainings(config: Config, rows: Sequence[SlideRow], results: Path) -> list[Trainings]:
     """Of every task.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsi_ncmi.tools.as_json import print_json
 from wsi_ncmi.tools.plan.table import duration, size
-from wsi_ncmi.tools.plan.trainings import configured
+from wsi_ncmi.tools.plan.trainings import configured, external_rows
 from wsi_ncmi.tools.status.jobs import Job, jobs
 from wsi_ncmi.tools.status.stages import Stage, stages
 
@@ -62,7 +62,7 @@ def status_of(raw: Mapping[str, Any]) -> Status:
     indexes = {task.source for task in config.images.values()}
     folders = [Path(config.results, "data-sets", name) for name in sorted(indexes)]
     begun = [job for job in jobs(root, folders) if job.state != "done"]
-    steps = stages(root, config, rows, models)
+    steps = stages(root, config, rows, models, external_rows(config))
     if any(job.state == "running" for job in begun):
         state = "running"
     else:

@@ -54,7 +54,8 @@ def _end_of(job: Job) -> Iterator[str]:
 
 
 def _without_a_bag(root: Path) -> Iterator[str]:
-    for index in sorted(root.glob("cache/*/index.tsv")):
+    indexes = ("cache/*/index.tsv", "external/*/cache/*/index.tsv")
+    for index in sorted(path for pattern in indexes for path in root.glob(pattern)):
         status = [row["status"] for _, row in read_text(index).rows]
         count = len(status) - status.count("ok")
         if count:

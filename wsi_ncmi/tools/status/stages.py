@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from wsi_ncmi.cohorts.classes import rows_of
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.config import Config
 from wsi_ncmi.files.table import read_text
@@ -22,8 +24,8 @@ class Stage:
     """A stage's products.
 
     Attributes:
-        stage: `tiles`, `features`, `train`, `evaluate` or `report`.
-        of: the encoder or the task; "" where there is one.
+        stage: `tiles`, `features`, `train`, `evaluate`, `external` or `report`.
+        of: the encoder, the task or the second cohort; "" where there is one.
         unit: what is counted.
         done: made, or known not to be needed, as of a slide without tissue.
         failed: with a reason that the report gives.
@@ -47,24 +49,47 @@ class Stage:
 
 
 def stages(
-    root: Path, config: Config, rows: Sequence[SlideRow], models: Sequence[Trainings]
+    root: Path,
+    config: Config,
+    rows: Sequence[SlideRow],
+    models: Sequence[Trainings],
+    external: Mapping[str, Sequence[SlideRow]] = MappingProxyType({}),
 ) -> list[Stage]:
-    """All stages of a configuration, in the order of the work."""
-    return list(_stages(root, config, rows, models))
+    """All stages of a configuration, in the order of the work.
+
+    Args:
+        external: second cohort -> its slides.
+    """
+    return list(_stages(root, config, rows, models, external))
 
 
 def _stages(
-    root: Path, config: Config, rows: Sequence[SlideRow], models: Sequence[Trainings]
+    root: Path,
+    config: Config,
+    rows: Sequence[SlideRow],
+    models: Sequence[Trainings],
+    external: Mapping[str, Sequence[SlideRow]],
 ) -> Iterator[Stage]:
     if config.demo or config.slides:
         ids = {row.slide_id for row in rows}
         yield _of_slides("tiles", "", root / "tiles", ids)
         for encoder in config.encoders:
             yield _of_slides("features", encoder, root / "features" / encoder, ids)
+    for name, slides in external.items() if config.slides else ():
+        place, ids = root / "external" / name, {row.slide_id for row in slides}
+        yield _of_slides("tiles", name, place / "tiles", ids)
+        for encoder in config.encoders:
+            yield _of_slides("features", f"{name}, {encoder}", place / "features" / encoder, ids)
     for one in models:
         yield _of_models(root / "runs" / one.task, one)
     evaluated = [(root / "runs" / one.task / "evaluation/summary.json").is_file() for one in models]
     yield Stage("evaluate", "", "tasks", len(models), sum(evaluated))
+    for name, slides in external.items():
+        tasks = [task for task, one in config.tasks.items() if rows_of(slides, one)]
+        done = [
+            (root / "runs" / task / f"external/{name}/summary.json").is_file() for task in tasks
+        ]
+        yield Stage("external", name, "tasks", len(tasks), sum(done))
     yield Stage("report", "", "pages", 1, int((root / "report/index.html").is_file()))
 
 

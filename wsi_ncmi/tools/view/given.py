@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_ncmi.address import is_remote
-from wsi_ncmi.config.cohort import Fetch
+from wsi_ncmi.config.fetch import Fetch
 from wsi_ncmi.config.files import Sections, merged, sections_of
 from wsi_ncmi.errors import UserError, some
 from wsi_ncmi.tools.view.app import Settings

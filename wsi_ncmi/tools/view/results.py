@@ -9,7 +9,7 @@ from typing import Any
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.cohorts.sheet import SlideRow, read_sheet
-from wsi_ncmi.config.cohort import Fetch
+from wsi_ncmi.config.fetch import Fetch
 from wsi_ncmi.errors import ConfigError, SlideError, UserError, some
 from wsi_ncmi.fetch.places import readable
 from wsi_ncmi.files.frame import read_frame
