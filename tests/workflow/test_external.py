@@ -41,7 +41,7 @@ def finished(make_workflow: Any, tmp_path_factory: pytest.TempPathFactory) -> An
     workflow.config["ignore_labels"] = ["left", "right"]
     workflow.config["attention"] = {"slides": 0}
     workflow.config["evaluation"] = {"bootstrap": 100}
-    add_cohort(workflow, "north", 200)
+    add_cohort(workflow, "north", 200)  # its empty slide is pixel by pixel that of the cohort
     workflow.run()
     return workflow
 

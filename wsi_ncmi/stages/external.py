@@ -136,7 +136,9 @@ def _refuse_shared(name: str, own: Place, place: Place, cache: BagCache) -> None
     """By what bags and slides hold: names may coincide by chance, these do not."""
     shared = shared_bags(BagCache(own.cache, resident=False), cache)
     inside, outside = (_fingerprints(one.tiles) for one in (own, place))
-    shared += [(inside[key], outside[key]) for key in inside.keys() & outside.keys()]
+    both = inside.keys() & outside.keys()
+    # Slides without tissue may be the same pixels: they have no bag and are not scored.
+    shared += [(inside[key], outside[key]) for key in both if cache.has(outside[key])]
     if shared:
         pairs = sorted({f"{ours} and {theirs} there" for ours, theirs in shared})
         raise BagError(
