@@ -116,6 +116,7 @@ def test_slides_at_addresses_are_fetched_for_it_alone(copy: Any) -> None:
     assert "fetch" not in plan
 
 
+@pytest.mark.slow
 def test_bags_are_imported_for_every_encoder_of_a_task(make_workflow: Any, tmp_path: Path) -> None:
     workflow = make_workflow(tmp_path)
     rng = np.random.default_rng(0)
