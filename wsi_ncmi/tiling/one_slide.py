@@ -210,6 +210,8 @@ def _sha256(file: Path, size: int, time: int) -> str:
 def finished_tiles(row: SlideRow, tiling: Tiling, out_dir: Path) -> TiledSlide | None:
     """The tiles that an earlier run left, if they are current, also of a slide that is gone."""
     wanted = SlideTiles(row, tiling, out_dir)
+    if not wanted.paths.tiles.exists():  # else an address would be asked for what decides nothing
+        return None
     with suppress(UnreachableError):
         found = _recorded(wanted.paths.tiles) if wanted.product.is_current else None
         return found if isinstance(found, TiledSlide) else None

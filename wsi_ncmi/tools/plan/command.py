@@ -27,6 +27,7 @@ from wsi_ncmi.tiling.tilefile import TiledSlide
 from wsi_ncmi.tools.as_json import print_json
 from wsi_ncmi.tools.plan import trainings
 from wsi_ncmi.tools.plan.estimate import estimate_tiles
+from wsi_ncmi.tools.plan.hosts import Hosts
 from wsi_ncmi.tools.plan.storage import Storage
 from wsi_ncmi.tools.plan.table import Rates, SlidePlan, SlidesPlan, print_plan, summed
 from wsi_ncmi.tools.plan.trainings import TrainingsPlan
@@ -73,8 +74,9 @@ def plan_slides(
         storages: of every encoder; each reads the tiles by itself.
         folder: whose free space is told.
     """
+    look = partial(_in_time, tiling=tiling, attention=attention, options=options, hosts=Hosts())
     with ThreadPoolExecutor(max(1, options.threads)) as pool:
-        plans = list(pool.map(lambda row: _in_time(row, tiling, attention, options), rows))
+        plans = list(pool.map(look, rows))
     plans, same = _with_twins(rows, plans)
     is_measured = "" not in options.rates and any(s.folder not in options.rates for s in storages)
     by_reader = measured(rows, plans, tiling, options) if is_measured else {}
@@ -148,10 +150,12 @@ def _with_twins(
     return told, same
 
 
-def _in_time(row: SlideRow, tiling: Tiling, attention: Attention, options: Options) -> SlidePlan:
+def _in_time(
+    row: SlideRow, tiling: Tiling, attention: Attention, options: Options, hosts: Hosts
+) -> SlidePlan:
     """A slide that hangs the library that reads it has that as its problem."""
     seconds = options.slide_minutes * 60
-    work = partial(plan_slide, row, tiling, options.quick, attention, options.tiles)
+    work = partial(plan_slide, row, tiling, options.quick, attention, options.tiles, hosts)
     try:
         return within(seconds, work)
     except TimeoutError:
@@ -164,6 +168,7 @@ def plan_slide(
     quick: bool,
     attention: Attention | None = None,
     tiles: Path | None = None,
+    hosts: Hosts | None = None,
 ) -> SlidePlan:
     """Open one slide and look at its scale, its coarsest pixels and its annotation.
 
@@ -171,13 +176,16 @@ def plan_slide(
 
     Args:
         tiles: folder of tile files: a finished one stands for a slide that cannot be reached.
+        hosts: what other slides have shown of the places where slides are.
     """
-    lesions = read_lesions(row.annotation, attention or Attention())
+    hosts = hosts or Hosts()
+    annotation = "" if hosts.is_silent(row.annotation) else row.annotation
+    lesions = read_lesions(annotation, attention or Attention())
     plan = SlidePlan(row.slide_id, note="; ".join(lesions.notes))
     if not row.path:
         return replace(plan, problem="the sheet gives no path")
     try:
-        with open_slide(row.path, mpp=row.mpp) as slide:
+        with hosts.asking(row.path), open_slide(row.path, mpp=row.mpp) as slide:
             plan = _opened(plan, slide)
             check_size(slide)
             scale = scale_of(slide, tiling)
