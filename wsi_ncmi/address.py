@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 REMOTE = ("s3://", "https://", "http://", "gs://", "memory://")
 PACKAGE = "package:"
+VIEWER_PORT = 8484
+"""Of this machine's loopback, where `wsi-ncmi view` answers and the report's links lead."""
 UNSET = re.compile(r"\$(?:\w+|\{[^}]*\})", re.ASCII)
 
 

@@ -17,7 +17,7 @@ STAGE_VERSIONS = {
     "evaluate": 8,
     "external": 1,
     "attention": 3,
-    "report": 9,
+    "report": 10,
     "experiment": 3,
     "images": 6,
     "image_index": 1,

@@ -9,6 +9,7 @@ import pandas as pd
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.lesions import froc_blocks, size_blocks
 from wsi_ncmi.report.page import Block, Heading, Picture, Section, Table, Text, facts
+from wsi_ncmi.report.viewer import HOW, slide_link
 from wsi_ncmi.report.wording import arm_title, number, title
 
 ANNOTATION_NOTES = "annotation_notes.tsv"
@@ -33,7 +34,7 @@ def attention_section(folder: Path, task: str, labels: Mapping[str, str]) -> Sec
     notes = _notes_table(folder / ANNOTATION_NOTES)
     if not pictures and aurocs.empty and not notes:
         return None
-    blocks: list[Block] = [Text(EXPLAINED, "note"), *_summary_blocks(folder / "summary.json")]
+    blocks: list[Block] = [Text(EXPLAINED, "note"), HOW, *_summary_blocks(folder / "summary.json")]
     if len(aurocs):
         blocks += [_arm_table(aurocs), _slide_table(aurocs)]
     blocks += froc_blocks(_read(folder / "froc.tsv"))
@@ -44,7 +45,8 @@ def attention_section(folder: Path, task: str, labels: Mapping[str, str]) -> Sec
         slide_id, aggregator, objective = path.stem.rsplit(SEPARATOR, 2)
         if slide_id != slide:
             label = labels.get(slide_id)
-            blocks.append(Heading(f"{slide_id} ({label})" if label else slide_id))
+            shown = f"{slide_id} ({label})" if label else slide_id
+            blocks.append(Heading(slide_link(slide_id, shown)))
             slide = slide_id
         blocks += _pictures(path, slide_id, (aggregator, objective), aurocs)
     return Section(f"Attention, task {task}", f"attention-{task}", blocks)
@@ -68,7 +70,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _notes_table(path: Path) -> list[Block]:
     """What of the annotations does not count, and why."""
-    rows = read_frame(path).to_numpy(str).tolist() if path.is_file() else []
+    found = read_frame(path).to_numpy(str).tolist() if path.is_file() else []
+    rows = [[slide_link(slide), *rest] for slide, *rest in found]
     return [Table("Notes on the annotations.", ["slide", "note"], rows, 2)] if rows else []
 
 
@@ -100,7 +103,7 @@ def _arm_table(aurocs: pd.DataFrame) -> Table:
 def _slide_table(aurocs: pd.DataFrame) -> Table:
     body = [
         [
-            row["slide_id"],
+            slide_link(row["slide_id"]),
             row["label"],
             title(row["aggregator"]),
             title(row["objective"]),

@@ -10,6 +10,7 @@ from wsi_ncmi.cohorts.sheet import SlideRow, bucket_of
 from wsi_ncmi.fetch.places import NOT_AGAIN
 from wsi_ncmi.files.frame import read_frame
 from wsi_ncmi.report.page import Block, Gallery, Picture, Section, Table, Text
+from wsi_ncmi.report.viewer import HOW, slide_link
 from wsi_ncmi.report.wording import number
 
 UNLABELLED = "no label"
@@ -65,7 +66,7 @@ def cohort_section(
     blocks: list[Block] = [_label_table(sheet, classes)]
     if len(tiles):
         blocks += [_scale_table(sheet, tiles), _reader_table(tiles), Text(READERS)]
-        blocks += [*_notes(tiles), *_unseen(tiles)]
+        blocks += [*_notes(tiles), *_unseen(tiles), _slide_table(sheet, tiles), HOW]
     elif len(index):
         blocks += [_bag_table(sheet, index)]
     pictures = _overlay_pictures(overlays, sheet)
@@ -150,10 +151,23 @@ def _notes(tiles: pd.DataFrame) -> list[Block]:
     unread = pd.to_numeric(tiles["unreadable_fraction"]).fillna(0)
     damaged = unread.map(lambda part: f"{part:.2%} of it cannot be decoded" if part else "")
     notes = (damaged + "; " + tiles["note"]).str.strip("; ")
-    body = [[slide, note] for slide, note in zip(tiles["slide_id"], notes, strict=True) if note]
+    found = zip(tiles["slide_id"], notes, strict=True)
+    body = [[slide_link(slide), note] for slide, note in found if note]
     if not body:
         return []
     return [Table("Slides worth a look.", ["slide", "what was found"], body, text_columns=2)]
+
+
+def _slide_table(sheet: pd.DataFrame, tiles: pd.DataFrame) -> Table:
+    """Every slide, with the way to it."""
+    table = sheet.merge(tiles[["slide_id", "status", "tiles"]], on="slide_id")
+    columns = ["label", "patient_id", "centre", "status", "tiles"]
+    body = [
+        [slide_link(slide), *map(str, rest)]
+        for slide, *rest in table[["slide_id", *columns]].to_numpy().tolist()
+    ]
+    header = ["slide", "label", "patient", "centre", "status", "tiles"]
+    return Table("All slides.", header, body, text_columns=5)
 
 
 def _unseen(tiles: pd.DataFrame) -> list[Block]:
@@ -161,7 +175,8 @@ def _unseen(tiles: pd.DataFrame) -> list[Block]:
     if "unreachable" not in tiles:
         return []
     unseen = tiles[~tiles["unreachable"].isin(["", NOT_AGAIN])]
-    body = unseen[["slide_id", "unreachable"]].astype(str).to_numpy().tolist()
+    found = unseen[["slide_id", "unreachable"]].astype(str).to_numpy().tolist()
+    body = [[slide_link(slide), why] for slide, why in found]
     if not body:
         return []
     caption = "Slides that could not be reached in the last run; their finished results stand."
@@ -197,8 +212,11 @@ def _overlay_pictures(folder: Path, sheet: pd.DataFrame) -> list[Picture]:
         Picture.of(
             path,
             f"tissue and tiles of slide {path.stem}",
-            f"{path.stem}: {facts.loc[path.stem, 'centre']}, "
-            f"{facts.loc[path.stem, 'label'] or UNLABELLED}",
+            slide_link(
+                path.stem,
+                f"{path.stem}: {facts.loc[path.stem, 'centre']}, "
+                f"{facts.loc[path.stem, 'label'] or UNLABELLED}",
+            ),
         )
         for path in chosen
     ]
@@ -249,11 +267,12 @@ def failure_section(tiles: pd.DataFrame, made: Mapping[str, Bags]) -> Section:
     columns = ["slide_id", "stage", "status", "reason"]
     blocks: list[Block] = [Text("Every slide of the sheet has a bag.")]
     if len(failed):
-        body = failed[columns].astype(str).to_numpy().tolist()
+        found = failed[columns].astype(str).to_numpy().tolist()
+        body = [[slide_link(slide), *rest] for slide, *rest in found]
         caption = "Slides that nothing was trained or tested on."
         if len(made) > 1:
             caption = "Slides that nothing was trained or tested on, of all encoders or of one."
-        blocks = [Table(caption, ["slide", "stage", "status", "reason"], body, 4)]
+        blocks = [Table(caption, ["slide", "stage", "status", "reason"], body, 4), HOW]
     for name, bags in made.items():
         of = f" under {name}" if len(made) > 1 else ""
         blocks += _undecoded(bags.features, of)

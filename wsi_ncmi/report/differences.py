@@ -67,7 +67,9 @@ def comparison_answer(
 def _said(row: pd.Series, summary: Mapping[str, Any]) -> str:
     if not row["runs"]:
         return no_comparison(row)
-    return answer(Comparison.of(row), summary["evaluation"]) + condition(row)
+    arms = {(row["aggregator"], row[name]) for name in ("objective", "reference")}
+    judged = not arms & marked_arms(summary.get("states", [])).keys()
+    return answer(Comparison.of(row), summary["evaluation"], judged=judged) + condition(row)
 
 
 def difference_blocks(

@@ -1,5 +1,5 @@
-"""The report's page: sections made of a few kinds of block, as one HTML file without any reference
-to another file or address."""
+"""The report's page: sections made of a few kinds of block, as one HTML file that loads nothing
+from another file or address."""
 
 import base64
 import io
@@ -18,6 +18,21 @@ WEBP_QUALITY = 85
 FOLD_ROWS = 25  # longer tables are folded away behind their caption
 SHOWN_PX_PER_INCH = 110  # of a figure: its 9-point words are as large as the page's notes
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
+
+
+class Linked(str):
+    """Words that lead somewhere: a heading, a caption or a cell of a table.
+
+    Attributes:
+        address: where they lead.
+    """
+
+    address: str
+
+    def __new__(cls, text: str, address: str) -> "Linked":
+        made = super().__new__(cls, text)
+        made.address = address
+        return made
 
 
 @dataclass(frozen=True)

@@ -110,11 +110,12 @@ class Comparison:
         return cls(**{name: row[name] for name in names}, fixed=fixed)
 
 
-def answer(found: Comparison, rules: Mapping[str, Any]) -> str:
+def answer(found: Comparison, rules: Mapping[str, Any], *, judged: bool = True) -> str:
     """What a difference of macro-F1 says, as a sentence: how large, how sure, better or not.
 
     Args:
         rules: the section `evaluation`: primary, confidence, equivalence_margin.
+        judged: False: an arm of it collapsed or was not done, so that "better" means nothing.
     """
     whom = f"against {title(found.reference)} with {title(found.aggregator)}"
     percent = f"{100 * rules['confidence']:g} % interval"
@@ -129,7 +130,7 @@ def answer(found: Comparison, rules: Mapping[str, Any]) -> str:
         f"{title(found.objective)} changes macro-F1 by {signed(found.difference)} ({percent} "
         f"{interval(found.low, found.high)}, {_chance(found)}) {whom}"
     )
-    return f"{sentence}: {_judgement(found, rules)}."
+    return f"{sentence}: {_judgement(found, rules)}." if judged else f"{sentence}."
 
 
 def _chance(found: Comparison) -> str:

@@ -56,11 +56,11 @@ def remedy_of(state: str, objective: Objective, settings: Training, steps: int) 
     """
     rate = f"{settings.rate(steps):g}"
     if state == UNDERTRAINED:
+        longer = f"training.epochs (it was {settings.epochs})"
+        if settings.rate(steps) >= auto_rate(steps):
+            return f"raise {longer}; the learning rate was {rate}, and auto is no larger"
         auto = f"auto is {auto_rate(steps):g} for its {steps} steps"
-        return (
-            f"raise training.learning_rate (it was {rate}; {auto}) or training.epochs (it was "
-            f"{settings.epochs})"
-        )
+        return f"raise training.learning_rate (it was {rate}; {auto}) or {longer}"
     return f"set {objective.remedy} (the learning rate was {rate})"
 
 

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from wsi_ncmi.evaluation.ranks import Ranks
@@ -117,6 +118,18 @@ def test_the_answer_says_which_arm_is_best_and_how_sure():
     assert reference_best.endswith("ABMIL, cross-entropy has the highest macro-F1, 0.800.")
     two = comparison_answer(table[:1], values(cross_entropy=0.7, ncmi=0.71), SUMMARY)
     assert "highest" not in two
+
+
+@pytest.mark.parametrize("marked", ["ours", "cross_entropy"])
+def test_an_arm_that_collapsed_is_not_called_better(marked):
+    table = pd.DataFrame([difference("ours", 0.03, verdict="better")])
+    known = values(cross_entropy=0.7, ours=0.73)
+    assert "it is better" in comparison_answer(table, known, SUMMARY)
+    state = {"aggregator": "abmil", "objective": marked, "runs": 3, "collapsed": 1}
+    states = [{**state, "undertrained": 0}]
+    text = comparison_answer(table, known, {**SUMMARY, "states": states})
+    assert "changes macro-F1 by +0.030" in text
+    assert "better" not in text
 
 
 def test_the_primary_test_comes_first_and_these_models_below():

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -11,15 +12,18 @@ import torch
 from made_groups import MemoryBags, made_setup
 from torch import Tensor
 
+from wsi_ncmi.config import Training
+from wsi_ncmi.config.rates import auto_rate
 from wsi_ncmi.losses import NCMI, CrossEntropy, Objective
 from wsi_ncmi.losses.ncmi import Options
 from wsi_ncmi.losses.presets import PRESETS
-from wsi_ncmi.predictions.states import is_collapsed
+from wsi_ncmi.predictions.states import UNDERTRAINED, is_collapsed
 from wsi_ncmi.training.engine.fit import fit
 from wsi_ncmi.training.execute import record
 from wsi_ncmi.training.finite import History
 from wsi_ncmi.training.interface import Embedded
 from wsi_ncmi.training.joint import JointObjective
+from wsi_ncmi.training.watch import remedy_of
 
 COUNTS = [30, 20, 10]
 TARGET = torch.tensor([c for c, count in enumerate(COUNTS) for _ in range(count)])
@@ -146,3 +150,13 @@ def test_the_record_has_the_state_and_predictions(tmp_path: Path) -> None:
     assert (found["status"], found["state"]) == ("ok", "collapsed")
     assert "another training.learning_rate" in found["remedy"]
     assert (tmp_path / "predictions.parquet").is_file()
+
+
+def test_a_rate_above_auto_is_not_told_to_rise() -> None:
+    def remedy(rate: float | str) -> str:
+        settings = Training(epochs=20, learning_rate=rate)
+        return remedy_of(UNDERTRAINED, cast(Objective, None), settings, 1000)
+
+    assert remedy(auto_rate(1000) / 10).startswith("raise training.learning_rate (it was")
+    for rate in (10 * auto_rate(1000), "auto"):
+        assert remedy(rate).startswith("raise training.epochs (it was 20); the learning rate was")

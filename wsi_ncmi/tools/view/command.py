@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from wsi_ncmi.address import VIEWER_PORT
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.machine import cpu_budget
 from wsi_ncmi.tools.view.app import Application, Settings
@@ -24,7 +25,7 @@ from wsi_ncmi.tools.view.source import Source
 
 log = logging.getLogger(__name__)
 
-HOST, PORT = "127.0.0.1", 8484
+HOST = "127.0.0.1"
 MOST_CONNECTIONS = 512
 """A browser has six. One more is told to come later, and closed: files can still be opened."""
 
@@ -65,10 +66,10 @@ def listen(port: int | None) -> socket.socket:
         UserError: the port that is asked for is taken.
     """
     try:
-        return socket.create_server((HOST, PORT if port is None else port), backlog=2048)
+        return socket.create_server((HOST, VIEWER_PORT if port is None else port), backlog=2048)
     except OSError as error:
         if port is None:
-            log.warning("port %d is taken, so another one is used", PORT)
+            log.warning("port %d is taken, so another one is used", VIEWER_PORT)
             return socket.create_server((HOST, 0), backlog=2048)
         raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; 0 takes any") from None
 
