@@ -26,7 +26,7 @@ IMPORTED = (
 
 @commands.command("bags sheet")
 @option.path("--packed", "Packed HDF5 file of bags with labels.")
-@option.path("--out", "The sheet to write, TSV.")
+@option.target("--out", "file", "The sheet to write, TSV.")
 def bags_sheet(packed: Path, out: Path) -> None:
     """Write the sheet of a packed file that has labels."""
     from wsi_ncmi.tools.bags import sheet as stage
@@ -42,12 +42,12 @@ def bags_sheet(packed: Path, out: Path) -> None:
     default="auto",
     help="Whose bags they are; `auto` looks.",
 )
-@option.path("--out", "Packed HDF5 file, for `bags: {format: packed}`.")
+@option.target("--out", "file", "Packed HDF5 file, for `bags: {format: packed}`.")
 @option.path(
     "--sheet", "Import these slides only; its mpp places STAMP's coordinates.", required=False
 )
-@option.path(
-    "--refused", "TSV of what was refused and why.  [default: beside --out]", required=False
+@option.target(
+    "--refused", "file", "TSV of what was refused and why.  [default: beside --out]", required=False
 )
 def bags_import(
     path: Path, layout: str, out: Path, sheet: Path | None, refused: Path | None

@@ -14,7 +14,7 @@ labels = option.path("--labels", "CAMELYON-17's label file, CSV.")
 @labels
 @option.number("--slides", int, "Number of slides.", 100)
 @option.seed(17)
-@option.path("--out", "Folder of the slides.")
+@option.target("--out", "folder", "Folder of the slides.")
 @option.threads
 def camelyon17_demo(labels: Path, slides: int, seed: int, out: Path, threads: int) -> None:
     """Write synthetic slides in CAMELYON-17's format.

@@ -8,16 +8,21 @@ from typing import Any
 
 import click
 
+from wsi_ncmi.cli import option, target
+
 log = logging.getLogger("wsi_ncmi")
 
 
 class Command(click.Command):
-    """A command that logs its arguments, and whose repeatable options take several values."""
+    """A command that logs its arguments, and whose repeatable options take several values.
+
+    What it is to write must be possible: that is looked at before it runs.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and name all that is missing where click names the first."""
         repeatable = [p for p in self.params if isinstance(p, click.Option) and p.multiple]
-        names = {name for option in repeatable for name in option.opts}
+        names = {name for one in repeatable for name in one.opts}
         try:
             return super().parse_args(ctx, _repeated(args, names))
         except click.MissingParameter:
@@ -29,6 +34,10 @@ class Command(click.Command):
         """Note the arguments as JSON in the log, if one is asked for, then run."""
         if ctx.find_root().params.get("log") is not None:
             log.info("%s", json.dumps({"command": self.name, **ctx.params}, default=_plain))
+        for param in self.params:
+            path = ctx.params.get(param.name or "")
+            if isinstance(param.type, option.Target) and path is not None:
+                target.check(path, param.type.kind, param.opts[0])
         return super().invoke(ctx)
 
 

@@ -13,7 +13,7 @@ commands = Commands()
 @commands.command("images train")
 @option.config()
 @click.option("--name", help="The task, where the configuration has several.")
-@option.path("--out", "Folder of the runs; what is done in it is not done again.")
+@option.target("--out", "folder", "Folder of the runs; what is done in it is not done again.")
 @option.threads
 @click.argument("keys", nargs=-1, metavar="[KEY=VALUE]...")
 def train(
@@ -47,7 +47,9 @@ def evaluate(runs: Path) -> None:
 @commands.command("images embed")
 @option.path("--run", "Folder of a trained run.")
 @option.path("--images", "Folder of images, at any depth, or a zip or tar of them.")
-@option.path("--out", "HDF5 file to write, as bags of one instance each in the packed format.")
+@option.target(
+    "--out", "file", "HDF5 file to write, as bags of one instance each in the packed format."
+)
 @option.number("--batch-size", int, "Images per step.", 128)
 @option.threads
 def embed(run: Path, images: Path, out: Path, batch_size: int, threads: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from wsi_ncmi.address import expanded
+from wsi_ncmi.cli.target import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -25,6 +26,14 @@ class LocalPath(click.Path):
 
 
 PATH = LocalPath(path_type=Path)
+
+
+class Target(LocalPath):
+    """A path that the command writes: it is looked at before the command runs."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(path_type=Path)
+        self.kind: Kind = kind
 
 
 class Positive(click.ParamType):
@@ -85,6 +94,13 @@ def of_encoders(name: str, kind: type[int] | type[float], text: str) -> Decorato
 def path(name: str, text: str, *, required: bool = True) -> Decorator[Any]:
     """An option that names a file or a folder."""
     return click.option(name, type=PATH, required=required, help=text)
+
+
+def target(
+    name: str, kind: Kind, text: str, *, required: bool = True, default: str | None = None
+) -> Decorator[Any]:
+    """An option that names a file or a folder to write, which must be possible."""
+    return click.option(name, type=Target(kind), required=required, default=default, help=text)
 
 
 def number(

@@ -48,7 +48,7 @@ def choosing(command: option.F) -> option.F:
 @option.path(
     "--weights", "The encoder's weights, if they lie elsewhere than recorded.", required=False
 )
-@option.path("--out", "Folder of predictions.tsv and predictions.json.")
+@option.target("--out", "folder", "Folder of predictions.tsv and predictions.json.")
 @option.number("--coverage", float, "Coverage of the prediction sets, below 1.", 0.9)
 @option.threads
 @click.option("--json", "as_json", is_flag=True, help="Print predictions.json.")
@@ -96,7 +96,7 @@ def predict(
 
 @commands.command("export")
 @choosing
-@option.path("--out", "The file to write, .zip.")
+@option.target("--out", "file", "The file to write, .zip.")
 def export(source: Path, task: str, arm: str, run: str, out: Path) -> None:
     """Write trained models as one file, for predict.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 commands = Commands()
 
-out = option.path("--out", "The sheet to write, TSV.")
+out = option.target("--out", "file", "The sheet to write, TSV.")
 defects = click.option(
     "--defects",
     type=option.PATH,

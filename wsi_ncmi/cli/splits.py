@@ -20,7 +20,9 @@ commands = Commands()
     "--patient", help="Regular expression: its first group is the patient in a slide's name."
 )
 @click.option("--classes", help="Comma-separated: slides of other labels are left out.")
-@option.path("--out", "Also write all findings: TSV, or JSON by its ending.", required=False)
+@option.target(
+    "--out", "file", "Also write all findings: TSV, or JSON by its ending.", required=False
+)
 @click.option("--strict", is_flag=True, help="Fail for warnings too.")
 def splits_audit(
     files: option.Paths,

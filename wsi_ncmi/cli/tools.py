@@ -45,7 +45,7 @@ def doctor(folder: Path | None, config: option.Paths, as_json: bool) -> int:
 @commands.command("plan")
 @click.argument("sheet", type=option.PATH, required=False)
 @option.config(required=True)
-@option.path("--out", "TSV with a row per slide and all columns.", required=False)
+@option.target("--out", "file", "TSV with a row per slide and all columns.", required=False)
 @click.option(
     "--quick", is_flag=True, help="Do not look for tissue: count the tiles of the whole area."
 )
@@ -164,7 +164,7 @@ def status(config: option.Paths, as_json: bool) -> int:
 @option.number(
     "--mpp", float, "µm per level-0 pixel.  [default: the sheet's, then what the slide states]"
 )
-@click.option("--out", type=option.PATH, default=".", help="Folder of the pictures.")
+@option.target("--out", "folder", "Folder of the pictures.", required=False, default=".")
 @option.number("--count", int, "Tiles of the sample.", 24)
 @option.seed()
 def tiles_show(
@@ -193,9 +193,9 @@ def tiles_show(
 
 @commands.command("information")
 @click.argument("predictions", type=option.PATH)
-@option.path("--out", "TSV of the printed rows and one per class.", required=False)
+@option.target("--out", "file", "TSV of the printed rows and one per class.", required=False)
 @click.option("--part", help="Only this part, such as test.")
-@option.path("--samples", "TSV of every sample's terms.", required=False)
+@option.target("--samples", "file", "TSV of every sample's terms.", required=False)
 @click.option(
     "--targets",
     type=click.Choice(("index", "name")),
@@ -216,7 +216,7 @@ def information(
 
 @commands.command("predictions export")
 @click.argument("predictions", type=option.PATH)
-@option.path("--out", "The TSV to write.")
+@option.target("--out", "file", "The TSV to write.")
 def predictions_export(predictions: Path, out: Path) -> None:
     """Write predictions as TSV.
 
@@ -228,7 +228,7 @@ def predictions_export(predictions: Path, out: Path) -> None:
 
 
 @commands.command("schema")
-@option.path("--out", "Folder of the schemas.")
+@option.target("--out", "folder", "Folder of the schemas.")
 @option.paths("--docs", "Markdown pages whose tables of keys are filled.")
 def schema(out: Path, docs: option.Paths) -> None:
     """Write the schemas and tables of the configuration."""

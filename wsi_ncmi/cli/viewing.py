@@ -23,7 +23,9 @@ commands = Commands()
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("--remote", is_flag=True, help="Read slides at addresses over the network too.")
-@option.path("--export", "Write a folder that opens without a server instead.", required=False)
+@option.target(
+    "--export", "folder", "Write a folder that opens without a server instead.", required=False
+)
 @click.option("--slides", multiple=True, metavar="ID...", help="The slides to export.")
 @option.number("--most-gb", float, "Largest folder to export.", 1.0)
 def view(

@@ -56,7 +56,7 @@ def bucket(function: Callable[..., None]) -> Callable[..., None]:
 
 @commands.command("demo")
 @option.options("Demo")
-@option.path("--out", "Folder of the slides and their sheet.")
+@option.target("--out", "folder", "Folder of the slides and their sheet.")
 @option.threads
 def demo_slides(options: "Demo", out: Path, threads: int) -> None:
     """Write the synthetic cohort."""
