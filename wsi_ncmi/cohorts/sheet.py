@@ -144,12 +144,12 @@ def _row(record: dict[str, str], folder: Path) -> SlideRow:
         label=(record["label"] or "").strip(),
         patient_id=record["patient_id"].strip(),
         centre=record["centre"].strip(),
-        path=_resolve(record.get("path") or "", folder),
+        path=resolved(record.get("path") or "", folder),
         mpp=float(record["mpp"]) if (record.get("mpp") or "").strip() else None,
         sha256=(record.get("sha256") or "").strip(),
-        annotation=_resolve(record.get("annotation") or "", folder),
-        mask=_resolve(record.get("mask") or "", folder),
-        tissue=tuple(_overrides(record, folder)),
+        annotation=resolved(record.get("annotation") or "", folder),
+        mask=resolved(record.get("mask") or "", folder),
+        tissue=tuple(overrides(record, folder)),
         split=(record.get("split") or "").strip(),
         exclude=(record.get("exclude") or "").strip(),
         label_source=(record.get("label_source") or "").strip(),
@@ -161,16 +161,18 @@ def _row(record: dict[str, str], folder: Path) -> SlideRow:
     )
 
 
-def _overrides(record: dict[str, str], folder: Path) -> Iterable[tuple[str, Any]]:
+def overrides(record: dict[str, str], folder: Path) -> Iterable[tuple[str, Any]]:
+    """(key of `tiling.tissue`, value) of a row's columns, which have no `override_problems`."""
     for column, adapter in OVERRIDES.items():
         text = (record.get(column) or "").strip()
         if text:
             value = adapter.validate_python(text)
             key = column.removeprefix(TISSUE)
-            yield key, _resolve(value, folder) if key == "weights" else value
+            yield key, resolved(value, folder) if key == "weights" else value
 
 
-def _resolve(path: str, folder: Path) -> str:
+def resolved(path: str, folder: Path) -> str:
+    """A cell's path or address; a relative path is relative to the sheet's folder."""
     path = expanded(path.strip())
     return path if not path or is_remote(path) else str(folder / path)
 
@@ -194,25 +196,26 @@ def _row_problems(
             problems.append(f"mpp {mpp:g} is no plausible µm/px, expected a value {PLAUSIBLE_MPP}")
     except ValueError:
         problems.append(f"mpp {record['mpp']!r} is not a number")
-    problems += _override_problems(record)
+    problems += override_problems(record)
     split = (record.get("split") or "").strip()
     if split and split not in PARTS:
         problems.append(f"split {split!r}: expected one of {', '.join(PARTS)}, or nothing")
     if (record.get("exclude") or "").strip():  # its files are read by nothing
         return problems
     for key in ("path", "annotation", "mask", f"{TISSUE}weights") if need_path else ():
-        value = _resolve(record.get(key) or "", sheet.parent)
+        value = resolved(record.get(key) or "", sheet.parent)
         if key == "path" and not value:
             problems.append("path is empty")
         may_be_remote = key in ("path", "annotation")
-        problem = "" if may_be_remote and is_remote(value) else _file_problem(value)
+        problem = "" if may_be_remote and is_remote(value) else file_problem(value)
         # Tiles and bags that are finished need it no more; an annotation is read afterwards.
         if problem and (key == "annotation" or not is_finished(record["slide_id"].strip())):
             problems.append(f"{key} {problem}")
     return problems
 
 
-def _file_problem(path: str) -> str:
+def file_problem(path: str) -> str:
+    """Why a local file cannot be used; "" if it can, or if none is named."""
     try:
         if path:
             file_status(path)
@@ -223,7 +226,8 @@ def _file_problem(path: str) -> str:
     return ""
 
 
-def _override_problems(record: dict[str, str]) -> list[str]:
+def override_problems(record: dict[str, str]) -> list[str]:
+    """What is wrong with a row's columns `tissue.<key>`."""
     problems = []
     for column, adapter in OVERRIDES.items():
         text = (record.get(column) or "").strip()
@@ -243,7 +247,7 @@ def _duplicates(numbered: Sequence[tuple[int, dict[str, str]]], path: Path) -> l
         for line, record in numbered:
             value = (record.get(column) or "").strip()
             # One file under two spellings is one file.
-            key = os.path.normpath(_resolve(value, path.parent)) if column == "path" else value
+            key = os.path.normpath(resolved(value, path.parent)) if column == "path" else value
             if value:
                 found.setdefault(key, []).append((value, str(line)))
         problems += [

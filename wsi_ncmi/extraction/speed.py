@@ -17,12 +17,14 @@ class Speed:
     """A live line on standard error, and a verdict at the end.
 
     Args:
-        total: tiles that are expected.
+        total: tiles that are expected; of none there is no line.
     """
 
     def __init__(self, total: int) -> None:
         interval = 0.5 if sys.stderr.isatty() else LOG_SECONDS
-        self._bar = tqdm(total=total, unit="tile", mininterval=interval, file=sys.stderr)
+        self._bar = tqdm(
+            total=total, unit="tile", mininterval=interval, file=sys.stderr, disable=not total
+        )
         self.tiles = 0
         self.seconds = {"loader": 0.0, "device": 0.0}
         self._start: float | None = None

@@ -127,6 +127,11 @@ def test_what_is_not_opened(
 
 
 def test_no_zip_none_and_a_compressed_one(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.txt").write_text("text")
+    with pytest.raises(
+        UserError, match=r"txt: not results/<cohort> nor an exported model \(.zip\)"
+    ):
+        read_bundle(tmp_path / "README.txt")
     with pytest.raises(UserError, match="no such file"):
         read_bundle(tmp_path / "none.zip")
     torn = tmp_path / "torn.zip"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from shapely.geometry import shape
 
 from wsi_ncmi import cli
 from wsi_ncmi.bags.store import read_attributes, read_bag
+from wsi_ncmi.cohorts.sheet import OPTIONAL, REQUIRED
+from wsi_ncmi.cohorts.sheet import write_sheet as write_slide_sheet
+from wsi_ncmi.config import Demo
 from wsi_ncmi.config.files import sections_of
 from wsi_ncmi.config.making import SECTIONS, Making
+from wsi_ncmi.demo.cohort import design_cohort, sheet_rows
 from wsi_ncmi.encoders import build_encoder
 from wsi_ncmi.encoders.interface import Encoder
 from wsi_ncmi.errors import ConfigError, UserError
@@ -35,7 +40,7 @@ from wsi_ncmi.tools.predict.pictures import ATTENDED, attended, draw
 from wsi_ncmi.tools.predict.ranges import measures, outside, ranges_of
 from wsi_ncmi.tools.predict.records import read_model
 from wsi_ncmi.tools.predict.sections import sections_for
-from wsi_ncmi.tools.predict.slides import make_bags, rows_of, write_sheet
+from wsi_ncmi.tools.predict.slides import check_files, make_bags, rows_of, write_sheet
 
 CONFIG = {
     "cohort": "c",
@@ -61,8 +66,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def predict(made: Path, out: Path, *slides: str) -> dict:
-    where = ["--from", str(made / "results"), "--config", str(made / "c.yaml"), "--out", str(out)]
+def predict(made: Path, out: Path, *slides: str, more: Sequence[str] = ()) -> dict:
+    where = [
+        *more,
+        "--from",
+        str(made / "results"),
+        "--config",
+        str(made / "c.yaml"),
+        "--out",
+        str(out),
+    ]
     with pytest.raises(SystemExit):  # a slide is refused
         cli.main(["predict", *where, "--slides", *slides])
     found: dict = json.loads((out / "predictions.json").read_text())
@@ -130,6 +143,24 @@ def test_what_was_attended_for_other_models_goes(
     assert found["torn"]["attention"] == []
     names = {path.name for path in (tmp_path / "attention").iterdir()}
     assert names == {"new.h5", "of-another-command.h5"}
+
+
+def test_the_end_says_where_to_look(
+    made: Path, results_of_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the JSON, and no line of progress where nothing is encoded."""
+    out = results_of_encoder
+    predict(made, out, str(made / "sheet.tsv"))
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"heatmaps: {out}/heatmaps",
+        f"look at them: wsi-ncmi view {out}",
+    ]
+    predict(made, out, str(made / "torn.svs"), more=["--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)["slides"][0]["slide_id"] == "torn"
+    assert "tile/s" not in said.err
+    predict(made, out, str(made / "torn.svs"))
+    assert "heatmaps" not in capsys.readouterr().out
 
 
 def test_a_sheet_says_whose_slides_are_whose(tmp_path: Path) -> None:
@@ -283,9 +314,61 @@ def test_what_is_wrong_with_sheets_is_told_together(tmp_path: Path) -> None:
         "slide_id a stands there twice: give a sheet with other names",
         "slide_id 'b c': letters, digits, ., _ and - only: give a sheet",
     ]
-    sheet.write_text("slide_id\ttissue.method\na\thsv\n")
-    with pytest.raises(ConfigError, match=r"no column path(.|\n)*tissue.method is not known here"):
+    sheet.write_text("slide_id\ttissue.size\na\t1\n")
+    with pytest.raises(ConfigError, match=r"no column path(.|\n)*tissue.size is not known here"):
         rows_of([str(sheet)])
+    sheet.write_text("slide_id\tpath\ttissue.method\na\ta.svs\tmagic\n")
+    with pytest.raises(ConfigError, match=r"line 2: tissue.method 'magic': Input should be"):
+        rows_of([str(sheet)])
+    with pytest.raises(ConfigError) as error:
+        rows_of([str(tmp_path)])
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{tmp_path}: is a folder, not a slide: give slides ({tmp_path}/*")
+
+
+def test_the_sheet_of_the_demo(tmp_path: Path) -> None:
+    rows = sheet_rows(design_cohort(Demo(slides=10), tmp_path))
+    write_slide_sheet(rows, tmp_path / "slides.tsv")
+    found = rows_of([str(tmp_path / "slides.tsv")])
+    assert [(one.slide_id, one.path, one.mpp) for one in found] == [
+        (one.slide_id, one.path, one.mpp) for one in rows
+    ]
+
+
+def test_columns_of_slide_sheets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What decides the tiles counts, excluded slides are left out, and labels are ignored."""
+    columns = dict.fromkeys((*REQUIRED, *OPTIONAL, "tissue.method", "label.other"), "")
+    values = {"slide_id": "a", "path": "a.svs", "split": "test", "label.other": "x"}
+    one = {**columns, **values, "tissue.method": "hsv"}
+    other = {**columns, **values, "slide_id": "b", "exclude": "pen"}
+    lines = [columns, one.values(), other.values()]
+    (tmp_path / "s.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    with caplog.at_level("INFO"):
+        (row,) = rows_of([str(tmp_path / "s.tsv")])
+    assert (row.slide_id, row.tissue, row.label) == ("a", (("method", "hsv"),), "")
+    assert "slide b: left out, its sheet excludes it: pen" in caplog.text
+    lines = [columns, other.values()]
+    (tmp_path / "s.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match="its sheet excludes every slide"):
+        rows_of([str(tmp_path / "s.tsv")])
+
+
+def test_missing_files_are_told_together_before_any_work(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the paths that were given, once; finished slides may be gone."""
+    slides = [str(made / "new.tif"), f"{tmp_path}/x/gone.svs", f"{tmp_path}/y/lost.svs"]
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--from", "none", "--out", str(out), "--slides", *slides])
+    said = capsys.readouterr().err
+    for path in slides[1:]:
+        assert said.count(f"{path}: no such file") == 1
+    assert "new.tif" not in said
+    assert not out.exists()
+    (out / "features").mkdir(parents=True)
+    (out / "features/gone.h5").touch()
+    check_files(rows_of(slides[:2]), out)
 
 
 def test_slides_by_their_names(tmp_path: Path) -> None:
@@ -318,7 +401,7 @@ def test_models_of_imported_bags_need_bags(made: Path, tmp_path: Path) -> None:
     facts.write_text(json.dumps({**json.loads(facts.read_text()), "weights_sha256": ""}))
     config, out = [made / "c.yaml"], tmp_path / "out"
     with pytest.raises(UserError, match=r"trained on imported bags, .*: give --bags"):
-        run_slides(copy, ["a.svs"], config, None, out, Asked(), 0.9, 1)
+        run_slides(copy, [str(made / "new.tif")], config, None, out, Asked(), 0.9, 1)
 
 
 @pytest.fixture

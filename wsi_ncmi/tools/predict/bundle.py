@@ -107,6 +107,8 @@ def read_bundle(path: Path) -> Model:
             there.
     """
     try:
+        if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: not results/<cohort> nor an exported model (.zip)")
         with zipfile.ZipFile(path) as archive:
             _check_files(path, archive)
             record = json.loads(archive.read(RECORD))

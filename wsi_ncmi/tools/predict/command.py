@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_ncmi.bags.checksum import content_digest
-from wsi_ncmi.errors import BagError, UserError, some
+from wsi_ncmi.cohorts.sheet import tissue_problems
+from wsi_ncmi.errors import BagError, ConfigError, UserError, some
 from wsi_ncmi.extraction.encode import pick_device
 from wsi_ncmi.files.atomic import discard
 from wsi_ncmi.predictions.attention import SlideAttention, attention_path, write_attention
@@ -92,8 +94,13 @@ def run_slides(
     Returns, Raises:
         as `run_bags`.
     """
-    rows, model = slides.rows_of(given), model_of(source, asked)
+    rows = slides.rows_of(given)
+    slides.check_files(rows, out)
+    model = model_of(source, asked)
     sections = sections_for(model, config, weights)
+    problems = tissue_problems(rows, sections.tiling.tissue, "--slides")
+    if problems:
+        raise ConfigError(problems)
     places = slides.make_bags(rows, sections, out, threads)
     slides.write_sheet(rows, out / SHEET)
     see = partial(pictures.draw, work=out, out=out)
@@ -144,7 +151,7 @@ def _run(
     if as_json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        _print(model, found, coverage, out)
+        _print(model, found, coverage, out, drawn=see is not None)
     return int(any(one.status != OK or one.reason for one in found))
 
 
@@ -285,7 +292,9 @@ class Scorer:
         return attention_path(self.out / ATTENTION, slide_id)
 
 
-def _print(model: Model, found: Sequence[Prediction], coverage: float, out: Path) -> None:
+def _print(
+    model: Model, found: Sequence[Prediction], coverage: float, out: Path, *, drawn: bool
+) -> None:
     print(f"task {model.task}, {model.arm}, {len(model.contents)} models; sets at {coverage:g}")
     for one in found:
         if one.status != OK:
@@ -297,6 +306,9 @@ def _print(model: Model, found: Sequence[Prediction], coverage: float, out: Path
         left_out = f"; LEFT OUT: {one.reason}" if one.reason else ""
         print(f"{one.slide_id}: {sure} {spread}; set: {held}{left_out}{_but(one)}")
     print(f"{out / 'predictions.tsv'}, {out / 'predictions.json'}")
+    if drawn and any(one.attention for one in found):
+        print(f"heatmaps: {out / pictures.HEATMAPS}")
+    print(f"look at them: wsi-ncmi view {shlex.quote(str(out))}")
 
 
 def _but(one: Prediction) -> str:

@@ -13,6 +13,7 @@ from wsi_ncmi.tiling import tilefile
 
 ATTENDED = 100
 """Tiles of a slide that QuPath is shown."""
+HEATMAPS = "heatmaps"
 COLOUR = [220, 38, 38]
 
 
@@ -27,7 +28,7 @@ def draw(
     """
     tiles = tilefile.read_tiled(work / "tiles" / f"{slide_id}.h5")
     picture = slide_heatmap(work / "tiles", slide_id, coords, attention)
-    write_bytes(out / "heatmaps" / f"{slide_id}.png", picture)
+    write_bytes(out / HEATMAPS / f"{slide_id}.png", picture)
     origin = np.array([tiles.bounds_x, tiles.bounds_y])
     shapes = attended(coords - origin, attention, tiles.tile_size_level0)
     write_text(out / "attended" / f"{slide_id}.geojson", json.dumps(shapes) + "\n")

@@ -1,5 +1,7 @@
 """New slides without labels: tiled and encoded as those of the training were, into bags."""
 
+import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +11,19 @@ from typing import Any
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.bounds import PLAUSIBLE_MPP
-from wsi_ncmi.cohorts.sheet import SlideRow
+from wsi_ncmi.cohorts.sheet import (
+    LABEL,
+    OPTIONAL,
+    OVERRIDES,
+    REQUIRED,
+    SlideRow,
+    excluded,
+    file_problem,
+    override_problems,
+    overrides,
+    resolved,
+    used,
+)
 from wsi_ncmi.config import SAFE_NAME
 from wsi_ncmi.config.files import Sections
 from wsi_ncmi.errors import BagError, ConfigError
@@ -22,22 +36,29 @@ from wsi_ncmi.tools.predict.bags import NewBag, Place, read_own
 from wsi_ncmi.tools.predict.ranges import measures
 
 SHEETS = (".tsv", ".txt")
-NEEDED, KNOWN = ("slide_id", "path"), ("mpp", "mask", "label", "patient_id", "centre")
+NEEDED = ("slide_id", "path")
+KNOWN = (*REQUIRED, *OPTIONAL, *OVERRIDES)
 MANIFEST = "slides.tsv"
+
+log = logging.getLogger(__name__)
 
 
 def rows_of(slides: Sequence[str]) -> list[SlideRow]:
     """The slides of sheets, and slides that are named themselves.
 
     Args:
-        slides: sheets (TSV with slide_id and path, and mpp and mask where they are needed), paths
-            and addresses of slides, whose names become their slide_ids.
+        slides: sheets (TSV with slide_id and path, and what else a slide sheet may have: mpp, mask
+            and tissue.<key> count, and rows with a reason in exclude are left out), paths and
+            addresses of slides, whose names become their slide_ids.
 
     Raises:
         ConfigError: everything that is wrong with them, together.
     """
     problems: list[str] = []
-    rows = [row for one in slides for row in _rows(one, problems)]
+    given = [row for one in slides for row in _rows(one, problems)]
+    rows, left_out = used(given), excluded(given)
+    for row in left_out:
+        log.info("slide %s: left out, its sheet excludes it: %s", row.slide_id, row.exclude)
     names = [row.slide_id for row in rows]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"slide_id {name} stands there twice: give a sheet with other names")
@@ -45,11 +66,16 @@ def rows_of(slides: Sequence[str]) -> list[SlideRow]:
         if not re.match(SAFE_NAME, name):
             problems.append(f"slide_id {name!r}: letters, digits, ., _ and - only: give a sheet")
     if problems or not rows:
-        raise ConfigError(problems or ["no slide is named"])
+        none = "its sheet excludes every slide" if left_out else "no slide is named"
+        raise ConfigError(problems or [none])
     return rows
 
 
 def _rows(given: str, problems: list[str]) -> Iterator[SlideRow]:
+    if not is_remote(given) and os.path.isdir(given):
+        several = Path(given) / "*.tif"
+        problems.append(f"{given}: is a folder, not a slide: give slides ({several}) or a sheet")
+        return
     if not given.endswith(SHEETS):
         yield SlideRow(re.split(r"[/\\]", given)[-1].rsplit(".", 1)[0], "", "", "", given)
         return
@@ -59,7 +85,7 @@ def _rows(given: str, problems: list[str]) -> Iterator[SlideRow]:
         return
     table = read_user_table(path)
     missing = [name for name in NEEDED if name not in table.columns]
-    unknown = [name for name in table.columns if name not in (*NEEDED, *KNOWN)]
+    unknown = [n for n in table.columns if n not in KNOWN and not n.startswith(LABEL)]
     if missing or unknown:
         problems.extend(f"{path}: no column {name}" for name in missing)
         problems.extend(f"{path}: column {name} is not known here" for name in unknown)
@@ -82,14 +108,34 @@ def _row(sheet: Path, line: int, record: dict[str, str], problems: list[str]) ->
             )
     if not record["path"]:
         problems.append(f"{sheet}, line {line}: no path")
-    path, mask = (_beside(sheet, record.get(name, "")) for name in ("path", "mask"))
-    patient = record.get("patient_id", "")
-    return SlideRow(record["slide_id"], "", patient, "", path, mpp, mask=mask)
+    wrong = override_problems(record)
+    problems.extend(f"{sheet}, line {line}: {text}" for text in wrong)
+    return SlideRow(
+        slide_id=record["slide_id"],
+        label="",
+        patient_id=record.get("patient_id", ""),
+        centre="",
+        path=resolved(record["path"], sheet.parent),
+        mpp=mpp,
+        mask=resolved(record.get("mask", ""), sheet.parent),
+        tissue=() if wrong else tuple(overrides(record, sheet.parent)),
+        exclude=record.get("exclude", ""),
+    )
 
 
-def _beside(sheet: Path, name: str) -> str:
-    """A relative path is relative to the sheet's folder."""
-    return name if not name or is_remote(name) else str(sheet.parent / name)
+def check_files(rows: Sequence[SlideRow], work: Path) -> None:
+    """Before anything is read. Slides whose bags are finished in `work` are needed no more.
+
+    Raises:
+        ConfigError: all files that are not there.
+    """
+    needed = [row for row in rows if not (work / "features" / f"{row.slide_id}.h5").is_file()]
+    slides = [row.path for row in needed if not is_remote(row.path)]
+    own = [str(dict(row.tissue).get("weights") or "") for row in needed]
+    problems = map(file_problem, dict.fromkeys([*slides, *(row.mask for row in needed), *own]))
+    found = [problem for problem in problems if problem]
+    if found:
+        raise ConfigError(found)
 
 
 def write_sheet(rows: Sequence[SlideRow], path: Path) -> None:
