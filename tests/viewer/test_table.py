@@ -139,6 +139,45 @@ def test_of_thousands_of_slides_only_those_in_view_exist(viewer: Viewer) -> None
     assert viewer.ids == [f"many_123{n}" for n in range(10)]
 
 
+def test_an_id_is_shown_whole_where_there_is_room(viewer: Viewer) -> None:
+    """In whatever font; beside a slide, the long one is cut, and its tooltip has all of it."""
+    slide, long = viewer.json("data/slides.json")["slides"][0], "WWWW_" * 10
+    rows = [{**slide, "id": name, "thumbnail": False} for name in (SLIDE, long)]
+    pattern = re.compile(r"data/slides\.json$")
+    viewer.page.route(pattern, lambda route: route.fulfill(body=json.dumps({"slides": rows})))
+    none = {"version": 1, "name": "x", "kind": "results", "question": "", "tasks": [], "notes": []}
+    viewer.page.route(
+        re.compile(r"data/overview\.json$"),
+        lambda route: route.fulfill(body=json.dumps({**none, "report": None})),
+    )
+    page = viewer.open().page
+    cut = "cell => cell.scrollWidth > cell.clientWidth"
+    for name in (SLIDE, long):
+        cell = viewer.row(name).locator("td.id .cut")
+        assert cell.evaluate(cut) is False
+        assert cell.get_attribute("title") == name
+    page.set_viewport_size({"width": 700, "height": 600})
+    viewer.settle()
+    assert viewer.row(long).locator("td.id .cut").evaluate(cut) is True
+    assert viewer.row(SLIDE).locator("td.id .cut").evaluate(cut) is False
+
+
+def test_escape_closes_what_is_open(viewer: Viewer) -> None:
+    page = viewer.open(f"slide={SLIDE}").page
+    page.get_by_role("button", name="About").click()
+    about = page.locator("dialog.about")
+    expect(about).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(about).to_be_hidden()
+    page.get_by_text("Export").click()
+    expect(page.locator(".menu .items")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".menu .items")).to_be_hidden()
+    expect(page.locator(".menu summary")).to_be_focused()
+
+
 def test_colours_follow_the_system_and_the_switch(viewer: Viewer) -> None:
     page = viewer.page
     page.emulate_media(color_scheme="dark")

@@ -29,7 +29,7 @@ export class Keys {
   }
 
   private press(event: KeyboardEvent): void {
-    if (event.ctrlKey || event.altKey || event.metaKey || this.dialog.open) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
     const target = event.target as HTMLElement;
     const typing = target.matches("input:not([type=checkbox]):not([type=range]), textarea, select");
     const moving = event.key.startsWith("Arrow") && target.matches("input, select, [role=separator], [role=grid]");

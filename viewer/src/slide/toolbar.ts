@@ -124,6 +124,12 @@ function exports(actions: Actions): HTMLElement {
       item("100 most attended tiles (GeoJSON, QuPath)", () => actions.attended()),
     ),
   );
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary")?.focus();
+    event.stopPropagation(); // it ends no measuring
+  });
   menu.addEventListener("focusout", (event) => {
     if (!menu.contains(event.relatedTarget as Node | null)) menu.open = false;
   });

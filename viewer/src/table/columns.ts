@@ -13,22 +13,32 @@ export interface Column {
   cell: (row: Row) => Node | string;
 }
 
-/** Of a letter, a digit's width being the average, and of what stands around the text, in CSS pixels. */
-const [LETTER, AROUND, DOT, MOST] = [8.1, 20, 13, 260];
+/** What stands around a text, and before that of a class; the widest column that is not given more, in CSS pixels. */
+const [AROUND, DOT] = [20, 13];
+export const MOST = 260;
 const TEXTS = new Set(["id", "class", "word", "number"]);
 
 /** Widths that fit all rows, so that columns stay where they are while rows come and go. */
 export function widthsOf(columns: Column[], rows: Row[]): Map<string, number> {
   const widths = new Map<string, number>();
+  const [plain, bold] = [measuring(400), measuring(600)];
   for (const { key, title, style, value } of columns) {
     if (!value || !TEXTS.has(style)) continue;
-    const longest = rows.reduce(
-      (most, row) => Math.max(most, style === "number" ? 0 : String(value(row) ?? "").length),
-      title.length,
-    );
-    widths.set(key, Math.min(MOST, longest * LETTER + AROUND + (style === "class" ? DOT : 0)));
+    const measure = style === "id" ? bold : plain;
+    const texts = new Set(style === "number" ? [] : rows.map((row) => String(value(row) ?? "")));
+    let longest = bold(title);
+    for (const text of texts) longest = Math.max(longest, measure(text));
+    widths.set(key, Math.ceil(longest) + AROUND + (style === "class" ? DOT : 0));
   }
   return widths;
+}
+
+/** How wide a text is in the page's font, which is another one on each system. */
+function measuring(weight: number): (text: string) => number {
+  const context = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+  const { fontSize, fontFamily } = getComputedStyle(document.body);
+  context.font = `${weight} ${fontSize} ${fontFamily}`;
+  return (text) => context.measureText(text).width;
 }
 
 const MARKS = { right: ["✓", "right"], wrong: ["✗", "wrong"], unscored: ["–", "not scored"], failed: ["!", "failed"] };

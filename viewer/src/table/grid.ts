@@ -1,7 +1,7 @@
 /** The table itself: a real table of which only the rows in view exist, so that 5,000 slides scroll smoothly. */
 import { h, onFrame, set } from "../page/dom";
 import { type Source, slideKey } from "../source/source";
-import { type Column, widthsOf } from "./columns";
+import { type Column, MOST, widthsOf } from "./columns";
 import type { Row } from "./rows";
 
 /** Height of a row in CSS pixels; viewer.css has the same. */
@@ -35,7 +35,11 @@ export class Grid {
     this.element = h("div", { class: "scroll" }, this.table);
     const draw = onFrame(() => this.draw());
     this.element.addEventListener("scroll", draw, { passive: true });
-    new ResizeObserver(draw).observe(this.element);
+    const resized = onFrame(() => {
+      this.widen();
+      this.draw();
+    });
+    new ResizeObserver(resized).observe(this.element);
     this.table.addEventListener("keydown", (event) => this.key(event));
     this.table.addEventListener("click", (event) => this.click(event));
   }
@@ -54,6 +58,7 @@ export class Grid {
     );
     set(this.table, "aria-rowcount", rows.length + 1);
     this.drawHead(sort);
+    this.widen();
     this.existing.clear();
     this.draw();
   }
@@ -90,8 +95,19 @@ export class Grid {
     const button = h("button", { type: "button", title: `Sort by ${title}`, "data-key": key, onclick: press }, title);
     const head = h("th", { scope: "col", class: style, "aria-sort": sorted }, column.value ? button : title);
     const width = this.widths.get(key);
-    if (width) head.style.width = `${width}px`;
+    if (width) head.style.width = `${Math.min(MOST, width)}px`;
     return head;
+  }
+
+  /** Give ids that are longer than usual the room that the other columns leave. */
+  private widen(): void {
+    const [head, whole] = [this.head.querySelector<HTMLElement>("th.id"), this.widths.get("slide") ?? 0];
+    if (!head || whole <= MOST) return;
+    head.style.width = `${MOST}px`;
+    this.table.style.minWidth = "0"; // so that it is as wide as its columns ask for
+    const free = Math.max(0, this.element.clientWidth - this.table.offsetWidth);
+    this.table.style.minWidth = "";
+    head.style.width = `${Math.min(whole, MOST + free)}px`;
   }
 
   /** Put the rows in view, and a few beyond, between two spaces as high as the others would be. */
