@@ -4,6 +4,7 @@ Another page in the same browser knows neither the token nor, by a name of its o
 (DNS rebinding), the right Host.
 """
 
+import html
 import json
 from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -52,16 +53,18 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
-            await answer(send, 405, "nothing can be changed here", [(b"allow", b"GET, HEAD")])
+            allow = [(b"allow", b"GET, HEAD")]
+            await _refuse(scope, send, 405, "nothing can be changed here", allow)
         elif not self._is_host(scope["headers"]):
-            await answer(send, 403, "the Host of the request is not this machine's loopback")
+            error = "the Host of the request is not this machine's loopback"
+            await _refuse(scope, send, 403, error)
         elif path.startswith("/") and self._has_token(path):
             inner = {**scope, "path": path[len(self.prefix) - 1 :], "root_path": ""}
             await self.app(inner, receive, send)
         elif (path == "/" and self._has_cookie(scope["headers"])) or self._has_token(f"{path}/"):
             await answer(send, 303, "moved", [(b"location", self.prefix.encode())])
         else:
-            await answer(send, 403, SAYS_HOW)
+            await _refuse(scope, send, 403, SAYS_HOW)
 
     def _has_token(self, path: str) -> bool:
         begins = path[: len(self.prefix)].encode()
@@ -97,6 +100,19 @@ def _with_headers(send: Send, extra: Headers) -> Send:
         await send(message)
 
     return wrapped
+
+
+async def _refuse(
+    scope: Scope, send: Send, status: int, error: str, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """As `answer`; to who asks for a page, a page."""
+    accepted = [value for name, value in scope["headers"] if name == b"accept"]
+    if not any(b"text/html" in value for value in accepted):
+        await answer(send, status, error, headers)
+        return
+    said = f"wsi-ncmi view: {error}"
+    page = f'<!doctype html><html lang="en"><title>wsi-ncmi view</title><p>{html.escape(said)}</p>'
+    await respond(send, status, page.encode(), b"text/html; charset=utf-8", headers)
 
 
 async def answer(

@@ -47,6 +47,15 @@ def test_without_the_token(client: TestClient, path: str) -> None:
     assert "wsi-ncmi view" in found.json()["error"]
 
 
+def test_a_browser_without_the_token_gets_a_page(client: TestClient) -> None:
+    headers = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    found = client.get(f"{BASE}/", headers=headers)
+    assert (found.status_code, found.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert "<p>wsi-ncmi view: open the address that `wsi-ncmi view` has printed" in found.text
+    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert TOKEN not in found.text
+
+
 def test_the_cookie_leads_to_the_page(client: TestClient) -> None:
     """A link of the report knows the port alone; the browser knows the token from before."""
     cookie = client.get("").headers["set-cookie"]
