@@ -50,7 +50,7 @@ def source_of(given: Given) -> tuple[Source, Settings]:
     if given.predictions is not None:
         source = Joined(source, Predicted(given.predictions))
     if given.attention:
-        source = WithAttention(source, given.attention)
+        source = WithAttention(source, given.attention, remote=given.remote)
     if sections is None:
         return source, Settings()
     return source, Settings(sections.attention, sections.tiling.tissue)
@@ -64,7 +64,9 @@ def _first(given: Given, sections: Sections | None) -> Source:
         what = str(Path(sections.results) / sections.cohort)
     folder = Path(what)
     if is_remote(what) or folder.is_file():
-        return Single(what, given.mpp)
+        single = Single(what, given.mpp)
+        single.check(remote=given.remote)
+        return single
     if not folder.is_dir():
         raise UserError(f"{what}: no such folder or slide")
     if is_predicted(folder):

@@ -51,7 +51,7 @@ def tiles_of(place: SlidePlace) -> TiledSlide:
     """
     if place.tiles is None:
         raise AbsentLayerError(f"slide {place.slide_id} has no tile file")
-    return read_tiled(tile_paths(place.tiles, place.slide_id).tiles)
+    return read_tiled(tile_paths(place.tiles, place.tiled_as or place.slide_id).tiles)
 
 
 def grid(place: SlidePlace) -> bytes:
@@ -98,7 +98,7 @@ def mask(place: SlidePlace, tissue: Tissue) -> tuple[bytes, float]:
     """
     tiles = tiles_of(place)
     assert place.tiles is not None
-    path = tile_paths(place.tiles, place.slide_id).mask
+    path = tile_paths(place.tiles, place.tiled_as or place.slide_id).mask
     if not path.is_file():
         raise AbsentLayerError(f"slide {place.slide_id} has no tissue mask")
     scanned = (tiles.bounds_x, tiles.bounds_y)

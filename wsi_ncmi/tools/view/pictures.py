@@ -20,7 +20,7 @@ def stored_thumbnail(place: SlidePlace) -> bytes | None:
     """That of the tiling, made small; None: there is none."""
     if place.tiles is None:
         return None
-    path = tile_paths(place.tiles, place.slide_id).thumbnail
+    path = tile_paths(place.tiles, place.tiled_as or place.slide_id).thumbnail
     return shrunk(path.read_bytes()) if path.is_file() else None
 
 

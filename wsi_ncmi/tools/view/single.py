@@ -7,12 +7,18 @@ from pathlib import Path
 
 from wsi_ncmi.address import is_remote
 from wsi_ncmi.config import SAFE_NAME
-from wsi_ncmi.errors import UserError
-from wsi_ncmi.predictions.attention import read_attention
+from wsi_ncmi.errors import SlideError, UserError
+from wsi_ncmi.predictions.attention import SlideAttention, read_attention
+from wsi_ncmi.processes import within
 from wsi_ncmi.report.wording import arm_title
+from wsi_ncmi.tools.view.layers import tiles_of
+from wsi_ncmi.tools.view.opened import open_shown
+from wsi_ncmi.tools.view.results import opens
 from wsi_ncmi.tools.view.source import Json, SlidePlace, Source
 
 OTHER_NAME = "slide"
+OPEN_SECONDS = 60.0
+"""That opening a slide may take at the start."""
 
 
 class Single:
@@ -51,21 +57,54 @@ class Single:
         """See `Source`."""
         return SlidePlace(slide_id, self.path, self.mpp) if slide_id == self.slide_id else None
 
+    def check(self, *, remote: bool) -> None:
+        """UserError where the slide cannot be opened, so that there would be nothing to see."""
+        try:
+            dimensions_of(SlidePlace(self.slide_id, self.path, self.mpp), remote=remote)
+        except SlideError as error:
+            raise UserError(
+                f"not a slide that can be shown: {error}\n"
+                "What can be shown: results/<cohort>, a folder that wsi-ncmi predict wrote, a slide"
+            ) from error
+
+
+def dimensions_of(place: SlidePlace, *, remote: bool) -> tuple[int, int]:
+    """(width, height) of a slide's level 0.
+
+    Raises:
+        SlideError: it cannot be opened, or not in time.
+    """
+    path = opens(place, remote=remote)
+    try:
+        slide, _ = within(OPEN_SECONDS, lambda: open_shown(path, place.mpp))
+    except TimeoutError:
+        raise SlideError(
+            f"{path}: not opened within {OPEN_SECONDS:g} s: is its disk slow?"
+        ) from None
+    with slide:
+        return slide.dimensions
+
 
 class WithAttention:
     """A source with files of attention beside it, each of which is a task of its own.
 
+    Args:
+        remote: whether slides at addresses are read there.
+
     Raises:
-        UserError: a file is none of attention, or of a slide that the source does not have.
+        UserError: a file is none of attention, of a slide that the source does not have, or of
+            other tiles than the slide's.
     """
 
-    def __init__(self, source: Source, files: Sequence[Path]) -> None:
+    def __init__(self, source: Source, files: Sequence[Path], *, remote: bool = False) -> None:
         self.source, self.name = source, source.name
         self.files: dict[str, tuple[str, Path, list[str]]] = {}
         for number, path in enumerate(files, 1):
             found = read_attention(path)
-            if source.place(found.slide_id) is None:
+            place = source.place(found.slide_id)
+            if place is None:
                 raise UserError(f"{path}: of slide {found.slide_id}, which {self.name} has not")
+            _check_fits(path, found, place, remote=remote)
             task = "attention" if len(files) == 1 else f"attention-{number}"
             self.files[task] = (found.slide_id, path, list(found.weights))
 
@@ -97,6 +136,42 @@ class WithAttention:
         found = self.source.place(slide_id)
         own = {task: path for task, (of, path, _) in self.files.items() if of == slide_id}
         return replace(found, attention={**found.attention, **own}) if found else None
+
+
+def _check_fits(path: Path, found: SlideAttention, place: SlidePlace, *, remote: bool) -> None:
+    """UserError where attention is not that of the slide's tiles; without tiles, lies outside."""
+    if place.tiles is None:
+        problem = _outside(found, dimensions_of(place, remote=remote))
+    else:
+        problem = _other_tiles(found, tiles_of(place).coords.tolist())
+    if problem:
+        raise UserError(
+            f"{path}: not of this slide {found.slide_id} ({place.path or 'at no known place'}): "
+            f"{problem}. It is of another slide of the same id, or the slide was tiled anew: name "
+            "a file that was made for these tiles"
+        )
+
+
+def _other_tiles(found: SlideAttention, expected: Sequence[Sequence[int]]) -> str:
+    known = {(x, y) for x, y in expected}
+    stated = {(x, y) for x, y in found.coords.tolist()}
+    if stated == known:
+        return ""
+    return (
+        f"found {len(found.coords)} tiles, of which {len(stated & known)} are in the slide's grid, "
+        f"expected its {len(expected)}"
+    )
+
+
+def _outside(found: SlideAttention, dimensions: tuple[int, int]) -> str:
+    width, height = dimensions
+    outside = sum(not (0 <= x < width and 0 <= y < height) for x, y in found.coords.tolist())
+    if not outside:
+        return ""
+    return (
+        f"found {len(found.coords)} tiles, of which {outside} lie outside, expected all within "
+        f"{width} x {height} px"
+    )
 
 
 def _task(name: str, arms: Iterable[str]) -> Json:

@@ -18,6 +18,7 @@ class SlidePlace:
         annotation: an ASAP XML; "" without any.
         tiles: the folder of tile files in which it has one; None: it has none.
         attention: task -> file of attention.
+        tiled_as: the id that its tile files have; "": `slide_id`.
     """
 
     slide_id: str
@@ -26,6 +27,7 @@ class SlidePlace:
     annotation: str = ""
     tiles: Path | None = None
     attention: Mapping[str, Path] = field(default_factory=dict)
+    tiled_as: str = ""
 
 
 class Source(Protocol):

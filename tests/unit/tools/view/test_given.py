@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,26 @@ from wsi_ncmi import cli
 from wsi_ncmi.cohorts.sheet import SlideRow
 from wsi_ncmi.errors import UserError
 from wsi_ncmi.files.table import write_records, write_table
-from wsi_ncmi.predictions.attention import SlideAttention, attention_path, write_attention
+from wsi_ncmi.predictions.attention import (
+    SlideAttention,
+    attention_path,
+    read_attention,
+    write_attention,
+)
 from wsi_ncmi.stages.tiles import TileOutcome
 from wsi_ncmi.tiling.one_slide import tile_slide
 from wsi_ncmi.tools.predict import output
 from wsi_ncmi.tools.predict.output import Prediction
-from wsi_ncmi.tools.view import page
+from wsi_ncmi.tools.view import page, single
+from wsi_ncmi.tools.view.app import Settings
+from wsi_ncmi.tools.view.export import export
 from wsi_ncmi.tools.view.given import Given, source_of
 from wsi_ncmi.tools.view.results import Asked, Results
 from wsi_ncmi.tools.view.source import Source
 
 ARM = ("abmil", "ncmi")
 CLASSES = ["negative", "macro"]
+BUILT = b'<html data-source="server">'
 
 
 @pytest.fixture
@@ -126,6 +135,76 @@ def test_results_with_predictions_beside_them(results: Path, predicted: Path) ->
             assert client.get(f"slides/{name}/tiles/0/0_0.jpg").status_code == 200
 
 
+def predict_as(name: str, predicted: Path) -> None:
+    """Give the predicted slide another id."""
+    for path in (predicted / "predictions.json", predicted / "slides.tsv"):
+        path.write_text(
+            path.read_text().replace('"new"', f'"{name}"').replace("new\t", f"{name}\t")
+        )
+    manifest = predicted / "tiles" / "slides.tsv"
+    manifest.write_text(manifest.read_text().replace("new\t", f"{name}\t", 1))
+    for path in [path for path in predicted.rglob("new.*") if path.is_file()]:
+        path.rename(path.with_name(path.name.replace("new", name)))
+
+
+def test_another_slide_of_the_same_id_has_a_row_of_its_own(
+    results: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """And its own pixels, tiles and attention; the cohort's slide stays what it was."""
+    predict_as(SLIDE, predicted)
+    sheet = predicted / "slides.tsv"
+    other = write_slide(tmp_path / "other.tif", BY_NAME["lzw"])
+    sheet.write_text(sheet.read_text().replace(str(tmp_path / "new.tif"), str(other)))
+    apart = f"{SLIDE}.predicted"
+    with browsing(shown(results, predictions=predicted)) as client:
+        rows = {row["id"]: row for row in client.get("data/slides.json").json()["slides"]}
+        assert (rows[SLIDE]["source"], rows[apart]["source"]) == ("results", "predictions")
+        found = client.get("data/predictions/stage/abmil/ncmi.json").json()["slides"]
+        assert (found[SLIDE]["part"], found[apart]["part"]) == ("test", "new")
+        assert found[apart]["probabilities"] == [0.25, 0.75]
+        for layer in ("grid.safetensors", "attention/stage/abmil/ncmi.safetensors", "info.json"):
+            assert client.get(f"slides/{apart}/{layer}").status_code == 200
+        tiles = [client.get(f"slides/{name}/tiles/0/0_0.jpg").content for name in (SLIDE, apart)]
+        assert tiles[0] != tiles[1]
+    source = shown(results, predictions=predicted)
+    export(source, {"index.html": BUILT}, Settings(), tmp_path / "out", [apart])
+    assert (tmp_path / "out" / "slides" / apart / "info.json.js").is_file()
+
+
+def test_the_same_slide_predicted_twice_keeps_both_predictions(
+    results: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """The fixture's slide has the bytes of the cohort's first one."""
+    predict_as(SLIDE, predicted)
+    apart = f"{SLIDE}.predicted"
+    found = shown(results, predictions=predicted).predictions("stage", "abmil/ncmi")
+    assert found is not None
+    assert (found["slides"][SLIDE]["part"], found["slides"][apart]["part"]) == ("test", "new")
+    document = json.loads((predicted / "predictions.json").read_text())
+    document["model"]["task"] = "other"  # the cohort says nothing of it: one row
+    (predicted / "predictions.json").write_text(json.dumps(document))
+    source = shown(results, predictions=predicted)
+    assert apart not in {row["id"] for row in source.slides()}
+    found = source.predictions("other", "abmil/ncmi")
+    assert found is not None
+    assert found["slides"][SLIDE]["predicted"] == "macro"
+
+
+def test_an_id_that_is_taken_is_refused(slide: Path, predicted: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    other = write_slide(tmp_path / "elsewhere" / "new.tif", BY_NAME["lzw"])
+    assert {row["id"] for row in shown(other, predictions=predicted).slides()} == {
+        "new",
+        "new.predicted",
+        "bad",
+    }
+    document = json.loads((predicted / "predictions.json").read_text())
+    document["slides"].append({**document["slides"][0], "slide_id": "new.predicted"})
+    (predicted / "predictions.json").write_text(json.dumps(document))
+    assert "both have slide new, but the row" in refusal(other, predictions=predicted)
+    assert shown(slide, predictions=predicted)  # the same slide needs no other id
+
+
 def test_a_slide_with_its_predictions(slide: Path, predicted: Path) -> None:
     with browsing(shown(slide, predictions=predicted)) as client:
         rows = {row["id"]: row for row in client.get("data/slides.json").json()["slides"]}
@@ -148,6 +227,29 @@ def test_a_slide_with_a_file_of_attention(slide: Path, predicted: Path, tmp_path
     other = write_slide(tmp_path / "other.tif", BY_NAME["jpeg_420"])
     with pytest.raises(UserError, match=r"of slide new, which other\.tif has not"):
         shown(other, attention=[file])
+
+
+def test_attention_of_other_tiles_is_refused(
+    results: Path, slide: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """Of another slide of the same id, or of another tiling, it would be painted anywhere."""
+    stored = read_attention(attention_path(predicted / "attention", "new"))
+    count = len(stored.coords)
+    file = tmp_path / "attention.h5"
+    fewer = {arm: weights[1:] for arm, weights in stored.weights.items()}
+    write_attention(file, SlideAttention("new", stored.coords[1:], fewer))
+    said = refusal(predicted, attention=[file])
+    assert f"{file}: not of this slide new ({slide})" in said
+    assert f"found {count - 1} tiles, of which {count - 1} are in the slide's grid" in said
+    assert f"expected its {count}." in said
+    write_attention(file, SlideAttention("new", stored.coords + 7, stored.weights))
+    assert f"found {count} tiles, of which 0 are" in refusal(predicted, attention=[file])
+    backwards = {arm: weights[::-1] for arm, weights in stored.weights.items()}
+    write_attention(file, SlideAttention("new", stored.coords[::-1], backwards))
+    assert shown(predicted, attention=[file])
+    write_attention(file, SlideAttention("new", stored.coords + 5000, stored.weights))
+    said = refusal(slide, attention=[file], mpp=0.5)
+    assert f"found {count} tiles, of which {count} lie outside, expected all within" in said
 
 
 def test_a_configuration_says_where_the_sheet_is(results: Path, tmp_path: Path) -> None:
@@ -192,6 +294,24 @@ def test_what_cannot_be_shown(results: Path, slide: Path, tmp_path: Path) -> Non
     run.parent.mkdir(parents=True)
     run.write_text(json.dumps({"bags_digest": ""}))
     assert "its tasks are of images" in refusal(images)
+
+
+@pytest.mark.parametrize("content", [b"text", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", b"II*\0\x08"])
+def test_a_file_that_is_no_slide(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.tif"
+    path.write_bytes(content)
+    said = refusal(path)
+    assert said.startswith(f"not a slide that can be shown: {path}: ")
+    assert "results/<cohort>, a folder that wsi-ncmi predict wrote, a slide" in said
+
+
+def test_a_slide_that_cannot_be_reached(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "`wsi-ncmi view --remote` reads it" in refusal("s3://bucket/new.tif")
+    monkeypatch.setattr(single, "OPEN_SECONDS", 0.05)
+    released = threading.Event()
+    monkeypatch.setattr(single, "open_shown", lambda *_: released.wait(10))
+    assert "not opened within 0.05 s" in refusal(slide)
+    released.set()
 
 
 def test_without_a_built_page(
