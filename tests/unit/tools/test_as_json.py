@@ -36,6 +36,7 @@ TASK = {
 }
 KEYS: dict[str, Any] = {
     "plan": {
+        "external": MAPPING,  # second cohort -> as of `slides`
         "slides": {
             "plans": [PLAN],
             "same_slides": [TEXT],
