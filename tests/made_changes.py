@@ -194,6 +194,7 @@ OTHER: dict[str, Any] = {
     "experiment.name": "comparison",
     "experiment.options": {"metric": "macro_f1"},
     "extraction.others.<>.encoder": "uni2_h",
+    "extraction.others.<>.name": "uni",
     "extraction.others.<>.options": {"input_px": 96},
     "extraction.others.<>.weights": "w.pt",
     "extraction.others.<>.augmentation.transforms.[].name": "VerticalFlip",

@@ -95,6 +95,7 @@ def test_the_stored_features_are_those_of_the_default_run(
     )
 
 
+@pytest.mark.slow
 def test_cross_entropy_learns_and_does_not_solve_it(
     checked: CheckedConfig, stored: Path, run_bags: Run
 ) -> None:

@@ -1,6 +1,7 @@
 """Tiny pyramids of known content and µm/px; a small cohort of bags, see `made_bags`."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,17 @@ WritePyramid = Callable[..., Path]
 
 @pytest.fixture
 def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import a module of benchmarks/ by its name."""
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    return importlib.import_module
+    """Import a module of benchmarks/ by its name, whatever else has that name."""
+    folder = root / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+
+    def imported(name: str) -> ModuleType:
+        known = sys.modules.get(name)
+        if known is not None and Path(known.__file__ or "").parent != folder:
+            monkeypatch.delitem(sys.modules, name)
+        return importlib.import_module(name)
+
+    return imported
 
 
 @pytest.fixture

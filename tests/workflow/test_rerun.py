@@ -148,6 +148,7 @@ def with_another_encoder(workflow: Any) -> Any:
     return dataclasses.replace(workflow, config=config)
 
 
+@pytest.mark.slow
 def test_another_encoder_makes_its_bags_and_its_task_alone(copy: Any) -> None:
     alone = copy()
     workflow = with_another_encoder(alone)
@@ -192,6 +193,7 @@ def tile_rows(workflow: Any) -> pd.DataFrame:
     return found.set_index("slide_id")
 
 
+@pytest.mark.slow
 def test_slides_that_are_put_away_keep_what_is_finished(copy: Any) -> None:
     workflow = copy()
     away = [workflow.folder / f"{name}.tif" for name in ("slide_00", "slide_01", "empty")]

@@ -61,9 +61,10 @@ class Hdf5File(Mapping[str, "Dataset"]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.place = str(path.absolute())  # the process that reads it may be in another folder
         self._file = path.open("rb", buffering=0)
         self.identity = identity_of(os.fstat(self._file.fileno()))
-        groups, datasets = HDF5.ask("structure", str(path), self.identity)
+        groups, datasets = HDF5.ask("structure", self.place, self.identity)
         self.attrs: dict[str, Any] = groups.pop("")
         self.groups: dict[str, dict[str, Any]] = groups
         self._datasets = {name: Dataset(self, name, **facts) for name, facts in datasets.items()}
@@ -184,7 +185,7 @@ class Dataset:
     @cached_property
     def _places(self) -> NDArray[np.int64]:
         """Where each piece begins."""
-        place = str(self.file.path), self.file.identity, self.name
+        place = self.file.place, self.file.identity, self.name
         found: NDArray[np.int64] = HDF5.ask("places", *place, size=self.nbytes)
         return found
 
@@ -196,6 +197,6 @@ class Dataset:
     def _decoded(self, start: int, stop: int) -> NDArray[Any]:
         # A damaged shape must not buy time.
         size = min((stop - start) * self.row_bytes, self.file.size * MOST_COMPRESSED)
-        place = str(self.file.path), self.file.identity, self.name
+        place = self.file.place, self.file.identity, self.name
         rows: NDArray[Any] = HDF5.ask("rows", *place, start, stop, size=size)
         return rows
