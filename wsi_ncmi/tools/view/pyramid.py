@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from wsi_ncmi.slides.chunks import TileLayout
 from wsi_ncmi.slides.reader import Slide
 
 QUALITY = 85
@@ -36,7 +37,7 @@ UNREADABLE = (200, 30, 30)
 
 
 @dataclass(frozen=True)
-class ViewLevel:
+class ViewLevel(TileLayout):
     """A level of the page.
 
     Attributes:
@@ -46,22 +47,10 @@ class ViewLevel:
         passthrough: whether stored tiles are passed on undecoded, but for those at the edges.
     """
 
-    width: int
-    height: int
-    tile_width: int
-    tile_height: int
     downsample: float
     source: int | None
     factor: int = 1
     passthrough: bool = False
-
-    @property
-    def columns(self) -> int:
-        return -(-self.width // self.tile_width)
-
-    @property
-    def rows(self) -> int:
-        return -(-self.height // self.tile_height)
 
     def has(self, column: int, row: int) -> bool:
         """Whether there is such a tile."""
