@@ -9,17 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from wsi_ncmi.config.adversarial import Adversarial
-from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Values, problems_of
+from wsi_ncmi.config.base import ArmName, Fraction, Model, Seed, Unsaid, Values, problems_of
 from wsi_ncmi.config.published import PublishedValue
 from wsi_ncmi.config.rates import AUTO, auto_rate, steps_of
 
@@ -34,7 +32,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NUMBER: TypeAdapter[float] = TypeAdapter(Rate)
 
 
-class Training(Model):
+class Training(Unsaid):
     """One training run. Defaults are the CAMELYON-17 line of recent MIL papers."""
 
     UNSAID: ClassVar[tuple[str, ...]] = ("nesterov", "milestones", "milestone_factor")
@@ -206,13 +204,6 @@ class Training(Model):
                 f"with momentum {self.momentum}"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Later keys at their defaults are not said: what decides a training is as before."""
-        found: dict[str, Any] = plain(self)
-        defaults = {name: type(self).model_fields[name].default for name in self.UNSAID}
-        return {k: v for k, v in found.items() if k not in defaults or v != defaults[k]}
 
     @model_validator(mode="after")
     def _check_rate(self) -> Self:

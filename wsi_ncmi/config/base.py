@@ -4,9 +4,17 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from wsi_ncmi.address import expanded, not_expanded
 
@@ -55,6 +63,19 @@ class Model(BaseModel):
     """Frozen; no key that is not known, and no number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Unsaid(Model):
+    """A section whose later keys, `UNSAID`, are not said at their defaults: what it decides is then
+    as it was before there were such keys."""
+
+    UNSAID: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        defaults = {name: type(self).model_fields[name].default for name in self.UNSAID}
+        return {k: v for k, v in found.items() if k not in defaults or v != defaults[k]}
 
 
 def _keys_beside(title: str, place: Sequence[int | str]) -> list[str]:

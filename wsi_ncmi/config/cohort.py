@@ -1,11 +1,11 @@
 """One cohort: where its data come from, and the tasks on it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import Model, Name, ResultsFolder, Seed
+from wsi_ncmi.config.base import Model, Name, ResultsFolder, Seed, Unsaid
 from wsi_ncmi.config.benchmark import Benchmark
 from wsi_ncmi.config.evaluation import Evaluation
 from wsi_ncmi.config.extraction import Extraction
@@ -73,8 +73,10 @@ class Experiment(Model):
     )
 
 
-class Config(Model):
+class Config(Unsaid):
     """One cohort: where its data come from, and the tasks on it."""
+
+    UNSAID: ClassVar[tuple[str, ...]] = ("external",)  # without any, what it decides is as before
 
     cohort: Name = Field(
         description=(
@@ -202,12 +204,6 @@ class Config(Model):
                     f"{', '.join(self.bags.others) or 'none'}"
                 )
         return self
-
-    @model_serializer(mode="wrap")
-    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That there is no second cohort is not said: a report without one is as before."""
-        found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if key != "external" or value}
 
     def of_external(self, name: str) -> "Config":
         """The configuration as if a second cohort were the cohort: encoded alike, below it."""

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import SAFE_NAME, Fraction, LocalPath, Model, Name, Seed
+from wsi_ncmi.config.base import SAFE_NAME, Fraction, LocalPath, Model, Name, Seed, Unsaid
 
 
 class Transform(Model):
@@ -40,8 +40,10 @@ OF_AN_ENCODER = ("options", "weights", "any_scale")
 """Keys that suit one encoder alone: another one does not take them over."""
 
 
-class Extraction(Model):
+class Extraction(Unsaid):
     """From tiles to features."""
+
+    UNSAID: ClassVar[tuple[str, ...]] = ("others",)  # without any, what it decides is as before
 
     encoder: str = Field(
         "resnet50",
@@ -176,12 +178,6 @@ class Extraction(Model):
                     f"others.{name}: nothing differs from `extraction`: name its encoder"
                 )
         return self
-
-    @model_serializer(mode="wrap")
-    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That there are no others is not said: what decides the first one's bags is as before."""
-        found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if key != "others" or value}
 
     @property
     def folder(self) -> str:

@@ -1,10 +1,10 @@
 """Where the data of a cohort come from: slides, or bags that exist already; of a second one too."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from wsi_ncmi.config.base import LocalPath, Model, Name
+from wsi_ncmi.config.base import LocalPath, Model, Name, Unsaid
 from wsi_ncmi.config.fetch import Fetch
 
 
@@ -34,8 +34,10 @@ class OtherBags(Model):
     format: Literal["packed", "h5", "pt"] = Field("packed", description="As `bags.format`.")
 
 
-class Bags(Model):
+class Bags(Unsaid):
     """Feature bags that exist already; no slides are read."""
+
+    UNSAID: ClassVar[tuple[str, ...]] = ("others",)  # without any, what it decides is as before
 
     path: LocalPath = Field(description="The packed file, or the folder with one file per slide.")
     format: Literal["packed", "h5", "pt"] = Field(
@@ -72,12 +74,6 @@ class Bags(Model):
             return self.model_copy(update={"others": {}})
         found = self.others[encoder]
         return Bags(path=found.path, format=found.format, sheet=self.sheet, name=encoder)
-
-    @model_serializer(mode="wrap")
-    def _said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That there are no others is not said: what decides the bags has not changed."""
-        found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if key != "others" or value}
 
 
 class ExternalBags(Model):
